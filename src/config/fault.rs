@@ -1,7 +1,7 @@
 //! Faults of a configuration, each with its place in the file.
 //!
-//! Each message begins with the key that it is about, so the place is that of the key. The excerpt
-//! never has more than the message: a value that the message leaves out may be a secret.
+//! The place is that of the key that a fault is about. The excerpt never has more than the message:
+//! a value that the message leaves out may be a secret.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,9 +20,32 @@ pub struct ConfigError {
 
 /// One fault: a message with key, value and rule, and its place.
 #[derive(Debug)]
-struct ConfigFault {
+pub(super) struct ConfigFault {
     message: String,
+    /// Path of the key, such as `shops[0].warehouses`. Empty if the file has no place for it.
+    key: String,
     place: Option<FilePlace>,
+}
+
+impl ConfigFault {
+    /// Creates a fault of a key.
+    pub(super) fn new(key: &str, message: String) -> Self {
+        Self {
+            message,
+            key: key.to_owned(),
+            place: None,
+        }
+    }
+
+    /// Creates a fault of a key. The message is the key and this text.
+    pub(super) fn of(key: &str, text: &str) -> Self {
+        Self::new(key, format!("{key}{text}"))
+    }
+
+    /// Creates a fault that is not in the file, such as one of an environment variable.
+    pub(super) fn without_place(message: String) -> Self {
+        Self::new("", message)
+    }
 }
 
 /// Place in the file.
@@ -43,36 +66,29 @@ struct FilePlace {
 impl ConfigError {
     /// Creates an error without a place, such as a file that cannot be read.
     pub(super) fn without_place(message: String) -> Self {
-        let place = None;
         Self {
             file: String::new(),
-            faults: vec![ConfigFault { message, place }],
+            faults: vec![ConfigFault::without_place(message)],
         }
     }
 
     /// Creates the error of a text that is not TOML. The line itself is left out: it may contain a
     /// secret.
     pub(super) fn syntax(text: &str, error: &toml::de::Error) -> Self {
-        let place = error.span().map(|span| FilePlace::new(text, span.start));
-        Self {
-            file: String::new(),
-            faults: vec![ConfigFault {
-                message: error.message().to_owned(),
-                place,
-            }],
-        }
+        let mut syntax_error = Self::without_place(error.message().to_owned());
+        syntax_error.faults[0].place = error.span().map(|span| FilePlace::new(text, span.start));
+        syntax_error
     }
 
     /// Creates the error of a text that is TOML.
-    pub(super) fn new(text: &str, messages: Vec<String>) -> Self {
+    pub(super) fn new(text: &str, mut faults: Vec<ConfigFault>) -> Self {
         let places = SettingPlaces::parse(text);
-        let faults = messages.into_iter().map(|message| ConfigFault {
-            place: places.find(&message),
-            message,
-        });
+        for fault in &mut faults {
+            fault.place = places.find(&fault.key, &fault.message);
+        }
         Self {
             file: String::new(),
-            faults: faults.collect(),
+            faults,
         }
     }
 
@@ -97,7 +113,7 @@ impl std::error::Error for ConfigError {}
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, ConfigFault { message, place }) in self.faults.iter().enumerate() {
+        for (index, ConfigFault { message, place, .. }) in self.faults.iter().enumerate() {
             if index > 0 {
                 f.write_str("\n")?;
             }
@@ -180,10 +196,8 @@ impl<'t> SettingPlaces<'t> {
         }
     }
 
-    /// Returns the place of the setting with which a message begins, or else of its table.
-    fn find(&self, message: &str) -> Option<FilePlace> {
-        let is_key = |c: char| c.is_ascii_alphanumeric() || "_-.[]".contains(c);
-        let path = message.split(|c| !is_key(c)).next().unwrap_or_default();
+    /// Returns the place of the setting with this path, or else of its table.
+    fn find(&self, path: &str, message: &str) -> Option<FilePlace> {
         if let Some((key, value)) = self.spans.get(path) {
             return Some(self.marked(key, value, message));
         }
@@ -194,27 +208,22 @@ impl<'t> SettingPlaces<'t> {
 
     /// Marks the value, if the message has it and both are on one line, or else the key.
     fn marked(&self, key: &Range<usize>, value: &Range<usize>, message: &str) -> FilePlace {
-        let slice = |range: Range<usize>| self.text.get(range).unwrap_or_default();
-        let (name, written) = (slice(key.clone()), slice(value.clone()));
-        let setting = slice(key.start..value.end.max(key.end));
+        let slice = |range: &Range<usize>| self.text.get(range.clone()).unwrap_or_default();
+        let (setting, written) = (key.start..value.end.max(key.end), slice(value));
+        let has_name = key.end <= value.start;
         let is_shown = !written.is_empty() && message.contains(written);
-        if is_shown && key.end <= value.start && !setting.contains('\n') {
-            return FilePlace {
-                excerpt: setting.to_owned(),
-                indent: slice(key.start..value.start).chars().count(),
-                width: written.chars().count(),
-                ..FilePlace::new(self.text, value.start)
-            };
-        }
-        let is_name = key.end <= value.start;
+        let (excerpt, mark) = if is_shown && has_name && !slice(&setting).contains('\n') {
+            (setting, value)
+        } else if has_name {
+            (key.clone(), key)
+        } else {
+            (key.start..key.start, key)
+        };
         FilePlace {
-            excerpt: if is_name {
-                name.to_owned()
-            } else {
-                String::new()
-            },
-            width: name.chars().count(),
-            ..FilePlace::new(self.text, key.start)
+            excerpt: slice(&excerpt).to_owned(),
+            indent: slice(&(excerpt.start..mark.start)).chars().count(),
+            width: slice(mark).chars().count(),
+            ..FilePlace::new(self.text, mark.start)
         }
     }
 }
@@ -226,9 +235,13 @@ mod tests {
     const TEXT: &str = "listen = \"nowhere\"\n\n[[shops]]\n  name = \"Ёж\" # one\n  warehouses = [\n    \
                         1,\n    0,\n  ]\nlimit = { a = 1, push_token = \"canary\" }\n";
 
+    /// Messages that begin with their key.
     fn shown(messages: &[&str]) -> String {
-        let messages = messages.iter().map(|text| (*text).to_owned()).collect();
-        let error = ConfigError::new(TEXT, messages);
+        let faults = messages.iter().map(|text| {
+            let key = text.split(' ').next().unwrap_or_default();
+            ConfigFault::new(key, (*text).to_owned())
+        });
+        let error = ConfigError::new(TEXT, faults.collect());
         error.in_file(Path::new("shop.toml")).to_string()
     }
 

@@ -33,7 +33,6 @@ use self::reader::SettingsReader;
 pub use self::schema::schema;
 pub use self::secret_file::read_secret;
 pub use self::setting_list::{NOTIFY_SETTINGS, SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS, Setting};
-pub use self::source_settings::IMPORT_SOURCE;
 pub use self::template::{settings_reference, template};
 pub use self::values::parse_market_url;
 use market_api::partner::wire::MarketAddress;
@@ -46,6 +45,9 @@ use crate::migrator::Mode;
 use crate::notify::ChannelConfig;
 use crate::push_api::stocks_handler::UnknownSku;
 use crate::telemetry::LogFormat;
+
+/// Name of the source of files that are imported by hand.
+pub const IMPORT_SOURCE: &str = "import";
 
 /// A complete and valid configuration.
 #[derive(Clone, Debug)]
@@ -100,6 +102,8 @@ pub struct Config {
     pub shops: Vec<ShopConfig>,
     /// Channels that send alarms to people.
     pub notify: Vec<ChannelConfig>,
+    /// All settings in TOML, with secrets as `***`.
+    effective: String,
 }
 
 /// One shop: one stock list of the seller.
@@ -159,22 +163,14 @@ impl Config {
         let unicode_pair = |(name, value): (OsString, OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };
-        let mut config = Self::parse(
-            &text,
-            std::env::vars_os().filter_map(unicode_pair).collect(),
-            base,
-        )
-        .map_err(|error| error.in_file(path))?;
+        let environment = std::env::vars_os().filter_map(unicode_pair).collect();
+        // Most containers have no such file. There only the setting names the installation.
+        let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+        // Images contain this text until their first start, so it does not name a machine.
+        let machine = Some(id.trim()).filter(|id| *id != "uninitialized");
+        let mut config = Self::read(&text, environment, base, machine.unwrap_or_default())
+            .map_err(|error| error.in_file(path))?;
         config.path = Some(path.to_owned());
-        if config.instance.is_empty() {
-            // Most containers have no such file. There only the setting names the installation.
-            let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
-            // Images contain this text until their first start, so it does not name a machine.
-            config.instance = Some(id.trim())
-                .filter(|id| *id != "uninitialized")
-                .unwrap_or_default()
-                .to_owned();
-        }
         Ok(config)
     }
 
@@ -200,25 +196,34 @@ impl Config {
         environment: BTreeMap<String, String>,
         base: &Path,
     ) -> Result<Self, ConfigError> {
+        Self::read(text, environment, base, "")
+    }
+
+    /// Reads a configuration. `machine` names the installation if no setting does.
+    fn read(
+        text: &str,
+        environment: BTreeMap<String, String>,
+        base: &Path,
+        machine: &str,
+    ) -> Result<Self, ConfigError> {
         let table: toml::Table = text
             .parse()
             .map_err(|error| ConfigError::syntax(text, &error))?;
         let mut reader = SettingsReader::new(table, environment, base, SETTINGS);
-        let config = service_settings::read_config(&mut reader);
-        let mut errors = reader.finish();
-        if let Some(config) = &config {
-            errors.extend(conflicts::service_conflicts(config));
-            errors.extend(conflicts::shop_conflicts(&config.shops));
-            errors.extend(conflicts::channel_conflicts(config));
-        }
+        let config = service_settings::read_config(&mut reader, machine);
+        let effective = reader.effective();
+        let config = config.filter(|_| reader.is_valid());
+        let mut faults = reader.finish();
+        faults.extend(config.iter().flat_map(conflicts::conflicts));
         match config {
-            Some(config) if errors.is_empty() => Ok(config),
-            Some(_) | None => Err(ConfigError::new(text, errors)),
+            Some(config) if faults.is_empty() => Ok(Self {
+                effective,
+                ..config
+            }),
+            Some(_) | None => Err(ConfigError::new(text, faults)),
         }
     }
-}
 
-impl Config {
     /// Settings of the outbound HTTP client.
     ///
     /// A service that makes no TLS request also starts on a machine without certificates.

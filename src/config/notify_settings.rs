@@ -1,168 +1,107 @@
-//! Reads the settings of one `[[notify]]` table, and prints them for `check`.
+//! Makes the configuration of a channel from its `[[notify]]` table.
 
-use std::fmt;
+use chrono::TimeDelta;
 
-use chrono::{FixedOffset, TimeDelta};
-use reqwest::Url;
+use super::reader::SettingsReader;
+use super::setting_list::{ChannelKindName, ChannelTable};
+use super::values::{TableName, TimeZone, is_loopback_host};
+use crate::notify::{
+    ChannelConfig, ChannelKind, ChannelPolicy, EmailConfig, SmtpTls, TelegramConfig, WebhookConfig,
+};
 use strict_http::secret::Secret;
 
-use super::effective::quoted;
-use super::reader::SettingsReader;
-use super::values::{
-    in_range, is_loopback_host, parse_host, parse_market_url, parse_name, parse_time_zone,
-};
-use crate::i18n::Language;
-use crate::notify::{
-    ChannelConfig, ChannelKind, ChannelPolicy, DEFAULT_URGENT, EmailConfig, QuietHours, SmtpTls,
-    TelegramConfig, WebhookConfig,
-};
-use crate::telemetry::AlarmKind;
-
 /// Reads one channel, whose times are in the zone of the service unless it has its own. Returns
-/// `None` after an error, which is then in `reader`.
+/// `None` after a fault, which is then in `reader`.
 pub(super) fn read_channel(
     reader: &mut SettingsReader<'_>,
-    service_time_zone: Option<FixedOffset>,
+    service_time_zone: &TimeZone,
 ) -> Option<ChannelConfig> {
-    let name = reader.take("name", parse_name);
-    let kind = reader.take("kind", |text| {
-        ["webhook", "telegram", "email"]
-            .into_iter()
-            .find(|kind| *kind == text)
-    });
-    let Some(kind) = kind else {
-        // The other keys cannot be checked without a kind.
-        reader.ignore_remaining();
-        return None;
+    let kind = reader.read_kind::<TableName, ChannelKindName>()?;
+    reader.limit_to(kind.into_str(), Vec::new());
+    let mut table = ChannelTable::read(reader);
+    let time_zone = table.time_zone.get_or_insert(service_time_zone.clone()).0;
+    if let Some(tls) = table.tls {
+        let usual_port = tls
+            .default_port()
+            .try_into()
+            .expect("the usual port is not 0");
+        table.port.get_or_insert(usual_port);
+    }
+    reader.show(&table, None);
+    let policy = ChannelPolicy {
+        alarms: table.alarms.iter().map(|alarm| alarm.0).collect(),
+        shops: table.shops.iter().map(|shop| shop.0.clone()).collect(),
+        quiet_hours: table.quiet_hours.as_ref().map(|hours| hours.0),
+        time_zone,
+        urgent: table.urgent.iter().map(|alarm| alarm.0).collect(),
+        repeat: (table.repeat_hours.0 > 0).then(|| TimeDelta::hours(table.repeat_hours.0.into())),
+        reports_end: table.cleared,
+        delay: TimeDelta::seconds(table.delay_seconds.0.into()),
     };
-    let language = reader.take("language", Language::from_code);
-    let policy = read_policy(reader, service_time_zone);
+    let (name, language) = (table.name.0.clone(), table.language.0);
     let receiver = match kind {
-        "webhook" => read_webhook(reader).map(ChannelKind::Webhook),
-        "telegram" => read_telegram(reader).map(ChannelKind::Telegram),
-        _ => read_email(reader).map(ChannelKind::Email),
+        ChannelKindName::Webhook => ChannelKind::Webhook(WebhookConfig {
+            url: reader.needed("url", table.url)?.0,
+            secret: table.secret_file.map(|secret| secret.0),
+        }),
+        ChannelKindName::Telegram => ChannelKind::Telegram(read_telegram(reader, table)?),
+        ChannelKindName::Email => ChannelKind::Email(read_email(reader, table)?),
     };
-    let secret_files = reader.secret_files();
     Some(ChannelConfig {
-        name: name?,
-        language: language?,
-        policy: policy?,
-        kind: receiver?,
-        secret_files,
+        name,
+        language,
+        policy,
+        kind: receiver,
+        secret_files: std::mem::take(&mut reader.secret_files),
     })
 }
 
-fn read_policy(
-    reader: &mut SettingsReader<'_>,
-    service_time_zone: Option<FixedOffset>,
-) -> Option<ChannelPolicy> {
-    let time_zone = reader.optional("time_zone", parse_time_zone);
-    let alarms = reader.list("alarms", AlarmKind::from_name);
-    let shops = reader.list("shops", parse_name);
-    let quiet_hours = reader.optional("quiet_hours", QuietHours::parse);
-    let urgent = if reader.is_unset("urgent") {
-        Some(DEFAULT_URGENT.to_vec())
-    } else {
-        reader.list("urgent", AlarmKind::from_name)
-    };
-    let delay = reader.take("delay_seconds", in_range(0, 86_400));
-    let repeat = reader.take("repeat_hours", in_range(0, 720));
-    let reports_end = reader.take("cleared", |text| text.parse().ok());
-    let repeat: i64 = repeat?.try_into().ok()?;
-    Some(ChannelPolicy {
-        alarms: alarms?,
-        shops: shops?,
-        quiet_hours,
-        time_zone: time_zone.or(service_time_zone)?,
-        urgent: urgent?,
-        repeat: (repeat > 0).then(|| TimeDelta::hours(repeat)),
-        reports_end: reports_end?,
-        delay: TimeDelta::seconds(delay?.try_into().ok()?),
-    })
-}
-
-fn read_webhook(reader: &mut SettingsReader<'_>) -> Option<WebhookConfig> {
-    let url = reader.take("url", parse_webhook_url);
-    let secret = reader.chosen_secrets(["secret"], false).pop();
-    Some(WebhookConfig { url: url?, secret })
-}
-
-fn read_telegram(reader: &mut SettingsReader<'_>) -> Option<TelegramConfig> {
-    let api_url = reader.take("api_url", parse_market_url);
-    let chat = reader.take("chat", parse_chat);
-    let token = reader.secrets(["token"], true).pop();
-    let token = token.filter(|token| {
-        let is_token = is_bot_token(token);
-        if !is_token {
-            reader.add_error(
-                "token_file does not hold the token of a bot: @BotFather shows it, as digits, a \
-                 colon, and letters",
-            );
-        }
-        is_token
-    });
+fn read_telegram(reader: &mut SettingsReader<'_>, table: ChannelTable) -> Option<TelegramConfig> {
+    let chat = reader.needed("chat", table.chat);
+    let token = reader.needed("token_file", table.token_file)?.0;
+    if !is_bot_token(&token) {
+        reader.fault(
+            "token_file",
+            " does not hold the token of a bot: @BotFather shows it, as digits, a colon, and \
+             letters",
+        );
+    }
     Some(TelegramConfig {
-        api_url: api_url?,
-        token: token?,
-        chat: chat?,
+        api_url: table.api_url?.0,
+        token,
+        chat: chat?.0,
     })
 }
 
-fn read_email(reader: &mut SettingsReader<'_>) -> Option<EmailConfig> {
-    let server = reader.take("server", parse_host);
-    let tls = reader.take("tls", |text| {
-        [SmtpTls::Implicit, SmtpTls::StartTls, SmtpTls::None]
-            .into_iter()
-            .find(|tls| tls.name() == text)
-    });
-    let port = reader.optional("port", |text| text.parse().ok().filter(|port| *port > 0));
-    let login = reader.optional("login", |text| {
-        (!text.is_empty() && !text.contains(char::is_control)).then(|| text.to_owned())
-    });
-    let password = reader.optional_secret("password");
-    let from = reader.take("from", |text| text.parse().ok());
-    let to = reader.list("to", |text| text.parse().ok());
-    let login = match (login, password) {
-        (Some(login), Some(password)) => Some((login, password)),
+fn read_email(reader: &mut SettingsReader<'_>, table: ChannelTable) -> Option<EmailConfig> {
+    let server = reader.needed("server", table.server);
+    let from = reader.needed("from", table.from);
+    let to = reader.needed("to", table.to);
+    let login = match (table.login, table.password_file) {
+        (Some(login), Some(password)) => Some((login.0, password.0)),
         (None, None) => None,
         (Some(_), None) | (None, Some(_)) => {
-            reader.add_error("login and password_file belong together: set both or neither");
-            return None;
+            let text = " and password_file belong together: set both or neither";
+            reader.fault("login", text);
+            None
         }
     };
-    let (server, tls) = (server?, tls?);
+    let (server, tls) = (server?.0, table.tls?);
     if tls == SmtpTls::None && !is_loopback_host(&server) {
-        reader.add_error(&format!(
-            "tls is \"none\": the connection to {server} must be encrypted, so set \"implicit\" or \
+        let text = format!(
+            " is \"none\": the connection to {server} must be encrypted, so set \"implicit\" or \
              \"starttls\""
-        ));
-        return None;
+        );
+        reader.fault("tls", &text);
     }
     Some(EmailConfig {
         server,
-        port: port.unwrap_or(tls.default_port()),
+        port: table.port?.get(),
         tls,
         login,
-        from: from?,
-        to: to?,
+        from: from?.0,
+        to: to?.into_iter().map(|to| to.0).collect(),
     })
-}
-
-fn parse_webhook_url(text: &str) -> Option<Url> {
-    let url = Url::parse(text).ok()?;
-    let is_valid = matches!(url.scheme(), "http" | "https")
-        && url.username().is_empty()
-        && url.password().is_none()
-        && url.fragment().is_none();
-    is_valid.then_some(url)
-}
-
-fn parse_chat(text: &str) -> Option<String> {
-    let is_name = text.strip_prefix('@').is_some_and(|name| {
-        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-    });
-    let is_number = text.parse::<i64>().is_ok_and(|number| number != 0);
-    (is_name || is_number).then(|| text.to_owned())
 }
 
 /// Returns true for digits, a colon and letters. Other characters could change the URL.
@@ -174,74 +113,14 @@ fn is_bot_token(token: &Secret) -> bool {
     })
 }
 
-/// Writes the table of one channel. Secrets are `***`.
-pub(super) fn write_channel(f: &mut fmt::Formatter<'_>, channel: &ChannelConfig) -> fmt::Result {
-    let ChannelConfig {
-        name,
-        language,
-        policy,
-        kind,
-        secret_files: _,
-    } = channel;
-    writeln!(f, "\n[[notify]]\nname = {}", quoted(name))?;
-    writeln!(f, "kind = \"{}\"", kind.name())?;
-    match kind {
-        ChannelKind::Webhook(webhook) => {
-            // A query may hold a token.
-            let mut url = webhook.url.clone();
-            if url.query().is_some() {
-                url.set_query(Some("***"));
-            }
-            writeln!(f, "url = {}", quoted(url.as_str()))?;
-            if let Some(secret) = &webhook.secret {
-                writeln!(f, "secret = \"{secret:?}\"")?;
-            }
-        }
-        ChannelKind::Telegram(telegram) => {
-            writeln!(f, "token = \"{:?}\"", telegram.token)?;
-            writeln!(f, "chat = {}", quoted(&telegram.chat))?;
-            writeln!(f, "api_url = {}", quoted(&telegram.api_url))?;
-        }
-        ChannelKind::Email(email) => {
-            writeln!(
-                f,
-                "server = {}\nport = {}",
-                quoted(&email.server),
-                email.port
-            )?;
-            writeln!(f, "tls = \"{}\"", email.tls.name())?;
-            if let Some((login, password)) = &email.login {
-                writeln!(f, "login = {}\npassword = \"{password:?}\"", quoted(login))?;
-            }
-            writeln!(f, "from = {}", quoted(&email.from.to_string()))?;
-            let to = email.to.iter().map(|to| quoted(&to.to_string()));
-            writeln!(f, "to = [{}]", to.collect::<Vec<_>>().join(", "))?;
-        }
-    }
-    writeln!(f, "language = \"{}\"", language.code())?;
-    writeln!(f, "time_zone = \"{}\"", policy.time_zone)?;
-    let names = |kinds: &[AlarmKind]| -> Vec<&str> { kinds.iter().map(|k| k.name()).collect() };
-    writeln!(f, "alarms = {:?}", names(&policy.alarms))?;
-    writeln!(f, "shops = {:?}", policy.shops)?;
-    if let Some(quiet) = &policy.quiet_hours {
-        writeln!(f, "quiet_hours = \"{quiet}\"")?;
-    }
-    writeln!(f, "urgent = {:?}", names(&policy.urgent))?;
-    writeln!(f, "delay_seconds = {}", policy.delay.num_seconds())?;
-    let repeat = policy.repeat.map_or(0, |repeat| repeat.num_hours());
-    writeln!(
-        f,
-        "repeat_hours = {repeat}\ncleared = {}",
-        policy.reports_end
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
     use crate::config::Config;
+    use crate::i18n::Language;
+    use crate::telemetry::AlarmKind;
 
     const SHOP: &str = "[[shops]]\nname = \"moscow\"\nwarehouses = [1]\ncampaign = 1\n";
     const TOKEN: &str = "123456:canary-token";
@@ -285,7 +164,6 @@ mod tests {
         assert_eq!(email.language, Language::Russian);
         assert_eq!(email.policy.delay, TimeDelta::seconds(60));
         assert_eq!(email.policy.repeat, Some(TimeDelta::hours(24)));
-        assert_eq!(email.policy.urgent, DEFAULT_URGENT);
         let ChannelKind::Email(settings) = &email.kind else {
             panic!("{email:?}");
         };
@@ -305,12 +183,18 @@ mod tests {
 
     #[test]
     fn the_default_of_urgent_is_the_documented_one() {
-        let setting = super::super::NOTIFY_SETTINGS
-            .iter()
-            .find(|setting| setting.key == "urgent")
-            .unwrap();
-        let names = DEFAULT_URGENT.map(AlarmKind::name);
-        assert_eq!(setting.default, Some(format!("{names:?}").as_str()));
+        let config = parse(EMAIL, &[]).unwrap();
+        assert_eq!(
+            config.notify[0].policy.urgent,
+            [
+                AlarmKind::BatchRefused,
+                AlarmKind::CampaignPaused,
+                AlarmKind::CloneGuard,
+                AlarmKind::ColdShopAsked,
+                AlarmKind::NothingAcknowledged,
+                AlarmKind::StoreFailed,
+            ]
+        );
     }
 
     #[test]

@@ -1,35 +1,51 @@
-//! Reads settings from a TOML table and from environment variables, and collects all errors.
+//! Reads tables of settings from the file and from environment variables, and collects all faults.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde::de::value::{Error as ValueError, UnitDeserializer};
 use strict_http::secret::Secret;
 use toml::{Table, Value};
 
+use super::effective::table_lines;
+use super::fault::ConfigFault;
 use super::secret_file::{parse_secret, read_secret};
-use super::setting_list::{Setting, find_setting};
+use super::setting_list::{Setting, find_setting, parse_toml};
+use super::values::{FilePath, value_text, with_type_of};
 
 /// Prefix of our environment variables.
 const PREFIX: &str = "STOCKBRIDGE_";
 
-/// Minimum length of a secret that the seller chooses. A shorter one can be guessed over a network.
-const MIN_CHOSEN_SECRET_CHARS: usize = 8;
-
 /// Reader of one table and its environment variables.
 ///
-/// A setting that is read is removed, so what remains at the end is unknown, which is an error too.
+/// A setting that is not read is an error too: it is unknown, or does not belong to this table.
 pub(super) struct SettingsReader<'a> {
     table: Table,
     environment: BTreeMap<String, String>,
+    // Keys and variables that were read.
+    used: BTreeSet<String>,
     // Text before a key in messages: empty, or `shops[0].`.
     key_prefix: String,
     // Text before a key in names of environment variables.
     variable_prefix: String,
+    // Text before a key without indexes: empty, or `shops.sources.`.
+    name: String,
     base: &'a Path,
-    errors: Vec<String>,
-    secret_files: Vec<PathBuf>,
+    faults: Vec<ConfigFault>,
+    // Keys with a fault. Another fault of the same key would only be a result of it.
+    faulty: BTreeSet<String>,
+    // Files from which secrets were read.
+    pub(super) secret_files: Vec<PathBuf>,
     // Settings of this table.
     settings: &'static [Setting],
+    // Kind of source or channel, as soon as it is known, and settings that do not apply to it.
+    kind: Option<&'static str>,
+    unused: Vec<&'static str>,
+    // The table as it is printed.
+    effective: String,
     tables: Vec<Self>,
 }
 
@@ -47,64 +63,48 @@ impl<'a> SettingsReader<'a> {
         Self {
             table,
             environment: our_variables,
+            used: BTreeSet::new(),
             key_prefix: String::new(),
             variable_prefix: PREFIX.to_owned(),
+            name: String::new(),
             base,
-            errors: Vec::new(),
+            faults: Vec::new(),
+            faulty: BTreeSet::new(),
             secret_files: Vec::new(),
             settings,
+            kind: None,
+            unused: Vec::new(),
+            effective: String::new(),
             tables: Vec::new(),
         }
     }
 
     /// Returns a reader for each table of an array, with the environment variables of that table.
-    pub(super) fn tables(
-        &mut self,
-        key: &str,
-        name_key: &str,
-        settings: &'static [Setting],
-    ) -> &mut [Self] {
+    pub(super) fn tables(&mut self, key: &str, settings: &'static [Setting]) -> &mut [Self] {
         let tables = match self.table.remove(key) {
             None => Vec::new(),
             Some(Value::Array(tables)) => tables,
             Some(other) => {
-                self.errors.push(format!(
-                    "{}{key} is {}: it must be an array of tables",
-                    self.key_prefix,
-                    other.type_str()
-                ));
+                let text = format!(" is {}: it must be an array of tables", other.type_str());
+                self.fault(key, &text);
                 Vec::new()
             }
         };
         let first = self.tables.len();
         for (index, table) in tables.into_iter().enumerate() {
-            let key_prefix = format!("{}{key}[{index}].", self.key_prefix);
             let Value::Table(table) = table else {
-                self.errors
-                    .push(format!("{}{key}[{index}] must be a table", self.key_prefix));
+                self.fault(&format!("{key}[{index}]"), " must be a table");
                 continue;
             };
-            let name = table
-                .get(name_key)
-                .and_then(Value::as_str)
-                .unwrap_or_default();
-            let variable_prefix = format!(
-                "{}{}_{}_",
-                self.variable_prefix,
-                key.to_uppercase(),
-                name.to_uppercase().replace('-', "_")
-            );
-            self.tables.push(Self {
-                table,
-                environment: BTreeMap::new(),
-                key_prefix,
-                variable_prefix,
-                base: self.base,
-                errors: Vec::new(),
-                secret_files: Vec::new(),
-                settings,
-                tables: Vec::new(),
-            });
+            let name = table.get("name").and_then(Value::as_str);
+            let name = name.unwrap_or_default().to_uppercase().replace('-', "_");
+            let child = Self {
+                key_prefix: format!("{}{key}[{index}].", self.key_prefix),
+                variable_prefix: format!("{}{}_{name}_", self.variable_prefix, key.to_uppercase()),
+                name: format!("{}{key}.", self.name),
+                ..Self::new(table, BTreeMap::new(), self.base, settings)
+            };
+            self.tables.push(child);
         }
         self.assign_env_vars();
         &mut self.tables[first..]
@@ -124,311 +124,275 @@ impl<'a> SettingsReader<'a> {
                 let is_known = shop.settings.iter().any(|setting| matches_key(setting.key));
                 Some((is_known, shop.variable_prefix.len()))
             };
-            // `max_by_key` returns the last of equals. If two tables have one name, the first
-            // one gets the variable.
-            let candidates = self
-                .tables
-                .iter()
-                .map(rank)
-                .enumerate()
-                .rev()
-                .filter(|(_, fit)| fit.is_some());
-            let environment = match candidates.max_by_key(|(_, rank)| *rank) {
-                Some((index, _)) => &mut self.tables[index].environment,
+            // If two tables have one name, the first one gets the variable.
+            let ranks = self.tables.iter().enumerate();
+            let ranks = ranks.filter_map(|(index, table)| Some((rank(table)?, Reverse(index))));
+            let environment = match ranks.max() {
+                Some((_, Reverse(index))) => &mut self.tables[index].environment,
                 None => &mut self.environment,
             };
             environment.insert(variable, text);
         }
     }
 
-    /// Reads one value. Returns `None` and adds an error if it breaks the rule or is missing.
-    pub(super) fn take<T>(&mut self, key: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+    /// Reads one setting. A value with a fault is replaced by the example, so that the faults of
+    /// the other settings are found too.
+    pub(super) fn field<T: DeserializeOwned>(&mut self, key: &'static str) -> T {
         let setting = find_setting(key, self.settings);
-        let Some(raw) = self.take_raw(key) else {
-            let parsed = setting
-                .default
-                .map(|text| parse(text).expect("defaults keep the rule"));
-            if parsed.is_none() {
+        let is_of_kind = self.kind.is_none_or(|kind| setting.kinds.contains(&kind));
+        let value = match setting.min_secret_chars {
+            _ if !is_of_kind || self.unused.contains(&key) => None,
+            Some(min_chars) => self.secret(setting, min_chars),
+            None => self.value(setting),
+        };
+        let example = || parse_toml(setting.example);
+        let field = match value {
+            Some(value) => T::deserialize(with_type_of(&example(), value)).map_err(|_| {
+                self.invalid(key);
+            }),
+            // Only an optional setting accepts a missing value.
+            None => T::deserialize(UnitDeserializer::<ValueError>::new()).map_err(|_| {
                 self.missing(key);
-            }
-            return parsed;
+            }),
         };
-        let parsed = raw.single().and_then(&parse);
-        if parsed.is_none() {
-            self.invalid(key, &raw);
-        }
-        parsed
+        field.unwrap_or_else(|()| T::deserialize(example()).expect("examples keep the rule"))
     }
 
-    /// Reads a list of values. It may be empty only if it has a default.
-    pub(super) fn list<T>(
-        &mut self,
-        key: &str,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> Option<Vec<T>> {
-        let may_be_empty = find_setting(key, self.settings).default.is_some();
-        let Some(raw) = self.take_raw(key) else {
-            if !may_be_empty {
-                self.missing(key);
-            }
-            return may_be_empty.then(Vec::new);
+    /// Reads the kind of a table. Without it the other settings cannot be checked, so they are
+    /// ignored, except for the name.
+    pub(super) fn read_kind<N: DeserializeOwned, K: DeserializeOwned>(&mut self) -> Option<K> {
+        let kind = self.field("kind");
+        let is_known = !self.faulty.contains("kind");
+        if !is_known {
+            self.field::<N>("name");
+            self.table.clear();
+            self.environment.clear();
+        }
+        is_known.then_some(kind)
+    }
+
+    /// Limits the table to the settings of its kind that are not `unused`.
+    pub(super) fn limit_to(&mut self, kind: &'static str, unused: Vec<&'static str>) {
+        self.kind = Some(kind);
+        self.unused = unused;
+    }
+
+    /// Returns the value of a setting from the environment, or else from the file, or else the
+    /// default. A list may be empty only if it has a default.
+    fn value(&mut self, setting: &Setting) -> Option<Value> {
+        let value = self.set_value(setting);
+        let is_empty = matches!(&value, Some(Value::Array(list)) if list.is_empty());
+        if is_empty && setting.is_list() && setting.default.is_none() {
+            self.invalid(setting.key);
+            return Some(parse_toml(setting.example));
+        }
+        value.or_else(|| Some(parse_toml(&setting.default_in_toml()?)))
+    }
+
+    /// Returns the value that the environment or else the file has.
+    fn set_value(&mut self, setting: &Setting) -> Option<Value> {
+        let variable = self.variable(setting.key);
+        self.used.insert(setting.key.to_owned());
+        let Some(text) = self.environment.get(&variable) else {
+            return self.table.get(setting.key).cloned();
         };
-        let parsed: Option<Vec<T>> = raw.texts.iter().map(|text| parse(text)).collect();
-        let parsed = parsed.filter(|list| may_be_empty || !list.is_empty());
-        if parsed.is_none() {
-            self.invalid(key, &raw);
-        }
-        parsed
-    }
-
-    pub(super) fn path(&mut self, key: &str) -> Option<PathBuf> {
-        let text = self.take(key, |text| (!text.is_empty()).then(|| text.to_owned()))?;
-        Some(self.base.join(text))
-    }
-
-    pub(super) fn optional_path(&mut self, key: &str) -> Option<PathBuf> {
-        let base = self.base;
-        self.optional(key, |text| (!text.is_empty()).then(|| base.join(text)))
-    }
-
-    /// Reads one optional value. Adds an error if it is set and breaks the rule.
-    pub(super) fn optional<T>(
-        &mut self,
-        key: &str,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> Option<T> {
-        let raw = self.take_raw(key)?;
-        let parsed = raw.single().and_then(parse);
-        if parsed.is_none() {
-            self.invalid(key, &raw);
-        }
-        parsed
-    }
-
-    /// Reads the secrets of these keys, each from a variable or a file. At least one is required if
-    /// `is_needed`. Messages never contain their values.
-    pub(super) fn secrets<const N: usize>(
-        &mut self,
-        keys: [&str; N],
-        is_needed: bool,
-    ) -> Vec<Secret> {
-        let errors_before = self.errors.len();
-        let secrets: Vec<Secret> = keys.iter().filter_map(|key| self.secret(key)).collect();
-        if secrets.is_empty() && is_needed && self.errors.len() == errors_before {
-            self.missing_secret(keys[0]);
-        }
-        secrets
-    }
-
-    /// Reads secrets that the seller chooses and others may try to guess. Each has at least
-    /// [`MIN_CHOSEN_SECRET_CHARS`] characters.
-    pub(super) fn chosen_secrets<const N: usize>(
-        &mut self,
-        keys: [&str; N],
-        is_needed: bool,
-    ) -> Vec<Secret> {
-        let mut secrets = Vec::new();
-        let errors_before = self.errors.len();
-        for key in keys {
-            let chosen = self.secret(key);
-            let length = chosen
-                .as_ref()
-                .map_or(MIN_CHOSEN_SECRET_CHARS, |secret| secret.expose().len());
-            if length < MIN_CHOSEN_SECRET_CHARS {
-                self.errors.push(format!(
-                    "{}{key} has {length} characters: it must have at least {MIN_CHOSEN_SECRET_CHARS}, or it \
-                     can be guessed; make one with: openssl rand -hex 24",
-                    self.key_prefix
-                ));
-            }
-            secrets.extend(chosen);
-        }
-        if secrets.is_empty() && is_needed && self.errors.len() == errors_before {
-            self.missing_secret(keys[0]);
-        }
-        secrets
-    }
-
-    fn missing_secret(&mut self, key: &str) {
-        self.errors.push(format!(
-            "{place}{key}_file is missing: it must be {rule}, or set {prefix}{variable}",
-            place = self.key_prefix,
-            rule = find_setting(&format!("{key}_file"), self.settings).rule,
-            prefix = self.variable_prefix,
-            variable = key.to_uppercase(),
-        ));
-    }
-
-    fn secret(&mut self, key: &str) -> Option<Secret> {
-        let file_key = format!("{key}_file");
-        if self.table.remove(key).is_some() {
-            self.errors.push(format!(
-                "{}{key} must not be in the configuration file: name a file of its own in \
-                 {file_key}, or set {}{}",
-                self.key_prefix,
-                self.variable_prefix,
-                key.to_uppercase()
-            ));
-        }
-        let variable = format!("{}{}", self.variable_prefix, key.to_uppercase());
-        let file = self.take_raw(&file_key);
-        let secret = if let Some(text) = self.environment.remove(&variable) {
-            parse_secret(&text).map_err(|rule| format!("{variable} {rule}"))
-        } else {
-            let path = self.base.join(file?.single()?);
-            let secret = read_secret(&path).map_err(|rule| {
-                format!("{}{file_key}, {}, {rule}", self.key_prefix, path.display())
-            });
-            self.secret_files.push(path);
-            secret
-        };
-        secret.map_err(|error| self.errors.push(error)).ok()
-    }
-
-    /// Reads an optional secret, from a variable or a file.
-    pub(super) fn optional_secret(&mut self, key: &str) -> Option<Secret> {
-        self.secret(key)
-    }
-
-    /// Reads a table of the file by its keys. Returns an empty list if the table is missing.
-    pub(super) fn string_map<T>(
-        &mut self,
-        key: &str,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> Option<Vec<(String, T)>> {
-        let rule = find_setting(key, self.settings).rule;
-        let table = match self.table.remove(key) {
-            None => return Some(Vec::new()),
-            Some(Value::Table(table)) => table,
-            Some(other) => {
-                self.errors.push(format!(
-                    "{}{key} is {other}: it must be {rule}",
-                    self.key_prefix
-                ));
-                return None;
-            }
-        };
-        let errors_before = self.errors.len();
-        let mut pairs = Vec::with_capacity(table.len());
-        for (name, value) in table {
-            match parse(&value_text(&value)) {
-                Some(parsed) => pairs.push((name, parsed)),
-                None => self.errors.push(format!(
-                    "{}{key}.{name:?} is {value}: it must be {rule}",
-                    self.key_prefix
-                )),
-            }
-        }
-        (self.errors.len() == errors_before).then_some(pairs)
-    }
-
-    /// Returns the files from which secrets were read.
-    pub(super) fn secret_files(&mut self) -> Vec<PathBuf> {
-        std::mem::take(&mut self.secret_files)
-    }
-
-    pub(super) fn add_error(&mut self, text: &str) {
-        self.errors.push(format!("{}{text}", self.key_prefix));
-    }
-
-    /// Suppresses the errors about keys that were not read.
-    pub(super) fn ignore_remaining(&mut self) {
-        self.table.clear();
-        self.environment.clear();
-    }
-
-    /// Returns all errors, including those about unknown keys.
-    pub(super) fn finish(mut self) -> Vec<String> {
-        for key in self.table.keys() {
-            let error = match self.settings.iter().any(|setting| setting.key == key) {
-                true => "is not valid here: it belongs to another kind or needs another setting",
-                false => "is unknown: no setting has this name",
-            };
-            self.errors
-                .push(format!("{}{key} {error}", self.key_prefix));
-        }
-        for name in self.environment.keys() {
-            self.errors.push(format!(
-                "the variable {name} is unknown: no setting has this name"
-            ));
-        }
-        let table_errors = self.tables.into_iter().flat_map(Self::finish);
-        self.errors.into_iter().chain(table_errors).collect()
-    }
-
-    /// Takes the value of a key from the environment, or else from the file.
-    fn take_raw(&mut self, key: &str) -> Option<RawSetting> {
-        let in_file = self.table.remove(key);
-        let variable = format!("{}{}", self.variable_prefix, key.to_uppercase());
-        if let Some(text) = self.environment.remove(&variable) {
-            let texts = text.split(',').map(|item| item.trim().to_owned());
-            return Some(RawSetting {
-                source: variable,
-                texts: texts.collect(),
-                display: text,
-            });
-        }
-        let value = in_file?;
-        let display = value.to_string();
-        let texts = match value {
-            Value::Array(values) => values.iter().map(value_text).collect(),
-            other => vec![value_text(&other)],
-        };
-        Some(RawSetting {
-            source: format!("{}{key}", self.key_prefix),
-            texts,
-            display,
+        self.used.insert(variable);
+        let text_value = |text: &str| Value::String(text.trim().to_owned());
+        Some(match setting.is_list() {
+            true => Value::Array(text.split(',').map(text_value).collect()),
+            false => text_value(text),
         })
     }
 
-    fn invalid(&mut self, key: &str, raw: &RawSetting) {
-        let rule = find_setting(key, self.settings).rule;
-        // A URL may contain a password, or a token in its query.
-        let is_address = raw.display.contains("://");
-        let display = if is_address && raw.display.contains(['@', '?']) {
-            "***"
+    /// Returns the text of a secret from a variable or from the file that the setting names.
+    /// Messages never contain it.
+    fn secret(&mut self, setting: &Setting, min_chars: usize) -> Option<Value> {
+        let (key, file_key) = (setting.bare_key(), setting.key);
+        let variable = self.variable(key);
+        if self.table.contains_key(key) {
+            self.used.insert(key.to_owned());
+            let text = format!(
+                " must not be in the configuration file: name a file of its own in {file_key}, or \
+                 set {variable}"
+            );
+            self.report(file_key, ConfigFault::of(&self.path(key), &text));
+        }
+        let file = self.set_value(setting);
+        let secret = if let Some(text) = self.environment.get(&variable) {
+            let secret = parse_secret(text);
+            self.used.insert(variable.clone());
+            secret.map_err(|rule| ConfigFault::without_place(format!("{variable} {rule}")))
+        } else if let Some(file) = &file {
+            let file = self.base.join(value_text(file));
+            self.secret_files.push(file.clone());
+            read_secret(&file).map_err(|rule| {
+                ConfigFault::of(
+                    &self.path(file_key),
+                    &format!(", {}, {rule}", file.display()),
+                )
+            })
         } else {
-            &raw.display
+            let has_fault = self.faulty.contains(file_key);
+            return has_fault.then(|| parse_toml(setting.example));
         };
-        self.errors
-            .push(format!("{} is {display}: it must be {rule}", raw.source));
+        Some(match secret {
+            Ok(secret) => {
+                self.check_length(file_key, &secret, min_chars);
+                secret.expose().into()
+            }
+            Err(fault) => {
+                self.report(file_key, fault);
+                parse_toml(setting.example)
+            }
+        })
     }
 
-    /// Returns true if neither the file nor the environment sets the key.
-    pub(super) fn is_unset(&self, key: &str) -> bool {
-        let variable = format!("{}{}", self.variable_prefix, key.to_uppercase());
-        !self.table.contains_key(key) && !self.environment.contains_key(&variable)
-    }
-
-    pub(super) fn missing(&mut self, key: &str) {
-        let rule = find_setting(key, self.settings).rule;
-        self.errors.push(format!(
-            "{}{key} is missing: it must be {rule}",
-            self.key_prefix
-        ));
-    }
-}
-
-/// Value of one key before it is parsed.
-struct RawSetting {
-    source: String,
-    texts: Vec<String>,
-    display: String,
-}
-
-impl RawSetting {
-    fn single(&self) -> Option<&str> {
-        match self.texts.as_slice() {
-            [text] => Some(text),
-            _ => None,
+    /// Checks the length of a secret that others may try to guess.
+    pub(super) fn check_length(&mut self, file_key: &'static str, secret: &Secret, min: usize) {
+        let chars = secret.expose().len();
+        if chars < min {
+            let key = self.path(find_setting(file_key, self.settings).bare_key());
+            let text = format!(
+                "{key} has {chars} characters: it must have at least {min}, or it can be guessed; \
+                 make one with: openssl rand -hex 24",
+            );
+            self.report(file_key, ConfigFault::new(&self.path(file_key), text));
         }
     }
-}
 
-fn value_text(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), ToOwned::to_owned)
+    /// Returns true if the file or the environment sets the key.
+    pub(super) fn is_set(&self, key: &str) -> bool {
+        let bare_key = find_setting(key, self.settings).bare_key();
+        [key, bare_key].iter().any(|key| {
+            self.table.contains_key(*key) || self.environment.contains_key(&self.variable(key))
+        })
+    }
+
+    /// Path of a key in the file.
+    fn path(&self, key: &str) -> String {
+        format!("{}{key}", self.key_prefix)
+    }
+
+    fn variable(&self, key: &str) -> String {
+        format!("{}{}", self.variable_prefix, key.to_uppercase())
+    }
+
+    /// Makes a path that is relative to the directory of the file one of this process.
+    pub(super) fn resolve(&self, path: &mut FilePath) {
+        path.0 = self.base.join(&path.0);
+    }
+
+    /// Reads an optional file that lists something else.
+    pub(super) fn read_list<T: Default>(
+        &mut self,
+        key: &'static str,
+        path: Option<&mut FilePath>,
+        read: impl Fn(&Path) -> Result<T, String>,
+    ) -> T {
+        let Some(path) = path else {
+            return T::default();
+        };
+        self.resolve(path);
+        read(&path.0).unwrap_or_else(|error| {
+            self.fault(key, &format!(": {error}"));
+            T::default()
+        })
+    }
+
+    /// Returns a value that this kind of table needs. Adds a fault if it is missing.
+    pub(super) fn needed<T>(&mut self, key: &'static str, value: Option<T>) -> Option<T> {
+        if value.is_none() {
+            self.missing(key);
+        }
+        value
+    }
+
+    pub(super) fn missing(&mut self, key: &'static str) {
+        let setting = find_setting(key, self.settings);
+        let mut text = format!(" is missing: it must be {}", setting.rule);
+        if setting.min_secret_chars.is_some() {
+            text += &format!(", or set {}", self.variable(setting.bare_key()));
+        }
+        self.fault(key, &text);
+    }
+
+    /// Adds the fault that a value breaks the rule of its setting.
+    pub(super) fn invalid(&mut self, key: &'static str) {
+        let rule = find_setting(key, self.settings).rule;
+        let shown = |value: String| match value.contains("://") && value.contains(['@', '?']) {
+            // A URL may contain a password, or a token in its query.
+            true => "***".to_owned(),
+            false => value,
+        };
+        let variable = self.variable(key);
+        let fault = if let Some(text) = self.environment.get(&variable) {
+            let value = shown(text.clone());
+            ConfigFault::without_place(format!("{variable} is {value}: it must be {rule}"))
+        } else {
+            let value = shown(self.table[key].to_string());
+            ConfigFault::of(&self.path(key), &format!(" is {value}: it must be {rule}"))
+        };
+        self.report(key, fault);
+    }
+
+    /// Adds a fault of a key, with the text after the key.
+    pub(super) fn fault(&mut self, key: &str, text: &str) {
+        self.report(key, ConfigFault::of(&self.path(key), text));
+    }
+
+    /// Adds a fault of a setting, unless the setting has one already.
+    fn report(&mut self, key: &str, fault: ConfigFault) {
+        if self.faulty.insert(key.to_owned()) {
+            self.faults.push(fault);
+        }
+    }
+
+    /// Returns true if no fault was found so far, in this table and in those below it.
+    pub(super) fn is_valid(&self) -> bool {
+        self.faults.is_empty() && self.tables.iter().all(Self::is_valid)
+    }
+
+    /// Adds the table to the effective configuration, with comments after it.
+    pub(super) fn show(
+        &mut self,
+        table: &impl Serialize,
+        comments: impl IntoIterator<Item = String>,
+    ) {
+        self.effective.extend(table_lines(self.settings, table));
+        let comments = comments.into_iter();
+        self.effective
+            .extend(comments.map(|comment| format!("# {comment}\n")));
+    }
+
+    /// Returns the effective configuration of this table and of those below it.
+    pub(super) fn effective(&self) -> String {
+        let tables = self
+            .tables
+            .iter()
+            .map(|table| (table.name.trim_end_matches('.'), table.effective()))
+            .map(|(name, lines)| format!("\n[[{name}]]\n{lines}"));
+        self.effective.clone() + &tables.collect::<String>()
+    }
+
+    /// Returns all faults, including those about unknown keys.
+    pub(super) fn finish(mut self) -> Vec<ConfigFault> {
+        let keys: Vec<String> = self.table.keys().cloned().collect();
+        for key in keys.iter().filter(|key| !self.used.contains(*key)) {
+            let text = match self.settings.iter().any(|setting| setting.key == key) {
+                true => " is not valid here: it belongs to another kind or needs another setting",
+                false => " is unknown: no setting has this name",
+            };
+            self.faults.push(ConfigFault::of(&self.path(key), text));
+        }
+        let variables = self.environment.keys();
+        let unknown = variables.filter(|name| !self.used.contains(*name));
+        self.faults.extend(unknown.map(|name| {
+            let text = format!("the variable {name} is unknown: no setting has this name");
+            ConfigFault::without_place(text)
+        }));
+        let table_faults = self.tables.into_iter().flat_map(Self::finish);
+        self.faults.into_iter().chain(table_faults).collect()
+    }
 }
 
 /// Returns true if a variable is one of our settings.

@@ -5,7 +5,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::setting_list::{NOTIFY_SETTINGS, SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS, Setting};
+use super::setting_list::{
+    NOTIFY_SETTINGS, SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS, Setting, parse_toml,
+};
 
 /// Returns the schema, of draft 7, which editors support.
 #[must_use]
@@ -54,10 +56,7 @@ fn property(setting: &Setting) -> Value {
 
 /// Converts a value in TOML syntax.
 fn json_value(text: &str) -> Value {
-    let document: toml::Table = format!("value = {text}")
-        .parse()
-        .expect("examples and defaults are TOML");
-    serde_json::to_value(&document["value"]).expect("a TOML value is a JSON value")
+    serde_json::to_value(parse_toml(text)).expect("a TOML value is a JSON value")
 }
 
 fn type_name(value: &Value) -> &'static str {

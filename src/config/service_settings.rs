@@ -1,175 +1,162 @@
-//! Reads the settings of the service and of its shops.
+//! Makes the configuration of the service and of its shops from their tables.
 
-use axum::http::StatusCode;
+use std::num::NonZeroU64;
+use std::time::Duration;
+
 use chrono::TimeDelta;
 use market_api::partner::wire::MarketAddress;
+use strict_http::secret::Secret;
 
+use super::notify_settings::read_channel;
 use super::reader::SettingsReader;
-use super::setting_list::{NOTIFY_SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS};
-use super::values::{
-    hours_to_duration, in_range, parse_base_path, parse_host, parse_instance, parse_market_url,
-    parse_name, parse_positive, parse_time_zone,
+use super::setting_list::{
+    NOTIFY_SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS, ServiceTable, ShopTable,
 };
-use super::{Config, ShopConfig, notify_settings, source_settings};
-use crate::auth_failures::Network;
+use super::source_settings::{adjustments, read_source};
+use super::values::{CampaignOrBusiness, SecretText};
+use super::{Config, ShopConfig};
 use crate::migrator::Mode;
-use crate::notify::ChannelConfig;
-use crate::push_api::stocks_handler::UnknownSku;
-use crate::telemetry::{LogFormat, parse_filter};
+use crate::sources::operator_files;
+use stock_import::stock_rules::ShopRules;
 
-/// Reads the whole file. Returns `None` after an error, which is then in `reader`.
-pub(super) fn read_config(reader: &mut SettingsReader<'_>) -> Option<Config> {
-    let shops: Vec<Option<ShopConfig>> = reader
-        .tables("shops", "name", SHOP_SETTINGS)
+/// Reads the whole file. `machine` names the installation if no setting does. Returns `None` after
+/// a fault, which is then in `reader`.
+pub(super) fn read_config(reader: &mut SettingsReader<'_>, machine: &str) -> Option<Config> {
+    let mut table = ServiceTable::read(reader);
+    reader.resolve(&mut table.store);
+    table
+        .ca_file
         .iter_mut()
-        .map(read_shop)
-        .collect();
-    if shops.is_empty() {
-        reader.add_error("shops: there is none, at least one [[shops]] table is needed");
+        .for_each(|file| reader.resolve(file));
+    if table.instance.0.is_empty() {
+        machine.clone_into(&mut table.instance.0);
     }
-    let time_zone = reader.take("time_zone", parse_time_zone);
-    let notify: Vec<Option<ChannelConfig>> = reader
-        .tables("notify", "name", NOTIFY_SETTINGS)
-        .iter_mut()
-        .map(|reader| notify_settings::read_channel(reader, time_zone))
+    reader.show(&table, None);
+    let shop_readers = reader.tables("shops", SHOP_SETTINGS).iter_mut();
+    let shops: Vec<Option<ShopConfig>> = shop_readers.map(read_shop).collect();
+    if shops.is_empty() {
+        reader.fault(
+            "shops",
+            ": there is none, at least one [[shops]] table is needed",
+        );
+    }
+    let channel_readers = reader.tables("notify", NOTIFY_SETTINGS).iter_mut();
+    let notify: Vec<_> = channel_readers
+        .map(|reader| read_channel(reader, &table.time_zone))
         .collect();
-    let listen = reader.take("listen", |text| text.parse().ok());
-    let ops_listen = reader.take("ops_listen", |text| text.parse().ok());
-    let ops_password = reader.chosen_secrets(["ops_password"], false).pop();
-    let ops_protect_metrics = reader.take("ops_protect_metrics", |text| text.parse().ok());
-    let ops_hosts = reader.list("ops_hosts", parse_host);
-    let store = reader.path("store");
-    let market_url = reader.take("market_url", parse_market_url);
-    let ca_file = reader.optional_path("ca_file");
-    let instance = reader.take("instance", parse_instance);
-    let public_url = reader.optional("public_url", parse_market_url);
-    let page_url = reader.optional("page_url", parse_market_url);
-    let verify_every = reader.take("verify_hours", in_range(0, 168));
-    let grace = reader.take("grace_seconds", in_range(0, 86_400));
-    let stale_after = reader.take("stale_hours", in_range(1, 720));
-    let cutoff = reader.take("cutoff", |text| text.parse().ok());
-    let max_connections = reader.take("max_connections", in_range(1, 100_000));
-    let max_per_address = reader.take("max_connections_per_address", in_range(0, 100_000));
-    let trusted_proxies = reader.list("trusted_proxies", Network::parse);
-    let log_format = reader.take("log_format", |text| match text {
-        "auto" => Some(LogFormat::Auto),
-        "json" => Some(LogFormat::Json),
-        "text" => Some(LogFormat::Text),
-        _ => None,
-    });
-    let log_filter = reader.take("log_filter", |text| {
-        parse_filter(text).is_ok().then(|| text.to_owned())
-    });
+    let max_per_address = table.max_connections_per_address.0 as usize;
+    let verify_hours = u64::from(table.verify_hours.0);
     Some(Config {
         path: None,
-        listen: listen?,
-        ops_listen: ops_listen?,
-        ops_hosts: ops_hosts?,
-        ops_password,
-        ops_protect_metrics: ops_protect_metrics?,
-        store: store?,
-        market_url: market_url?,
-        ca_file,
-        instance: instance?,
-        public_url,
-        page_url,
-        verify_every: verify_every.map(|hours| (hours > 0).then(|| hours_to_duration(hours)))?,
-        grace: TimeDelta::seconds(grace?.try_into().ok()?),
-        stale_after: TimeDelta::hours(stale_after?.try_into().ok()?),
-        cutoff: cutoff?,
-        time_zone: time_zone?,
-        max_connections: max_connections?,
-        max_connections_per_address: max_per_address.map(|max| (max > 0).then_some(max))?,
-        trusted_proxies: trusted_proxies?,
-        log_format: log_format?,
-        log_filter: log_filter?,
+        listen: table.listen,
+        ops_listen: table.ops_listen,
+        ops_hosts: table.ops_hosts.into_iter().map(|host| host.0).collect(),
+        ops_password: secrets([table.ops_password_file]).pop(),
+        ops_protect_metrics: table.ops_protect_metrics,
+        store: table.store.0,
+        market_url: table.market_url.0,
+        ca_file: table.ca_file.map(|file| file.0),
+        instance: table.instance.0,
+        public_url: table.public_url.map(|url| url.0),
+        page_url: table.page_url.map(|url| url.0),
+        verify_every: (verify_hours > 0).then(|| Duration::from_hours(verify_hours)),
+        grace: TimeDelta::seconds(table.grace_seconds.0.into()),
+        stale_after: TimeDelta::hours(table.stale_hours.0.into()),
+        cutoff: table.cutoff,
+        time_zone: table.time_zone.0,
+        max_connections: table.max_connections.0 as usize,
+        max_connections_per_address: (max_per_address > 0).then_some(max_per_address),
+        trusted_proxies: table
+            .trusted_proxies
+            .into_iter()
+            .map(|proxy| proxy.0)
+            .collect(),
+        log_format: table.log_format,
+        log_filter: table.log_filter.0,
         shops: shops.into_iter().collect::<Option<_>>()?,
         notify: notify.into_iter().collect::<Option<_>>()?,
+        effective: String::new(),
     })
 }
 
 fn read_shop(reader: &mut SettingsReader<'_>) -> Option<ShopConfig> {
-    let name = reader.take("name", parse_name);
-    let warehouses = reader.list("warehouses", parse_positive);
-    let base_path = reader.take("base_path", parse_base_path);
-    let campaign = reader.take("campaign", parse_positive);
-    let feed_campaigns = reader.list("feed_campaigns", parse_positive);
-    let business = reader.optional("business", parse_positive);
-    let partner_warehouses = reader.list("partner_warehouses", parse_positive);
-    let is_by_business = reader.take("method", |text| match text {
-        "campaign" => Some(false),
-        "business" => Some(true),
-        _ => None,
-    });
-    if is_by_business == Some(true) && business.is_none() {
-        reader.missing("business");
+    let mut table = ShopTable::read(reader);
+    let is_by_business = table.method == CampaignOrBusiness::Business;
+    if is_by_business {
+        reader.needed("business", table.business);
     }
-    let migrate = reader.take("migrate", Mode::parse);
-    let parallel = reader.take(
-        "parallel",
-        in_range(1, crate::migrator::MAX_PARALLEL_REQUESTS),
-    );
-    let limit_share = reader.take("limit_share", |text| {
-        text.parse()
-            .ok()
-            .filter(|share| (0.01..=1.0).contains(share))
-    });
-    let unknown_sku = reader.take("unknown_sku", |text| match text {
-        "omit" => Some(UnknownSku::Omit),
-        "zero" => Some(UnknownSku::Zero),
-        "fail" => Some(UnknownSku::Fail),
-        _ => None,
-    });
-    let unavailable_status = reader.take("unavailable_status", |text| match text {
-        "500" => Some(StatusCode::INTERNAL_SERVER_ERROR),
-        "503" => Some(StatusCode::SERVICE_UNAVAILABLE),
-        _ => None,
-    });
-    let push_tokens = reader.secrets(["push_token", "push_token_2"], true);
-    let first = warehouses
-        .as_ref()
-        .and_then(|list| list.first().copied())
-        .unwrap_or_default();
-    let sources: Vec<Option<crate::sources::Config>> = reader
-        .tables("sources", "name", SOURCE_SETTINGS)
-        .iter_mut()
-        .map(|reader| source_settings::read_source(reader, first))
+    if table.partner_warehouses.is_empty() {
+        table.partner_warehouses.clone_from(&table.warehouses);
+    }
+    let overrides_file = table.overrides_file.as_mut();
+    let read_overrides = operator_files::read_overrides;
+    let overrides = reader.read_list("overrides_file", overrides_file, read_overrides);
+    let has_overrides = !overrides.is_empty();
+    let comment = has_overrides.then(|| format!("and rules of {} SKUs", overrides.len()));
+    reader.show(&table, comment);
+    let push_tokens = secrets([table.push_token_file, table.push_token_2_file]);
+    let feed_keys = secrets([table.feed_key_file, table.feed_key_2_file]);
+    let api_keys = secrets([table.api_key_file, table.api_key_2_file]);
+    reader.needed("push_token_file", push_tokens.first());
+    let warehouses = ids(&table.warehouses);
+    let source_readers = reader.tables("sources", SOURCE_SETTINGS).iter_mut();
+    let sources: Vec<_> = source_readers
+        .map(|reader| read_source(reader, table.warehouses[0]))
         .collect();
-    let rules = source_settings::read_rules(reader);
     // A shop with sources works without a program that updates it.
-    let feed_keys = reader.chosen_secrets(["feed_key", "feed_key_2"], sources.is_empty());
+    if sources.is_empty() {
+        reader.needed("feed_key_file", feed_keys.first());
+    }
     // A shop that sends nothing needs no Api-Key.
-    let api_keys = reader.secrets(["api_key", "api_key_2"], migrate != Some(Mode::Off));
-    let secret_files = reader.secret_files();
-    let warehouses = warehouses?;
-    let partner_warehouses = partner_warehouses.filter(|list| !list.is_empty());
-    let partner_warehouses = partner_warehouses.unwrap_or_else(|| warehouses.clone());
-    let address = match (is_by_business?, business) {
-        (false, _) => MarketAddress::Campaign { id: campaign? },
-        (true, business) => MarketAddress::Business {
+    if table.migrate != Mode::Off {
+        reader.needed("api_key_file", api_keys.first());
+    }
+    let business = table.business.map(NonZeroU64::get);
+    let partner_warehouses = ids(&table.partner_warehouses);
+    let address = match table.method {
+        CampaignOrBusiness::Campaign => MarketAddress::Campaign {
+            id: table.campaign.get(),
+        },
+        CampaignOrBusiness::Business => MarketAddress::Business {
             id: business?,
             warehouses: partner_warehouses.clone(),
         },
     };
     Some(ShopConfig {
-        name: name?,
+        name: table.name.0,
         warehouses,
         partner_warehouses,
         business,
         address,
-        base_path: base_path?,
+        base_path: table.base_path.0,
         push_tokens,
         feed_keys,
-        campaign: campaign?,
-        feed_campaigns: feed_campaigns?,
+        campaign: table.campaign.get(),
+        feed_campaigns: ids(&table.feed_campaigns),
         api_keys,
-        secret_files,
-        migrate: migrate?,
-        parallel: parallel?,
-        limit_share: limit_share?,
-        unknown_sku: unknown_sku?,
-        unavailable_status: unavailable_status?,
+        secret_files: std::mem::take(&mut reader.secret_files),
+        migrate: table.migrate,
+        parallel: table.parallel.0 as usize,
+        limit_share: table.limit_share.0,
+        unknown_sku: table.unknown_sku,
+        unavailable_status: table.unavailable_status.0,
         sources: sources.into_iter().collect::<Option<_>>()?,
-        rules: rules?,
+        rules: ShopRules {
+            combine: table.combine,
+            adjustments: adjustments(table.buffer, table.zero_below, table.cap),
+            overrides,
+        },
     })
+}
+
+fn ids(ids: &[NonZeroU64]) -> Vec<u64> {
+    ids.iter().map(|id| id.get()).collect()
+}
+
+fn secrets<const N: usize>(secrets: [Option<SecretText>; N]) -> Vec<Secret> {
+    secrets
+        .into_iter()
+        .flatten()
+        .map(|secret| secret.0)
+        .collect()
 }

@@ -1,27 +1,100 @@
-//! Reads the settings of single kinds of source: path, URL, login, query.
+//! Makes the configuration of the connector of a source: path, URL, login, query.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
-use market_api::push::client::{OldHandlerConfig, TokenLocation};
-use reqwest::Url;
+use market_api::push::client::OldHandlerConfig;
+use stock_import::DeliveryScope;
 use stock_import::formats::Format;
-use stock_import::{DeliveryScope, ReadSettings};
 use strict_http::secret::Secret;
 
 use super::reader::SettingsReader;
-use super::source_settings::is_second_choice;
-use super::values::{in_range, parse_base_path, parse_positive};
+use super::setting_list::{MIN_CHOSEN_SECRET_CHARS, SourceTable};
+use super::source_settings::source_warehouses;
+use super::values::{EachOrTogether, FilePath, WebUrl, Whole, parse_base_path};
 use crate::sources::{
-    ExchangeConfig, SourceKind, SourceWarehouses, files, http_file, moysklad, operator_files, sql,
+    DuplicatePolicy, ExchangeConfig, SourceKind, SourceKindName, SourceWarehouses, files,
+    http_file, moysklad, operator_files, sql,
 };
 
-pub(super) fn read_file(reader: &mut SettingsReader<'_>) -> Option<SourceKind> {
-    let format = reader.optional("format", Format::from_name);
-    let path = reader.optional_path("path");
-    let url = reader.optional("url", parse_url);
-    match (path, url) {
+/// Settings of the kind that have no effect in this table, because another one replaces them.
+pub(super) fn unused_settings(
+    kind: SourceKindName,
+    reader: &SettingsReader<'_>,
+) -> Vec<&'static str> {
+    let has_other_access = match kind {
+        SourceKindName::File => reader.is_set("path"),
+        SourceKindName::MoySklad => reader.is_set("token_file"),
+        SourceKindName::Legacy
+        | SourceKindName::Exchange
+        | SourceKindName::Sql
+        | SourceKindName::Import => false,
+    };
+    let mut unused = Vec::new();
+    if has_other_access {
+        unused.push("login");
+    }
+    if has_other_access || !reader.is_set("login") {
+        unused.push("password_file");
+    }
+    if kind == SourceKindName::File && !reader.is_set("path") {
+        unused.push("files");
+    }
+    unused
+}
+
+/// Sets what depends on the kind or on another setting. `warehouse` is the Market's id of the
+/// shop's first warehouse.
+pub(super) fn fill_defaults(kind: SourceKindName, table: &mut SourceTable, warehouse: NonZeroU64) {
+    // The old handler repeats rows if a batch is requested again. Files do not, and a MoySklad
+    // product that is on two pages is read once.
+    let (every_seconds, duplicates) = match kind {
+        SourceKindName::File if table.path.is_some() => (5, DuplicatePolicy::Reject),
+        SourceKindName::Legacy => (900, DuplicatePolicy::Same),
+        SourceKindName::File
+        | SourceKindName::Exchange
+        | SourceKindName::MoySklad
+        | SourceKindName::Sql
+        | SourceKindName::Import => (300, DuplicatePolicy::Reject),
+    };
+    table.every_seconds.get_or_insert(Whole(every_seconds));
+    table.duplicates.get_or_insert(duplicates);
+    if kind == SourceKindName::Legacy {
+        table.ask_warehouse.get_or_insert(warehouse);
+    }
+    if kind == SourceKindName::File && table.path.is_some() {
+        // 1C splits one export into several files that refer to each other by id.
+        let format = table.format.as_ref().map(|format| format.0);
+        table
+            .files
+            .get_or_insert(match format == Some(Format::CommerceMl) {
+                true => EachOrTogether::Together,
+                false => EachOrTogether::Each,
+            });
+    }
+}
+
+/// Makes the connector of a source. Resolves the paths of the table.
+pub(super) fn read_source_kind(
+    reader: &mut SettingsReader<'_>,
+    kind: SourceKindName,
+    table: &mut SourceTable,
+) -> Option<SourceKind> {
+    match kind {
+        SourceKindName::File => read_file(reader, table),
+        SourceKindName::Legacy => read_handler(reader, table),
+        SourceKindName::Exchange => read_exchange(reader, table),
+        SourceKindName::MoySklad => read_moysklad(reader, table),
+        SourceKindName::Sql => read_database(reader, table),
+        SourceKindName::Import => None,
+    }
+}
+
+fn read_file(reader: &mut SettingsReader<'_>, table: &mut SourceTable) -> Option<SourceKind> {
+    let format = table.format.as_ref().map(|format| format.0);
+    match (&mut table.path, &table.url) {
         (Some(_), Some(_)) => {
-            reader.add_error("path and url are both set: a source has one of them");
+            reader.fault("path", " and url are both set: a source has one of them");
             None
         }
         (None, None) => {
@@ -29,190 +102,127 @@ pub(super) fn read_file(reader: &mut SettingsReader<'_>) -> Option<SourceKind> {
             None
         }
         (Some(path), None) => {
-            let is_combined = reader.optional("files", |text| match text {
-                "each" => Some(false),
-                "together" => Some(true),
-                _ => None,
-            });
-            // 1C splits one export into several files that refer to each other by id.
-            let is_combined = is_combined.unwrap_or(format == Some(Format::CommerceMl));
+            reader.resolve(path);
             Some(SourceKind::Files(files::Config {
-                path,
+                path: path.0.clone(),
                 format,
-                is_one_delivery: is_combined,
+                is_one_delivery: table.files == Some(EachOrTogether::Together),
             }))
         }
-        (None, Some(url)) => {
-            let login = read_login(reader, false);
-            Some(SourceKind::RemoteFile(http_file::Config {
-                url,
-                login,
-                format,
-            }))
-        }
+        (None, Some(url)) => Some(SourceKind::RemoteFile(http_file::Config {
+            url: url.0.clone(),
+            login: read_login(reader, table),
+            format,
+        })),
     }
 }
 
-/// Reads login and password, if they are set. `is_inbound` is true if others send them to us:
-/// then a short password is an error.
-fn read_login(reader: &mut SettingsReader<'_>, is_inbound: bool) -> Option<(String, Secret)> {
-    let login = reader.optional("login", |text| {
-        Some(text.to_owned()).filter(|text| !text.is_empty() && !text.contains(':'))
-    })?;
-    let password = match is_inbound {
-        true => reader.chosen_secrets(["password"], true).pop()?,
-        false => reader.secrets(["password"], true).pop()?,
-    };
-    Some((login, password))
+/// Login and password, if they are set.
+fn read_login(reader: &mut SettingsReader<'_>, table: &SourceTable) -> Option<(String, Secret)> {
+    let login = table.login.as_ref()?;
+    let password = reader.needed("password_file", table.password_file.as_ref())?;
+    Some((login.0.clone(), password.0.clone()))
 }
 
-pub(super) fn read_handler(reader: &mut SettingsReader<'_>, warehouse: u64) -> Option<SourceKind> {
-    let url = required_url(reader);
-    let token = reader.secrets(["token"], true).pop();
-    let in_query = is_second_choice(reader, "token_in", ["header", "query"]);
-    let warehouse_id = reader
-        .optional("ask_warehouse", parse_positive)
-        .unwrap_or(warehouse);
-    let skus_per_request = reader.take("part_skus", in_range(1, 1000));
-    let parallel = reader.take("parallel", in_range(1, 8));
-    let skus = match reader
-        .optional_path("skus_file")
-        .map(|path| operator_files::read_skus(&path))
-    {
-        None => Some(Vec::new()),
-        Some(Ok(skus)) => Some(skus),
-        Some(Err(error)) => {
-            reader.add_error(&format!("skus_file: {error}"));
-            None
-        }
-    };
-    let url = url?;
-    let base = url.as_str().trim_end_matches('/');
+fn read_handler(reader: &mut SettingsReader<'_>, table: &mut SourceTable) -> Option<SourceKind> {
+    let token = reader.needed("token_file", table.token_file.as_ref());
+    let skus_file = table.skus_file.as_mut();
+    let skus = reader.read_list("skus_file", skus_file, operator_files::read_skus);
+    let url = reader.needed("url", table.url.as_mut())?;
+    if url.0.query().is_some() {
+        reader.fault(
+            "url",
+            " has a query: remove it, and put a token into token_file",
+        );
+    }
+    let base = url.0.as_str().trim_end_matches('/');
     // The Market's own setting does not end in `/stocks`, but many people write it.
     let base = base.strip_suffix("/stocks").unwrap_or(base);
-    let mut handler = OldHandlerConfig::new(base, token?, warehouse_id);
-    handler.token_location = if in_query? {
-        TokenLocation::Query
-    } else {
-        TokenLocation::Header
-    };
-    handler.max_skus = skus_per_request?;
-    handler.parallel_requests = parallel?;
-    Some(SourceKind::OldHandler {
-        handler,
-        skus: skus?,
-    })
+    let warehouse_id = table.ask_warehouse?.get();
+    let mut handler = OldHandlerConfig::new(base, token?.0.clone(), warehouse_id);
+    url.0 = base.parse().ok()?;
+    handler.token_location = table.token_in?;
+    handler.max_skus = table.part_skus?.0 as usize;
+    handler.parallel_requests = table.parallel?.0 as usize;
+    Some(SourceKind::OldHandler { handler, skus })
 }
 
-pub(super) fn read_exchange(reader: &mut SettingsReader<'_>) -> Option<SourceKind> {
-    let path = reader.take("path", |text| {
-        let path = parse_base_path(text)?;
-        let is_taken = path.is_empty() || path.ends_with("/stocks");
-        (!is_taken).then_some(path)
-    });
-    if reader.is_unset("login") {
-        reader.missing("login");
-    }
-    let login = read_login(reader, true);
-    let max_mib = reader.take("max_mib", in_range(1, 65_536));
-    let (login, password) = login?;
-    let max_bytes = max_mib? as u64 * 1024 * 1024;
+fn read_exchange(reader: &mut SettingsReader<'_>, table: &SourceTable) -> Option<SourceKind> {
+    let path = reader.needed("path", table.path.as_ref());
+    let path = path.and_then(|path| exchange_path(reader, path));
+    reader.needed("login", table.login.as_ref());
+    let (login, password) = read_login(reader, table)?;
+    reader.check_length("password_file", &password, MIN_CHOSEN_SECRET_CHARS);
     Some(SourceKind::Exchange(ExchangeConfig {
         path: path?,
         login,
         password,
-        max_bytes,
+        max_bytes: u64::from(table.max_mib?.0) * 1024 * 1024,
     }))
 }
 
-pub(super) fn read_moysklad(
-    reader: &mut SettingsReader<'_>,
-    warehouses: Option<&SourceWarehouses>,
-    reading: Option<&ReadSettings>,
-) -> Option<SourceKind> {
-    let url = reader.optional("url", parse_url);
-    let stock_type = reader.take("stock", moysklad::StockType::parse);
-    let token = reader.optional_secret("token");
-    let access = token.map(moysklad::MoySkladCredentials::Token).or_else(|| {
-        let (login, password) = read_login(reader, false)?;
-        Some(moysklad::MoySkladCredentials::Password { login, password })
-    });
+fn exchange_path(reader: &mut SettingsReader<'_>, path: &FilePath) -> Option<String> {
+    let text = path.0.to_string_lossy();
+    let is_taken = |path: &String| path.is_empty() || path.ends_with("/stocks");
+    let path = parse_base_path(&text).filter(|path| !is_taken(path));
+    if path.is_none() {
+        reader.invalid("path");
+    }
+    path
+}
+
+fn read_moysklad(reader: &mut SettingsReader<'_>, table: &mut SourceTable) -> Option<SourceKind> {
+    let access = match &table.token_file {
+        Some(token) => Some(moysklad::MoySkladCredentials::Token(token.0.clone())),
+        None => read_login(reader, table)
+            .map(|(login, password)| moysklad::MoySkladCredentials::Password { login, password }),
+    };
     let Some(access) = access else {
-        reader.add_error(
-            "token_file is missing: moysklad needs token_file, or login and password_file",
+        reader.fault(
+            "token_file",
+            " is missing: moysklad needs token_file, or login and password_file",
         );
         return None;
     };
     let mut config = moysklad::Config::new(access);
-    if let Some(url) = url {
-        url.as_str()
-            .trim_end_matches('/')
-            .clone_into(&mut config.base_url);
+    if let Some(url) = &table.url {
+        let base_url = url.0.as_str().trim_end_matches('/');
+        base_url.clone_into(&mut config.base_url);
     }
-    config.stock_type = stock_type?;
-    if let Some(field) = &reading?.sku {
-        let Some(field) = moysklad::SkuField::parse(field) else {
-            reader.add_error(&format!(
-                "sku is {field:?}: for moysklad it must be article, code, externalCode or name"
-            ));
-            return None;
-        };
-        config.sku_field = field;
+    table.url = config.base_url.parse().ok().map(WebUrl);
+    config.stock_type = table.stock.as_ref()?.0;
+    if let Some(field) = &table.sku {
+        let rule = "for moysklad it must be article, code, externalCode or name";
+        match moysklad::SkuField::parse(&field.0) {
+            Some(field) => config.sku_field = field,
+            None => reader.fault("sku", &format!(" is {:?}: {rule}", field.0)),
+        }
     }
-    if let Some(SourceWarehouses::Named(stores)) = warehouses {
-        config.stores = moysklad::StoreSelection::Named(stores.clone());
+    if let SourceWarehouses::Named(stores) = source_warehouses(table) {
+        config.stores = moysklad::StoreSelection::Named(stores);
     }
     Some(SourceKind::MoySklad(config))
 }
 
-pub(super) fn read_database(
-    reader: &mut SettingsReader<'_>,
-    scope: Option<DeliveryScope>,
-) -> Option<SourceKind> {
-    let database = reader.secrets(["database"], true).pop();
-    let query = reader.take("query", |text| Some(text.to_owned()));
-    let watermark = reader.optional("watermark", |text| Some(text.to_owned()));
-    let timeout = reader.take("timeout_seconds", in_range(1, 86_400));
-    let url = match database.map(|secret| sql::DatabaseUrl::parse(secret.expose())) {
-        None => None,
-        Some(Ok(url)) => Some(url),
-        Some(Err(error)) => {
-            reader.add_error(&format!("database: {error}"));
-            None
-        }
-    };
-    let timeout = Duration::from_secs(timeout? as u64);
-    if watermark.is_some() && scope == Some(DeliveryScope::Snapshot) {
-        reader.add_error(
-            "scope is snapshot: a query with watermark reads only changes, so remove scope",
+fn read_database(reader: &mut SettingsReader<'_>, table: &SourceTable) -> Option<SourceKind> {
+    let database = reader.needed("database_file", table.database_file.as_ref());
+    let query = reader.needed("query", table.query.as_ref());
+    if table.watermark.is_some() && table.scope == Some(DeliveryScope::Snapshot) {
+        reader.fault(
+            "scope",
+            " is snapshot: a query with watermark reads only changes, so remove scope",
         );
-        return None;
     }
+    let url = sql::DatabaseUrl::parse(database?.0.expose());
+    let url = url.map_err(|error| reader.fault("database_file", &format!(": {error}")));
     let config = sql::Config {
-        url: url?,
-        query: query?,
-        timeout,
-        watermark,
+        url: url.ok()?,
+        query: query?.clone(),
+        timeout: Duration::from_secs(table.timeout_seconds?.0.into()),
+        watermark: table.watermark.clone(),
     };
     if let Err(error) = config.validate() {
-        reader.add_error(&error.to_string());
-        return None;
+        reader.fault("query", &format!(": {error}"));
     }
     Some(SourceKind::Sql(config))
-}
-
-fn required_url(reader: &mut SettingsReader<'_>) -> Option<Url> {
-    let url = reader.take("url", parse_url)?;
-    if url.query().is_some() {
-        reader.add_error("url has a query: remove it, and put a token into token_file");
-        return None;
-    }
-    Some(url)
-}
-
-fn parse_url(text: &str) -> Option<Url> {
-    let url = Url::parse(text).ok()?;
-    let is_bare = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
-    let is_web = matches!(url.scheme(), "http" | "https") && url.host_str().is_some();
-    (is_bare && is_web).then_some(url)
 }

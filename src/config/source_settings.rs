@@ -1,141 +1,114 @@
-//! Reads the settings of a source: policy, reading, rules and guard.
+//! Makes the configuration of a source from its table: policy, reading, rules and guard.
 
-use std::fmt;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use stock::MAX_COUNT;
 use stock_import::delivery_guard::GuardLimits;
 use stock_import::formats::Format;
-use stock_import::stock_rules::{Adjustments, Combine, ShopRules, SourceRules};
+use stock_import::stock_rules::{Adjustments, Combine, SourceRules};
 use stock_import::{DecimalMark, DeliveryScope, Quantity, ReadSettings, VariantPolicy};
 
-use super::effective::write_reading;
+use super::effective::table_lines;
 use super::reader::SettingsReader;
-use super::source_kinds::{read_database, read_exchange, read_file, read_handler, read_moysklad};
-use super::values::{in_range, parse_name};
-use crate::ingest::Origin;
+use super::setting_list::{SOURCE_SETTINGS, SourceTable, find_setting};
+use super::source_kinds::{fill_defaults, read_source_kind, unused_settings};
+use super::values::{
+    FieldName, KeepOrZero, RejectOrFloor, RejectOrTake, RejectOrZero, SourceName, SumOrMinimum,
+    Whole, value_text,
+};
 use crate::sources::{
-    AbsentPolicy, Config, DuplicatePolicy, RULES_NAME, SourceKind, SourcePolicy, SourceWarehouses,
-    files, http_file, operator_files,
+    AbsentPolicy, Config, DuplicatePolicy, SourceKind, SourceKindName, SourcePolicy,
+    SourceWarehouses, files, http_file, operator_files,
 };
 
-/// Name of the source of files that are imported by hand.
-pub const IMPORT_SOURCE: &str = "import";
+/// Settings by which the data of a source is read, in the order in which the store has them. A
+/// change of their values explains a change of the shape of its files.
+const READ_SETTINGS: &str = "sku quantity reserve warehouse updated_at sheet list delimiter \
+    encoding fraction negative unavailable empty suspicious_sku single_page decimal variants \
+    unended_row words";
 
-/// Upper bound of `buffer` and `zero_below`. A larger number is a typing error.
-const MAX_BUFFER: u32 = 1_000_000;
+pub(super) fn adjustments<const MAX: u32>(
+    buffer: Whole<0, MAX>,
+    zero_below: Whole<0, MAX>,
+    cap: Option<Whole<0, MAX_COUNT>>,
+) -> Adjustments {
+    Adjustments {
+        buffer: buffer.0,
+        zero_below: zero_below.0,
+        cap: cap.map(|cap| cap.0),
+    }
+}
 
-/// Reads the rules of a shop.
-pub(super) fn read_rules(reader: &mut SettingsReader<'_>) -> Option<ShopRules> {
-    let combine = reader.take("combine", Combine::parse);
-    let adjustments = read_adjustments(reader);
-    let file = reader.optional_path("overrides_file");
-    let overrides = match file.map(|path| operator_files::read_overrides(&path)) {
-        None => Default::default(),
-        Some(Ok(overrides)) => overrides,
-        Some(Err(error)) => {
-            reader.add_error(&format!("overrides_file: {error}"));
-            return None;
+/// Reads one source. `warehouse` is the Market's id of the shop's first warehouse. Returns `None`
+/// after a fault, which is then in `reader`.
+pub(super) fn read_source(
+    reader: &mut SettingsReader<'_>,
+    warehouse: NonZeroU64,
+) -> Option<Config> {
+    let kind = reader.read_kind::<SourceName, SourceKindName>()?;
+    reader.limit_to(kind.name(), unused_settings(kind, reader));
+    let mut table = SourceTable::read(reader);
+    let words = read_words(reader, &mut table);
+    fill_defaults(kind, &mut table, warehouse);
+    let mapping_file = table.mapping_file.as_mut();
+    let mapping = reader.read_list("mapping_file", mapping_file, operator_files::read_mapping);
+    let source_kind = read_source_kind(reader, kind, &mut table);
+    let mut comments = Vec::new();
+    if !mapping.is_empty() {
+        comments.push(format!("and what {} words stand for", mapping.len()));
+    }
+    match &source_kind {
+        Some(SourceKind::OldHandler { skus, .. }) if !skus.is_empty() => {
+            comments.push(format!("and {} SKUs to ask for", skus.len()));
         }
-    };
-    Some(ShopRules {
-        combine: combine?,
-        adjustments: adjustments?,
-        overrides,
-    })
-}
-
-fn read_adjustments(reader: &mut SettingsReader<'_>) -> Option<Adjustments> {
-    let number_up_to = |max: u32| move |text: &str| text.parse().ok().filter(|n: &u32| *n <= max);
-    let buffer = reader.take("buffer", number_up_to(MAX_BUFFER));
-    let below = reader.take("zero_below", number_up_to(MAX_BUFFER));
-    let cap = reader.optional("cap", number_up_to(MAX_COUNT));
-    Some(Adjustments {
-        buffer: buffer?,
-        zero_below: below?,
-        cap,
-    })
-}
-
-/// Reads one source. `warehouse` is the Market's id of the shop's first warehouse.
-pub(super) fn read_source(reader: &mut SettingsReader<'_>, warehouse: u64) -> Option<Config> {
-    let name = reader.take("name", |text| {
-        parse_name(text).filter(|name| name != RULES_NAME && name != IMPORT_SOURCE)
-    });
-    let kind = reader.take("kind", |text| {
-        ["file", "legacy", "1c", "moysklad", "sql"]
-            .into_iter()
-            .find(|kind| *kind == text)
-    });
-    let Some(kind) = kind else {
-        // The other keys cannot be checked without a kind.
-        reader.ignore_remaining();
-        return None;
-    };
-    let origin = match kind {
-        "file" => Origin::File,
-        "legacy" => Origin::OldHandler,
-        "1c" => Origin::Exchange,
-        "moysklad" => Origin::MoySklad,
-        _ => Origin::Sql,
-    };
-    let policy = read_policy(reader, name, origin, kind);
-    let reading = read_reading(reader, kind);
-    let source_kind = match kind {
-        "file" => read_file(reader),
-        "legacy" => read_handler(reader, warehouse),
-        "1c" => read_exchange(reader),
-        "moysklad" => read_moysklad(
-            reader,
-            policy.as_ref().map(|policy| &policy.warehouses),
-            reading.as_ref(),
-        ),
-        _ => read_database(reader, policy.as_ref().and_then(|policy| policy.scope)),
-    };
-    if let (Some(policy), Some(source_kind)) = (&policy, &source_kind)
-        && policy.absent == AbsentPolicy::Zero
-        && policy.scope != Some(DeliveryScope::Snapshot)
-        && !states_scope(source_kind)
+        Some(SourceKind::Sql(sql)) => comments.push(format!("database {}", sql.url)),
+        _ => {}
+    }
+    reader.show(&table, comments);
+    let source_kind = source_kind?;
+    if table.absent == AbsentPolicy::Zero
+        && table.scope != Some(DeliveryScope::Snapshot)
+        && !states_scope(&source_kind)
     {
-        reader.add_error(
-            "absent is \"zero\": only a snapshot tells what is absent, so scope must be \
-             \"snapshot\", or format \"commerceml\", whose files declare it",
+        reader.fault(
+            "absent",
+            " is \"zero\": only a snapshot tells what is absent, so scope must be \"snapshot\", or \
+             format \"commerceml\", whose files declare it",
         );
-        return None;
     }
-    let default = match &source_kind {
-        Some(SourceKind::Files(_)) => 5,
-        Some(SourceKind::OldHandler { .. }) => 900,
-        _ => 300,
-    };
-    let every = reader
-        .optional("every_seconds", in_range(1, 86_400))
-        .unwrap_or(default);
-    let every = Duration::from_secs(every as u64);
-    let (mut policy, reading) = (policy?, reading?);
-    policy.read_settings_text = reading_text(&reading);
-    if let Some(SourceKind::Sql(sql)) = &source_kind {
+    let mut read_settings_text = read_settings_text(&table);
+    if let SourceKind::Sql(sql) = &source_kind {
         // Another query may return other columns.
-        policy.read_settings_text.push_str(&sql.query);
+        read_settings_text.push_str(&sql.query);
     }
-    policy.variants = reading.variants;
+    let every = table.every_seconds?.0;
     Some(Config {
-        policy,
-        read_settings: reading,
-        poll_interval: every,
-        kind: source_kind?,
+        policy: SourcePolicy {
+            mapping,
+            read_settings_text,
+            ..source_policy(kind, &table)
+        },
+        read_settings: read_settings(table, words),
+        poll_interval: Duration::from_secs(every.into()),
+        kind: source_kind,
     })
 }
 
 /// Text of the settings by which a source is read. A changed text means changed settings.
-fn reading_text(reading: &ReadSettings) -> String {
-    struct DisplayReading<'a>(&'a ReadSettings);
-    impl fmt::Display for DisplayReading<'_> {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write_reading(f, self.0)
-        }
-    }
-    DisplayReading(reading).to_string()
+fn read_settings_text(table: &SourceTable) -> String {
+    let lines = table_lines(SOURCE_SETTINGS, table);
+    // The stored texts lack the defaults of these two.
+    let defaults = ["variants = \"reject\"\n", "unended_row = \"reject\"\n"];
+    let of_key = |key: &str| {
+        let mut lines = lines
+            .iter()
+            .filter(|line| !defaults.contains(&line.as_str()));
+        lines
+            .find(|line| line.split(' ').next() == Some(key))
+            .cloned()
+    };
+    READ_SETTINGS.split(' ').filter_map(of_key).collect()
 }
 
 /// Returns true if each delivery of this kind declares itself a snapshot or a delta.
@@ -152,177 +125,89 @@ fn states_scope(source_kind: &SourceKind) -> bool {
     }
 }
 
-fn read_policy(
-    reader: &mut SettingsReader<'_>,
-    name: Option<String>,
-    origin: Origin,
-    kind: &str,
-) -> Option<SourcePolicy> {
-    // For the other kinds the request determines whether the delivery is complete.
-    let scope = matches!(kind, "file" | "1c" | "sql")
-        .then(|| read_scope(reader))
-        .flatten();
-    let absent = reader.take("absent", |text| match text {
-        "keep" => Some(AbsentPolicy::Keep),
-        "zero" => Some(AbsentPolicy::Zero),
-        _ => None,
-    });
-    let warehouses = reader.list("warehouses", |text| Some(text.trim().to_owned()));
-    let warehouses = warehouses.map(|list| match list.as_slice() {
-        [] => SourceWarehouses::Unset,
-        [single] if single == "*" => SourceWarehouses::All,
-        _ => SourceWarehouses::Named(list),
-    });
-    let places = reader.take("places", |text| match text {
-        "sum" => Some(Combine::Sum),
-        "minimum" => Some(Combine::Minimum),
-        _ => None,
-    });
-    let pack = reader.take("pack", |text| {
-        text.parse().ok().filter(|n| (1..=1_000_000).contains(n))
-    });
-    let adjustments = read_adjustments(reader);
-    let fraction = |text: &str| text.parse().ok().filter(|part| (0.0..=1.0).contains(part));
-    let min_rows = reader.take("guard_rows", fraction);
-    let max_zeroed = reader.take("guard_zeros", fraction);
-    let max_rejected = reader.take("guard_bad_rows", fraction);
-    let repeats = reader.take("guard_repeats", |text| {
-        text.parse().ok().filter(|n: &u32| *n <= 1000)
-    });
-    let duplicates = reader.optional("duplicates", DuplicatePolicy::from_name);
-    // The old handler repeats rows if a batch is requested again. Files do not, and a MoySklad
-    // product that is on two pages is read once.
-    let duplicates = duplicates.unwrap_or(match kind {
-        "legacy" => DuplicatePolicy::Same,
-        _ => DuplicatePolicy::Reject,
-    });
-    let mapping = match reader
-        .optional_path("mapping_file")
-        .map(|path| operator_files::read_mapping(&path))
-    {
-        None => Some(Vec::new()),
-        Some(Ok(mapping)) => Some(mapping),
-        Some(Err(error)) => {
-            reader.add_error(&format!("mapping_file: {error}"));
-            None
-        }
-    };
-    Some(SourcePolicy {
-        name: name?,
-        origin,
-        scope,
-        absent: absent?,
-        warehouses: warehouses?,
+/// Policy of a source, without its mapping and without the text of its settings.
+fn source_policy(kind: SourceKindName, table: &SourceTable) -> SourcePolicy {
+    SourcePolicy {
+        name: table.name.0.clone(),
+        origin: kind.origin(),
+        scope: table.scope,
+        absent: table.absent,
+        warehouses: source_warehouses(table),
         limits: GuardLimits {
-            min_rows_ratio: min_rows?,
-            max_zeroed_ratio: max_zeroed?,
-            max_rejected_ratio: max_rejected?,
-            accept_after_repeats: repeats.map(|repeats| (repeats > 0).then_some(repeats))?,
+            min_rows_ratio: table.guard_rows.0,
+            max_zeroed_ratio: table.guard_zeros.0,
+            max_rejected_ratio: table.guard_bad_rows.0,
+            accept_after_repeats: Some(table.guard_repeats.0).filter(|repeats| *repeats > 0),
         },
         rules: SourceRules {
             subtracts_reserve: true,
-            combine_warehouses: places?,
-            pack_size: pack?,
-            adjustments: adjustments?,
+            combine_warehouses: match table.places {
+                SumOrMinimum::Sum => Combine::Sum,
+                SumOrMinimum::Minimum => Combine::Minimum,
+            },
+            pack_size: table.pack.0,
+            adjustments: adjustments(table.buffer, table.zero_below, table.cap),
         },
-        mapping: mapping?,
-        duplicates,
+        mapping: Vec::new(),
+        duplicates: table.duplicates.unwrap_or(DuplicatePolicy::Reject),
         read_settings_text: String::new(),
-        variants: VariantPolicy::default(),
-    })
-}
-
-fn read_scope(reader: &mut SettingsReader<'_>) -> Option<DeliveryScope> {
-    reader.optional("scope", |text| match text {
-        "snapshot" => Some(DeliveryScope::Snapshot),
-        "delta" => Some(DeliveryScope::Delta),
-        _ => None,
-    })
-}
-
-fn read_reading(reader: &mut SettingsReader<'_>, kind: &str) -> Option<ReadSettings> {
-    let parse_field = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
-    let sku = reader.optional("sku", parse_field);
-    let mut reading = ReadSettings {
-        sku,
-        ..ReadSettings::default()
-    };
-    if matches!(kind, "file" | "1c" | "sql") {
-        reading.quantity = reader.optional("quantity", parse_field);
-        reading.reserve = reader.optional("reserve", parse_field);
-        reading.warehouse = reader.optional("warehouse", parse_field);
-        reading.updated_at = reader.optional("updated_at", parse_field);
+        variants: table.variants.unwrap_or_default(),
     }
-    if kind == "file" {
-        reading.sheet = reader.optional("sheet", parse_field);
-        reading.list_path = reader.optional("list", parse_field);
-        reading.delimiter = reader.optional("delimiter", |text| match text {
-            "semicolon" => Some(b';'),
-            "comma" => Some(b','),
-            "tab" => Some(b'\t'),
-            "bar" => Some(b'|'),
-            _ => None,
-        });
-        reading.encoding = reader.optional("encoding", |text| {
-            encoding_rs::Encoding::for_label(text.as_bytes())
-        });
-    }
-    let takes_unended_row = if kind == "file" {
-        is_second_choice(reader, "unended_row", ["reject", "take"])
-    } else {
-        Some(false)
-    };
-    // Numbers of TOML have a decimal point, so quoted ones have it too.
-    let words = reader
-        .string_map("words", |text| {
-            Quantity::parse(text, Some(DecimalMark::Point)).ok()
-        })
-        .filter(|words| {
-            let has_empty = words.iter().any(|(word, _)| word.trim().is_empty());
-            if has_empty {
-                reader
-                    .add_error("words has \"\": set empty = \"zero\" if an empty quantity is zero");
-            }
-            !has_empty
-        });
-    let fraction = is_second_choice(reader, "fraction", ["reject", "floor"]);
-    let negative = is_second_choice(reader, "negative", ["reject", "zero"]);
-    let unavailable = is_second_choice(reader, "unavailable", ["keep", "zero"]);
-    let empty = is_second_choice(reader, "empty", ["keep", "zero"]);
-    let suspicious_sku = is_second_choice(reader, "suspicious_sku", ["reject", "take"]);
-    let single_page = is_second_choice(reader, "single_page", ["reject", "take"]);
-    let decimal = reader.optional("decimal", DecimalMark::from_name);
-    let variants = if matches!(kind, "file" | "1c") {
-        is_second_choice(reader, "variants", ["reject", "sum"])
-    } else {
-        Some(false)
-    };
-    Some(ReadSettings {
-        accepts_unterminated_row: takes_unended_row?,
-        words: words?,
-        floors_fractions: fraction?,
-        zeroes_negatives: negative?,
-        zeroes_unavailable: unavailable?,
-        zeroes_empty_quantities: empty?,
-        accepts_suspicious_skus: suspicious_sku?,
-        accepts_single_pages: single_page?,
-        decimal,
-        variants: if variants? {
-            VariantPolicy::Sum
-        } else {
-            VariantPolicy::Reject
-        },
-        ..reading
-    })
 }
 
-/// Reads a setting with two values. Returns true for the second one.
-pub(super) fn is_second_choice(
-    reader: &mut SettingsReader<'_>,
-    key: &str,
-    words: [&str; 2],
-) -> Option<bool> {
-    reader
-        .take(key, |text| words.iter().position(|word| *word == text))
-        .map(|index| index == 1)
+pub(super) fn source_warehouses(table: &SourceTable) -> SourceWarehouses {
+    match table.warehouses.as_slice() {
+        [] => SourceWarehouses::Unset,
+        [single] if single.0 == "*" => SourceWarehouses::All,
+        names => SourceWarehouses::Named(names.iter().map(|name| name.0.clone()).collect()),
+    }
+}
+
+/// Reads the quantities of words, and writes them into the table as they are understood.
+fn read_words(reader: &mut SettingsReader<'_>, table: &mut SourceTable) -> Vec<(String, Quantity)> {
+    let rule = find_setting("words", SOURCE_SETTINGS).rule;
+    let mut words = Vec::new();
+    for (word, value) in table.words.iter_mut().flatten() {
+        if word.trim().is_empty() {
+            reader.fault(
+                "words",
+                " has \"\": set empty = \"zero\" if an empty quantity is zero",
+            );
+        }
+        // Numbers of TOML have a decimal point, so quoted ones have it too.
+        let Ok(quantity) = Quantity::parse(&value_text(value), Some(DecimalMark::Point)) else {
+            let text = format!(" is {value}: it must be {rule}");
+            reader.fault(&format!("words.{word:?}"), &text);
+            continue;
+        };
+        *value = quantity.to_string().into();
+        words.push((word.clone(), quantity));
+    }
+    table.words.take_if(|words| words.is_empty());
+    words
+}
+
+fn read_settings(table: SourceTable, words: Vec<(String, Quantity)>) -> ReadSettings {
+    let text = |field: Option<FieldName>| field.map(|field| field.0);
+    ReadSettings {
+        sku: text(table.sku),
+        quantity: text(table.quantity),
+        reserve: text(table.reserve),
+        warehouse: text(table.warehouse),
+        updated_at: text(table.updated_at),
+        sheet: text(table.sheet),
+        list_path: text(table.list),
+        delimiter: table.delimiter.map(|delimiter| delimiter as u8),
+        encoding: table.encoding.map(|encoding| encoding.0),
+        words,
+        floors_fractions: table.fraction == RejectOrFloor::Floor,
+        zeroes_negatives: table.negative == RejectOrZero::Zero,
+        zeroes_unavailable: table.unavailable == KeepOrZero::Zero,
+        accepts_unterminated_row: table.unended_row == Some(RejectOrTake::Take),
+        zeroes_empty_quantities: table.empty == KeepOrZero::Zero,
+        decimal: table.decimal,
+        accepts_suspicious_skus: table.suspicious_sku == RejectOrTake::Take,
+        accepts_single_pages: table.single_page == RejectOrTake::Take,
+        variants: table.variants.unwrap_or(VariantPolicy::Reject),
+    }
 }

@@ -26,32 +26,31 @@ const HEAD: &str = "\
 #[must_use]
 pub fn template() -> String {
     let mut text = HEAD.to_owned();
-    SETTINGS
-        .iter()
-        .for_each(|setting| add_setting(&mut text, setting));
-    text.push_str(
-        "\n# === A shop: one stock list of the seller. Repeat the table for each. ===\n\n\
-         [[shops]]\n",
-    );
-    SHOP_SETTINGS
-        .iter()
-        .for_each(|setting| add_setting(&mut text, setting));
-    text.push_str(
-        "\n# === A source of the shop above. Repeat the table for each. ===\n\
-         # A source accepts only the settings of its kind.\n\n\
-         #[[shops.sources]]\n",
-    );
-    SOURCE_SETTINGS
-        .iter()
-        .for_each(|setting| add_setting(&mut text, setting));
-    text.push_str(
-        "\n# === A channel that sends alarms to people. Repeat the table for each. ===\n\
-         # A channel accepts only the settings of its kind.\n\n\
-         #[[notify]]\n",
-    );
-    NOTIFY_SETTINGS
-        .iter()
-        .for_each(|setting| add_setting(&mut text, setting));
+    for (heading, settings) in [
+        ("", SETTINGS),
+        (
+            "\n# === A shop: one stock list of the seller. Repeat the table for each. ===\n\n\
+             [[shops]]\n",
+            SHOP_SETTINGS,
+        ),
+        (
+            "\n# === A source of the shop above. Repeat the table for each. ===\n\
+             # A source accepts only the settings of its kind.\n\n\
+             #[[shops.sources]]\n",
+            SOURCE_SETTINGS,
+        ),
+        (
+            "\n# === A channel that sends alarms to people. Repeat the table for each. ===\n\
+             # A channel accepts only the settings of its kind.\n\n\
+             #[[notify]]\n",
+            NOTIFY_SETTINGS,
+        ),
+    ] {
+        text.push_str(heading);
+        for setting in settings {
+            add_setting(&mut text, setting);
+        }
+    }
     text
 }
 

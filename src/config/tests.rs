@@ -743,3 +743,79 @@ fn hosts_and_proxies_are_checked_and_shown() {
         assert!(errors.contains(expected), "{expected} is not in\n{errors}");
     }
 }
+
+#[test]
+fn a_comma_in_a_variable_separates_only_the_values_of_a_list() {
+    let query = (
+        "STOCKBRIDGE_SHOPS_MOSCOW_SOURCES_ERP_QUERY",
+        "SELECT sku, quantity FROM stock",
+    );
+    let config = parse(&with_source(KINDS[5].0), &[DATABASE, query]).unwrap();
+    assert!(config.to_string().contains(query.1), "{config}");
+}
+
+#[test]
+fn a_value_of_another_type_is_refused_or_converted() {
+    let quoted = format!("{MINIMAL}parallel = \"3\"\nlimit_share = 1\n");
+    let shop = &parse(&quoted, &[]).unwrap().shops[0];
+    assert_eq!((shop.parallel, shop.limit_share), (3, 1.0));
+    for line in [
+        "base_path = [\"/a\", \"/b\"]",
+        "base_path = { a = 1 }",
+        "parallel = 2.5",
+        "parallel = []",
+        "feed_campaigns = [1, \"b\"]",
+    ] {
+        let errors = parse(&format!("{MINIMAL}{line}\n"), &[]).unwrap_err();
+        let key = line.split(' ').next().unwrap_or_default();
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(errors[0].starts_with(&format!("shops[0].{key} is ")));
+    }
+    // A second token that is not read would be missed only when the first one is replaced.
+    let errors = parse(
+        &format!("{MINIMAL}push_token_2_file = [\"a\", \"b\"]\n"),
+        &[],
+    );
+    let errors = errors.unwrap_err();
+    assert!(
+        errors[0].starts_with("shops[0].push_token_2_file, "),
+        "{errors:?}"
+    );
+}
+
+#[test]
+fn a_fault_is_reported_once_and_hides_no_other() {
+    let source = "name = \"erp\"\nkind = \"sql\"\ndatabase_file = \"none\"\nscope = \"all\"\n\
+                  watermark = \"changed\"\npack = 0\n";
+    let errors = parse(&with_source(source), &[]).unwrap_err();
+    let keys: Vec<&str> = errors
+        .iter()
+        .filter_map(|error| {
+            error
+                .strip_prefix("shops[0].sources[0].")?
+                .split([' ', ','])
+                .next()
+        })
+        .collect();
+    assert_eq!(
+        keys,
+        ["scope", "pack", "database_file", "query"],
+        "{errors:?}"
+    );
+}
+
+#[test]
+fn the_effective_configuration_has_the_order_of_the_settings() {
+    let printed = parse(MINIMAL, &[]).unwrap().to_string();
+    let (service, shop) = printed.split_once("\n[[shops]]\n").unwrap();
+    for (lines, settings) in [(service, SETTINGS), (shop, SHOP_SETTINGS)] {
+        let keys: Vec<&str> = lines
+            .lines()
+            .filter_map(|line| Some(line.split_once(" = ")?.0))
+            .collect();
+        let in_order = settings.iter().map(Setting::bare_key);
+        let expected: Vec<&str> = in_order.filter(|key| keys.contains(key)).collect();
+        assert_eq!(keys, expected);
+        assert!(keys.len() > 14, "{keys:?}");
+    }
+}

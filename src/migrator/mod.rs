@@ -35,6 +35,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use serde::{Deserialize, Serialize};
 
 pub use ledger::Ledger;
 pub use market_response_times::UpdateResponseTimes;
@@ -66,7 +67,8 @@ use crate::telemetry::Alarms;
 pub const MAX_PARALLEL_REQUESTS: usize = 4;
 
 /// Forwarding mode of a shop.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, strum::IntoStaticStr, strum::EnumString)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, strum::IntoStaticStr)]
+#[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
 pub enum Mode {
     /// The Market is not called.
@@ -78,12 +80,6 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// Parses the value of the setting `migrate`; `None` if it is unknown.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        text.parse().ok()
-    }
-
     /// Returns the value of the setting `migrate`.
     #[must_use]
     pub fn name(self) -> &'static str {

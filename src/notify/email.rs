@@ -22,8 +22,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_SUBJECT_CHARS: usize = 150;
 
 /// Encryption of an SMTP connection.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, strum::IntoStaticStr)]
-#[strum(serialize_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum SmtpTls {
     /// TLS from the first byte, usually on port 465.
     Implicit,
@@ -34,12 +34,6 @@ pub enum SmtpTls {
 }
 
 impl SmtpTls {
-    /// Returns the name in the configuration.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-
     /// Returns the usual port.
     #[must_use]
     pub const fn default_port(self) -> u16 {

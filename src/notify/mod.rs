@@ -50,17 +50,6 @@ use crate::telemetry::{AlarmKind, Alarms};
 /// Beginning of the names of notes that contain the sent alarms of a channel.
 pub const NOTE_PREFIX: &str = "notify:";
 
-/// Kinds that are sent during quiet hours too, unless a channel chooses others: the Market's
-/// orders or the seller's updates are affected at once.
-pub const DEFAULT_URGENT: [AlarmKind; 6] = [
-    AlarmKind::BatchRefused,
-    AlarmKind::CampaignPaused,
-    AlarmKind::CloneGuard,
-    AlarmKind::ColdShopAsked,
-    AlarmKind::NothingAcknowledged,
-    AlarmKind::StoreFailed,
-];
-
 /// One `[[notify]]` table.
 #[derive(Clone, Debug)]
 pub struct ChannelConfig {

@@ -38,7 +38,8 @@ use crate::auth_failures::AuthFailures;
 use crate::telemetry::{AlarmKind, Alarms};
 
 /// Response for a SKU whose stock is unknown.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum UnknownSku {
     /// The SKU is skipped, which means "not updated" to the Market.
     #[default]

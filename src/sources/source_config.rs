@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use market_api::push::client::OldHandlerConfig;
+use serde::{Deserialize, Serialize};
 use stock::Sku;
 use stock_import::ReadSettings;
 use strict_http::secret::Secret;
 
 use super::{SourcePolicy, files, http_file, moysklad, onec_exchange, sql};
+use crate::ingest::Origin;
 
 /// Configuration of one source of a shop.
 #[derive(Clone, Debug)]
@@ -22,6 +24,54 @@ pub struct Config {
     pub poll_interval: Duration,
     /// Kind of source, with the settings of its connector.
     pub kind: SourceKind,
+}
+
+/// Name of a kind of source in settings, on pages and in metrics.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, strum::VariantArray)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceKindName {
+    /// Files of this machine or of a web server.
+    File,
+    /// The shop's own old handler.
+    Legacy,
+    /// Exchange that 1C starts.
+    #[serde(rename = "1c")]
+    Exchange,
+    /// The cloud service MoySklad.
+    MoySklad,
+    /// A PostgreSQL or MySQL database.
+    Sql,
+    /// Files that an operator imports by hand. No setting can have this kind.
+    #[serde(skip)]
+    Import,
+}
+
+impl SourceKindName {
+    /// Returns the name as it is written.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Legacy => "legacy",
+            Self::Exchange => "1c",
+            Self::MoySklad => "moysklad",
+            Self::Sql => "sql",
+            Self::Import => "import",
+        }
+    }
+
+    /// Returns the origin of the stock that such a source states.
+    #[must_use]
+    pub fn origin(self) -> Origin {
+        match self {
+            Self::File => Origin::File,
+            Self::Legacy => Origin::OldHandler,
+            Self::Exchange => Origin::Exchange,
+            Self::MoySklad => Origin::MoySklad,
+            Self::Sql => Origin::Sql,
+            Self::Import => Origin::Import,
+        }
+    }
 }
 
 /// Kind of source, with the settings of its connector.
@@ -52,13 +102,19 @@ impl SourceKind {
     /// Returns the name in settings, pages and metrics.
     #[must_use]
     pub fn name(&self) -> &'static str {
+        self.kind_name().name()
+    }
+
+    /// Returns the kind without its settings.
+    #[must_use]
+    pub fn kind_name(&self) -> SourceKindName {
         match self {
-            Self::Files(_) | Self::RemoteFile(_) => "file",
-            Self::OldHandler { .. } => "legacy",
-            Self::Exchange(_) => "1c",
-            Self::MoySklad(_) => "moysklad",
-            Self::Sql(_) => "sql",
-            Self::Import => "import",
+            Self::Files(_) | Self::RemoteFile(_) => SourceKindName::File,
+            Self::OldHandler { .. } => SourceKindName::Legacy,
+            Self::Exchange(_) => SourceKindName::Exchange,
+            Self::MoySklad(_) => SourceKindName::MoySklad,
+            Self::Sql(_) => SourceKindName::Sql,
+            Self::Import => SourceKindName::Import,
         }
     }
 
@@ -119,6 +175,22 @@ impl ExchangeConfig {
             spool,
             max_bytes: self.max_bytes,
             accepts_zip: true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use strum::VariantArray as _;
+
+    use super::*;
+
+    #[test]
+    fn a_kind_has_one_name_and_imports_are_not_a_setting() {
+        for kind in SourceKindName::VARIANTS {
+            let read = serde_json::from_value::<SourceKindName>(kind.name().into()).ok();
+            let expected = Some(*kind).filter(|kind| *kind != SourceKindName::Import);
+            assert_eq!(read, expected, "{}", kind.name());
         }
     }
 }

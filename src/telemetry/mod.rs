@@ -30,7 +30,8 @@ pub use self::printable::{is_unprintable, printable, printable_lines};
 use lifecycle::Clock;
 
 /// Format of log lines.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// Text on a terminal, JSON otherwise.
     #[default]

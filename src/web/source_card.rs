@@ -146,7 +146,7 @@ fn facts(
         cell: Cell::titled(format!("{id}-{part}"), text),
     };
     let fixed = |text: Text| TitledText::from(context.text(text).to_owned());
-    let kind_text = texts::source_kind(kind.name(), context.language).to_owned();
+    let kind_text = texts::source_kind(kind.kind_name(), context.language).to_owned();
     let mut facts = vec![fact(Text::SOURCE_KIND, "kind", kind_text.into())];
     if kind.is_passive() {
         facts.push(fact(Text::NEXT_POLL, "next-poll", fixed(Text::NOT_POLLED)));

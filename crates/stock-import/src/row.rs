@@ -171,7 +171,10 @@ impl From<QuantityError> for RowProblem {
 }
 
 /// Completeness of a delivery.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, strum::IntoStaticStr)]
+#[derive(
+    Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize, strum::IntoStaticStr,
+)]
+#[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 pub enum DeliveryScope {
     /// The complete list of the source. A product that is missing is absent in the source.
@@ -238,7 +241,8 @@ pub struct ReadSettings {
 }
 
 /// Policy for variants that share the article of their product.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum VariantPolicy {
     /// Their rows are suspicious: it is not known which variant the Market's SKU means.
     #[default]

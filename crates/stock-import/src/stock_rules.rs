@@ -6,13 +6,17 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use stock::{Count, MAX_COUNT, Sku, Timestamp};
 
 use super::Quantity;
 
 /// Function that makes one number of several.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, strum::IntoStaticStr, strum::EnumString)]
-#[strum(serialize_all = "snake_case")]
+#[derive(
+    Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, strum::IntoStaticStr,
+)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Combine {
     /// The latest number.
     #[default]
@@ -26,12 +30,6 @@ pub enum Combine {
 }
 
 impl Combine {
-    /// Returns the function with that name in the settings.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        name.parse().ok()
-    }
-
     /// Returns the name in the settings.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -1,7 +1,41 @@
 //! Every setting: its key, default, rule, effect and an example.
 //!
-//! Error texts, the template of `stockbridge config template` and the reference in
-//! `docs/configuration.md` are made from these lists, so they cannot disagree.
+//! The types of the tables, error texts, the template of `stockbridge config template`, the schema
+//! and the reference in `docs/configuration.md` are made from these lists, so they cannot disagree.
+
+/// Defines the settings of a table: a constant list of them, and the type of the table, which is
+/// read from the file and printed.
+///
+/// Each setting has its effect as documentation, then `key: type, "rule"` and further properties
+/// of [`Setting`].
+macro_rules! settings {
+    (
+        $(#[$list_doc:meta])+
+        $list:ident for $table:ident;
+        $(
+            $(#[doc = $effect:literal])+
+            $key:ident: $type:ty, $rule:literal $(.$property:ident($($value:expr),*))+;
+        )+
+    ) => {
+        $(#[$list_doc])+
+        pub const $list: &[Setting] = &[$(
+            Setting::new(stringify!($key), $rule, concat!($($effect),+).trim_ascii_start())
+                $(.$property($($value),*))+,
+        )+];
+
+        /// One table with its values.
+        #[derive(serde::Serialize)]
+        pub(in crate::config) struct $table {
+            $(pub(in crate::config) $key: $type,)+
+        }
+
+        impl $table {
+            pub(in crate::config) fn read(reader: &mut SettingsReader<'_>) -> Self {
+                Self { $($key: reader.field(stringify!($key)),)+ }
+            }
+        }
+    };
+}
 
 mod notify;
 mod service;
@@ -9,9 +43,16 @@ mod shop;
 mod source;
 
 pub use self::notify::NOTIFY_SETTINGS;
+pub(super) use self::notify::{ChannelKindName, ChannelTable};
 pub use self::service::SETTINGS;
+pub(super) use self::service::ServiceTable;
 pub use self::shop::SHOP_SETTINGS;
+pub(super) use self::shop::ShopTable;
 pub use self::source::SOURCE_SETTINGS;
+pub(super) use self::source::SourceTable;
+
+/// Minimum length of a secret that the seller chooses. A shorter one can be guessed over a network.
+pub(super) const MIN_CHOSEN_SECRET_CHARS: usize = 8;
 
 /// One setting of a table in the configuration file.
 #[derive(Clone, Copy, Debug)]
@@ -32,28 +73,27 @@ pub struct Setting {
     pub kinds: &'static [&'static str],
     /// True if the template sets the key: it is required in an ordinary configuration.
     pub is_required: bool,
+    /// Minimum length of the secret that the file contains, or an environment variable that is
+    /// named without `_FILE`. `None` for other settings.
+    pub min_secret_chars: Option<usize>,
 }
 
 impl Setting {
-    const fn new(key: &'static str, rule: &'static str) -> Self {
+    const fn new(key: &'static str, rule: &'static str, effect: &'static str) -> Self {
         Self {
             key,
             default: None,
             rule,
-            effect: "",
+            effect,
             example: "",
             kinds: &[],
             is_required: false,
+            min_secret_chars: None,
         }
     }
 
     const fn default(mut self, default: &'static str) -> Self {
         self.default = Some(default);
-        self
-    }
-
-    const fn effect(mut self, effect: &'static str) -> Self {
-        self.effect = effect;
         self
     }
 
@@ -72,6 +112,28 @@ impl Setting {
         self
     }
 
+    const fn secret(mut self) -> Self {
+        self.min_secret_chars = Some(1);
+        self
+    }
+
+    const fn chosen_secret(mut self) -> Self {
+        self.min_secret_chars = Some(MIN_CHOSEN_SECRET_CHARS);
+        self
+    }
+
+    /// Key without the `_file` of a secret: in messages, and in names of environment variables.
+    pub(super) fn bare_key(&self) -> &'static str {
+        let bare = self.key.strip_suffix("_file");
+        bare.filter(|_| self.min_secret_chars.is_some())
+            .unwrap_or(self.key)
+    }
+
+    /// Returns true if the value is a list.
+    pub(super) fn is_list(&self) -> bool {
+        self.example.starts_with('[')
+    }
+
     /// The default in TOML syntax, of the same type as the example.
     #[must_use]
     pub fn default_in_toml(&self) -> Option<String> {
@@ -82,6 +144,15 @@ impl Setting {
             _ => default.to_owned(),
         })
     }
+}
+
+/// Parses a value in TOML syntax: an example or a default.
+pub(super) fn parse_toml(text: &str) -> toml::Value {
+    let document = format!("value = {text}").parse::<toml::Table>();
+    let value = document
+        .ok()
+        .and_then(|mut document| document.remove("value"));
+    value.expect("examples and defaults are TOML")
 }
 
 /// Returns the setting with this key.

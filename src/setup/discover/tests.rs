@@ -130,7 +130,7 @@ fn cabinet_without_groups_uses_business() {
         config
             .shops
             .iter()
-            .all(|s| s.address.method_name() == "business" && s.business == Some(5))
+            .all(|s| s.address.business_id() == Some(5) && s.business == Some(5))
     );
     // Nothing is sent to a warehouse id that is not confirmed.
     let modes: Vec<_> = config.shops.iter().map(|s| s.migrate.name()).collect();

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
 use stock_import::delivery_guard::GuardLimits;
 use stock_import::stock_rules::SourceRules;
 use stock_import::{DeliveryScope, VariantPolicy};
@@ -12,7 +13,8 @@ use stock_import::{DeliveryScope, VariantPolicy};
 use crate::ingest::Origin;
 
 /// Treatment of products that are missing in a snapshot. Setting `absent`.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum AbsentPolicy {
     /// Their stock stays as it was last stated.
     #[default]
@@ -114,8 +116,8 @@ pub struct SourcePolicy {
 
 /// Treatment of a SKU with several rows at one warehouse in a delivery, if neither dates nor parts
 /// order the rows. Setting `duplicates`.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, strum::IntoStaticStr, strum::EnumString)]
-#[strum(serialize_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum DuplicatePolicy {
     /// The rows are suspicious, equal or not: a row may be a size, a batch or a storage cell.
     #[default]
@@ -124,18 +126,4 @@ pub enum DuplicatePolicy {
     Same,
     /// The rows are added up.
     Sum,
-}
-
-impl DuplicatePolicy {
-    /// Returns the name in the setting.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-
-    /// Returns the policy with that name in the setting.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        name.parse().ok()
-    }
 }

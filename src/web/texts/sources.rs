@@ -4,7 +4,7 @@ use stock_import::delivery_guard::HoldReason;
 
 use super::skus;
 use crate::i18n::Language;
-use crate::sources::SourceState;
+use crate::sources::{SourceKindName, SourceState};
 use crate::web::visible::visible;
 
 /// State of a source in words; `rows_so_far` of the delivery that is read.
@@ -54,16 +54,15 @@ pub(in crate::web) fn comparing(n: u64, language: Language) -> String {
     ])
 }
 
-/// Kind of a source, by its name in the setting `kind`.
-pub(in crate::web) fn source_kind(kind: &'static str, language: Language) -> &'static str {
+/// Kind of a source.
+pub(in crate::web) fn source_kind(kind: SourceKindName, language: Language) -> &'static str {
     language.choose(match kind {
-        "file" => ["file", "файл", "文件"],
-        "legacy" => ["old handler", "старый обработчик", "旧处理程序"],
-        "1c" => ["1C", "1С", "1C"],
-        "moysklad" => ["MoySklad", "МойСклад", "MoySklad"],
-        "sql" => ["SQL database", "база данных SQL", "SQL 数据库"],
-        "import" => ["import by hand", "загрузка вручную", "手动导入"],
-        other => [other; 3],
+        SourceKindName::File => ["file", "файл", "文件"],
+        SourceKindName::Legacy => ["old handler", "старый обработчик", "旧处理程序"],
+        SourceKindName::Exchange => ["1C", "1С", "1C"],
+        SourceKindName::MoySklad => ["MoySklad", "МойСклад", "MoySklad"],
+        SourceKindName::Sql => ["SQL database", "база данных SQL", "SQL 数据库"],
+        SourceKindName::Import => ["import by hand", "загрузка вручную", "手动导入"],
     })
 }
 
@@ -205,8 +204,8 @@ mod tests {
     #[test]
     fn every_state_and_kind_has_words() {
         for language in Language::ALL {
-            for kind in ["file", "legacy", "1c", "moysklad", "sql", "import"] {
-                assert!(!source_kind(kind, language).is_empty());
+            for kind in <SourceKindName as strum::VariantArray>::VARIANTS {
+                assert!(!source_kind(*kind, language).is_empty());
             }
         }
         let reading = source_state(SourceState::Reading, Some(1_240), Language::Russian);

@@ -83,8 +83,8 @@ impl Quantity {
 }
 
 /// Sign between the whole part of a number and its decimals.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, strum::EnumString, strum::IntoStaticStr)]
-#[strum(serialize_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum DecimalMark {
     /// `46,5`, as in Russian.
     Comma,
@@ -93,18 +93,6 @@ pub enum DecimalMark {
 }
 
 impl DecimalMark {
-    /// Returns the name in the setting `decimal`.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-
-    /// Returns the mark with that name in the setting.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        name.parse().ok()
-    }
-
     fn other(self) -> Self {
         match self {
             Self::Comma => Self::Point,

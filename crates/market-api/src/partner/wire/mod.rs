@@ -76,15 +76,6 @@ impl MarketAddress {
             Self::Business { id, .. } => Some(*id),
         }
     }
-
-    /// Returns the method's name in the configuration.
-    #[must_use]
-    pub fn method_name(&self) -> &'static str {
-        match self {
-            Self::Campaign { .. } => "campaign",
-            Self::Business { .. } => "business",
-        }
-    }
 }
 
 impl fmt::Display for MarketAddress {

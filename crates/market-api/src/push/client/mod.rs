@@ -44,7 +44,8 @@ const MAX_RESPONSE_BYTES: usize = 8 * 1024 * 1024;
 const MAX_EXCERPT_CHARS: usize = 120;
 
 /// Place of the token in a request, as set in the seller's account on the Market.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum TokenLocation {
     /// Without a scheme in the header `Authorization`.
     #[default]
