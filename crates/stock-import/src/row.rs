@@ -17,6 +17,22 @@ pub enum ProductKey {
     Id(String),
 }
 
+impl ProductKey {
+    /// Returns the SKU or the id.
+    pub(crate) fn text(&self) -> &str {
+        let (Self::Sku(text) | Self::Id(text)) = self;
+        text
+    }
+
+    /// Returns the SKU; `None` for an id, whose SKU may not be known yet.
+    pub(crate) fn sku(&self) -> Option<String> {
+        match self {
+            Self::Sku(sku) => Some(sku.clone()),
+            Self::Id(_) => None,
+        }
+    }
+}
+
 /// Stock of one product at one warehouse of the source.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Row {
@@ -67,17 +83,6 @@ impl RejectedRow {
             is_suspicious: false,
         }
     }
-
-    /// Adds the product that the row names.
-    #[must_use]
-    pub fn with_key(mut self, key: &ProductKey) -> Self {
-        match key {
-            ProductKey::Sku(sku) => self.sku = Some(sku.clone()),
-            // The SKU of the id may not be known yet, so the row counts as one without a SKU.
-            ProductKey::Id(_) => {}
-        }
-        self
-    }
 }
 
 /// One entry of a delivery.
@@ -101,6 +106,16 @@ pub enum DeliveryEntry {
     Suspicious(RejectedRow),
 }
 
+impl DeliveryEntry {
+    /// Returns the row of an entry that is not applied.
+    pub(crate) fn rejected_mut(&mut self) -> Option<&mut RejectedRow> {
+        match self {
+            Self::Rejected(row) | Self::Suspicious(row) => Some(row),
+            Self::Row(_) | Self::Article { .. } | Self::PartBoundary => None,
+        }
+    }
+}
+
 /// Reason why a row is not applied.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum RowProblem {
@@ -115,16 +130,17 @@ impl RowProblem {
     /// that is certain.
     #[must_use]
     pub fn into_entry(self, line: u64, text: &str, sku: Option<String>) -> DeliveryEntry {
-        let (Self::Rejected(reason) | Self::Suspicious(reason)) = &self;
         let is_suspicious = matches!(self, Self::Suspicious(_));
+        let (Self::Rejected(reason) | Self::Suspicious(reason)) = self;
         let row = RejectedRow {
             sku,
             is_suspicious,
-            ..RejectedRow::new(line, text, reason.clone())
+            ..RejectedRow::new(line, text, reason)
         };
-        match self {
-            Self::Rejected(_) => DeliveryEntry::Rejected(row),
-            Self::Suspicious(_) => DeliveryEntry::Suspicious(row),
+        if is_suspicious {
+            DeliveryEntry::Suspicious(row)
+        } else {
+            DeliveryEntry::Rejected(row)
         }
     }
 

@@ -202,3 +202,9 @@ fn quote_names<N: Display>(names: impl IntoIterator<Item = N>, separator: &str) 
     let quoted = names.into_iter().map(|name| format!("'{name}'"));
     quoted.collect::<Vec<_>>().join(separator)
 }
+
+/// Lists at most `limit` names in quotes for a message.
+fn list_names(names: &[impl Display], limit: usize) -> String {
+    let more = if names.len() > limit { ", …" } else { "" };
+    format!("{}{more}", quote_names(names.iter().take(limit), ", "))
+}

@@ -58,7 +58,7 @@ pub(super) fn read(
     drop(records);
     table.check()?;
     // The second pass reads the rows with what the first one has learned from the columns.
-    let text = decode::reopen(input, encoding)?;
+    let text = decode::open(input, Some(encoding), &EncodingFallback::Detect)?;
     let mut records = CsvRecords::new(text, delimiter);
     find_header(&mut records, &mut HeaderSearch::new(reading))?;
     while let Some(record) = records.next()? {

@@ -4,11 +4,11 @@
 //! truncated. Other non-ASCII text is in a Cyrillic code page. Uncertain text is an error that asks
 //! for the setting `encoding`.
 
-use std::io::{self, SeekFrom};
+use std::io::{self, BufRead, BufReader};
 
 use encoding_rs::{Encoding, IBM866, KOI8_R, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1251};
 
-use super::CHUNK_SIZE;
+use super::{CHUNK_SIZE, broken};
 use crate::formats::{FormatError, Input};
 
 /// Invalid UTF-8 sequences after which detection stops: such a file is not UTF-8 with truncated
@@ -142,22 +142,21 @@ pub(in crate::formats) fn detect_utf_16(head: &[u8]) -> Option<&'static Encoding
     }
 }
 
-pub(super) fn is_utf_16(encoding: &'static Encoding) -> bool {
+pub(in crate::formats) fn is_utf_16(encoding: &'static Encoding) -> bool {
     encoding == UTF_16LE || encoding == UTF_16BE
 }
 
 /// Reads a file from its beginning in chunks, until its end or until `visit` returns false.
 fn for_each_chunk(input: &mut dyn Input, mut visit: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
-    input.seek(SeekFrom::Start(0))?;
-    let mut chunk = vec![0; CHUNK_SIZE];
+    input.rewind()?;
+    let mut input = BufReader::with_capacity(CHUNK_SIZE, input);
     loop {
-        match input.read(&mut chunk) {
-            Ok(0) => return Ok(()),
-            Ok(read) if visit(chunk.get(..read).unwrap_or_default()) => {}
-            Ok(_) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        let chunk = input.fill_buf()?;
+        if chunk.is_empty() || !visit(chunk) {
+            return Ok(());
         }
+        let length = chunk.len();
+        input.consume(length);
     }
 }
 
@@ -252,21 +251,15 @@ pub(super) fn reject_binary(head: &[u8]) -> Result<(), FormatError> {
         (b"%PDF", "it is a PDF"),
         (b"SQLite format 3\0", "it is a database"),
     ];
-    let broken_at = |byte: usize, reason: String| FormatError::Broken {
-        place: format!("byte {}", byte + 1),
-        reason,
-    };
-    if let Some((_, description)) = BINARY_FORMATS
-        .iter()
-        .find(|(magic, _)| head.starts_with(magic))
-    {
-        return Err(broken_at(0, format!("{description}, not text")));
+    let mut formats = BINARY_FORMATS.iter();
+    if let Some((_, description)) = formats.find(|(magic, _)| head.starts_with(magic)) {
+        return Err(broken(1, format!("{description}, not text")));
     }
     // 0x1A ends a DOS file; 0x1B is an escape in some Asian encodings.
     let is_text = |byte: u8| byte >= 0x20 || matches!(byte, 0x09..=0x0d | 0x1a | 0x1b);
-    match head.iter().enumerate().find(|(_, byte)| !is_text(**byte)) {
+    match (1..).zip(head).find(|(_, byte)| !is_text(**byte)) {
         None => Ok(()),
-        Some((position, byte)) => Err(broken_at(
+        Some((position, byte)) => Err(broken(
             position,
             format!("the byte 0x{byte:02X} is not allowed in text"),
         )),

@@ -75,7 +75,7 @@ impl JsonMemberMap<'_> {
         let key = ProductKey::Sku(sku);
         let entry = |stock: StockFields| {
             let mut entry = stock.into_entry(line, &key, self.reading);
-            if let DeliveryEntry::Rejected(row) | DeliveryEntry::Suspicious(row) = &mut entry {
+            if let Some(row) = entry.rejected_mut() {
                 *row = RejectedRow {
                     sku: row.sku.take(),
                     ..RejectedRow::new(line, text, &*row.reason)

@@ -77,16 +77,15 @@ impl StockTable<'_> {
                 Ok(())
             }
             Ok(Some(row)) => {
-                let (ProductKey::Sku(sku) | ProductKey::Id(sku)) = &row.key;
-                self.previous_row.borrow_mut().record(sku, row.quantity);
+                let mut previous = self.previous_row.borrow_mut();
+                previous.record(row.key.text(), row.quantity);
+                drop(previous);
                 sink(DeliveryEntry::Row(row))
             }
             Err(problem) => {
                 let sku = self.readable_sku(cells);
                 let mut entry = problem.into_entry(line, &describe_row(), sku);
-                if let DeliveryEntry::Rejected(rejected) | DeliveryEntry::Suspicious(rejected) =
-                    &mut entry
-                {
+                if let Some(rejected) = entry.rejected_mut() {
                     let mut previous = self.previous_row.borrow_mut();
                     match &rejected.sku {
                         Some(sku) => previous.record(sku, None),
