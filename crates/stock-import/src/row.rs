@@ -162,18 +162,17 @@ impl From<String> for RowProblem {
 
 impl From<QuantityError> for RowProblem {
     fn from(error: QuantityError) -> Self {
-        match error {
-            QuantityError::Ambiguous(_) => Self::Suspicious(error.to_string()),
-            QuantityError::NotANumber(_)
-            | QuantityError::Fraction(_)
-            | QuantityError::Negative(_)
-            | QuantityError::TooLarge(_) => Self::Rejected(error.to_string()),
+        let reason = error.to_string();
+        if matches!(error, QuantityError::Ambiguous(_)) {
+            return Self::Suspicious(reason);
         }
+        Self::Rejected(reason)
     }
 }
 
 /// Completeness of a delivery.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum DeliveryScope {
     /// The complete list of the source. A product that is missing is absent in the source.
     Snapshot,
@@ -185,10 +184,7 @@ impl DeliveryScope {
     /// Returns the name in settings and on pages.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Snapshot => "snapshot",
-            Self::Delta => "delta",
-        }
+        self.into()
     }
 }
 
@@ -291,26 +287,18 @@ impl ReadSettings {
         text: &str,
         style: NumberStyle,
     ) -> Result<Option<Quantity>, QuantityError> {
-        Ok(match self.parse_number(text, style)? {
+        Ok(match self.parse_reserve(text, style)? {
             None if self.zeroes_empty_quantities => Some(Quantity::ZERO),
             quantity => quantity,
         })
     }
 
-    /// Reads a reserve. An empty one is `None`: the setting `empty` applies to quantities only.
+    /// Reads a number or a word for one, without the marks of a spreadsheet, as in `="5"`. An empty
+    /// text is `None`: the setting `empty` applies to quantities only, not to a reserve.
     ///
     /// # Errors
     /// The text is not a number, can be read in two ways, or breaks a rule of this source.
     pub fn parse_reserve(
-        &self,
-        text: &str,
-        style: NumberStyle,
-    ) -> Result<Option<Quantity>, QuantityError> {
-        self.parse_number(text, style)
-    }
-
-    /// Reads a number or a word for one, without the marks of a spreadsheet, as in `="5"`.
-    fn parse_number(
         &self,
         text: &str,
         style: NumberStyle,
@@ -320,11 +308,8 @@ impl ReadSettings {
             return Ok(None);
         }
         let word = text.to_lowercase();
-        if let Some((_, quantity)) = self
-            .words
-            .iter()
-            .find(|(name, _)| name.to_lowercase() == word)
-        {
+        let mut words = self.words.iter();
+        if let Some((_, quantity)) = words.find(|(name, _)| name.to_lowercase() == word) {
             return Ok(Some(*quantity));
         }
         let decimal = style.decimal(self.decimal, text);

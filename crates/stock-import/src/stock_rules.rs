@@ -309,9 +309,7 @@ pub fn evaluate(
     let sku_override = shop.overrides.get(sku).copied().unwrap_or_default();
     let adjustments = Adjustments {
         buffer: sku_override.buffer.unwrap_or(shop.adjustments.buffer),
-        zero_below: sku_override
-            .zero_below
-            .unwrap_or(shop.adjustments.zero_below),
+        zero_below: (sku_override.zero_below).unwrap_or(shop.adjustments.zero_below),
         cap: sku_override.cap.or(shop.adjustments.cap),
     };
     let adjusted = adjustments.apply(chosen.max(0), trace);

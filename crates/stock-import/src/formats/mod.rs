@@ -140,46 +140,27 @@ pub fn read(
     reading: &ReadSettings,
     sink: Sink<'_>,
 ) -> Result<FileSummary, FormatError> {
-    let mut counts = FileRowCounts::default();
+    let (mut row_count, mut has_quantity) = (0_u64, false);
     let mut summary = read_rows(format, input, reading, &mut |entry| {
-        counts.add(&entry);
+        if let DeliveryEntry::Row(row) = &entry {
+            row_count += 1;
+            has_quantity |= row.quantity.is_some();
+        }
         sink(entry)
     })?;
     // A catalogue or a price list of 1C has no quantities, which is not an error.
-    if format != Format::CommerceMl && counts.rows > 0 && counts.quantities == 0 {
-        return Err(FormatError::Unusable(
-            counts.missing_quantity_reason(&summary.shape),
-        ));
+    if format != Format::CommerceMl && row_count > 0 && !has_quantity {
+        let shape = &summary.shape.0;
+        let names = shape.get("columns").or_else(|| shape.get("members"));
+        let field_list = names.map(|names| format!("; the file has {names}"));
+        return Err(FormatError::Unusable(format!(
+            "none of the {row_count} products has a quantity: set quantity to the name of the \
+             quantity field, or set empty = \"zero\" if an empty quantity means zero{}",
+            field_list.unwrap_or_default()
+        )));
     }
     summary.shape.set("format", format.name());
     Ok(summary)
-}
-
-/// Counts of the rows read so far.
-#[derive(Debug, Default)]
-struct FileRowCounts {
-    rows: u64,
-    quantities: u64,
-}
-
-impl FileRowCounts {
-    fn add(&mut self, entry: &DeliveryEntry) {
-        if let DeliveryEntry::Row(row) = entry {
-            self.rows += 1;
-            self.quantities += u64::from(row.quantity.is_some());
-        }
-    }
-
-    fn missing_quantity_reason(&self, shape: &FileShape) -> String {
-        let names = shape.0.get("columns").or_else(|| shape.0.get("members"));
-        let field_list = names.map(|names| format!("; the file has {names}"));
-        format!(
-            "none of the {} products has a quantity: set quantity to the name of the quantity \
-             field, or set empty = \"zero\" if an empty quantity means zero{}",
-            self.rows,
-            field_list.unwrap_or_default()
-        )
-    }
 }
 
 fn read_rows(

@@ -146,15 +146,6 @@ pub struct FormatHints {
     pub encoding: Option<&'static Encoding>,
 }
 
-impl From<Option<Format>> for FormatHints {
-    fn from(format: Option<Format>) -> Self {
-        Self {
-            format,
-            encoding: None,
-        }
-    }
-}
-
 /// Passes the data files of a file or archive to the callback, in the archive's order.
 ///
 /// `spool` is the directory for unpacked files. An archive is verified only at its end, so the caller
@@ -165,11 +156,10 @@ impl From<Option<Format>> for FormatHints {
 pub fn unpack(
     name: &str,
     input: &mut dyn Input,
-    hints: impl Into<FormatHints>,
+    hints: FormatHints,
     spool: &Path,
     visit: VisitDataFile<'_>,
 ) -> Result<(), FormatError> {
-    let hints = hints.into();
     match ContainerFormat::detect(input)? {
         ContainerFormat::Plain => visit_file(name, input, hints, visit),
         ContainerFormat::Gzip => {
