@@ -85,9 +85,12 @@ pub(crate) fn strip_artifacts(text: &str) -> &str {
     text.trim_matches(is_outer)
 }
 
+/// Test for a change of a SKU, and the description of the change.
+type Artifact = (fn(&str) -> bool, &'static str);
+
 /// Changes that a spreadsheet or a report makes to a SKU, with their descriptions. The first one that
 /// matches is reported.
-const ARTIFACTS: [(fn(&str) -> bool, &str); 14] = [
+const ARTIFACTS: [Artifact; 14] = [
     (
         |sku| sku.contains(is_invisible),
         "has invisible characters inside",

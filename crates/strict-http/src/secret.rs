@@ -40,23 +40,17 @@ impl TokenSet {
     /// Creates a set of these tokens.
     #[must_use]
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
-        Self(
-            secrets
-                .into_iter()
-                .map(|secret| digest(secret.expose()))
-                .collect(),
-        )
+        let secrets = secrets.into_iter();
+        Self(secrets.map(|secret| digest(secret.expose())).collect())
     }
 
     /// Returns true if the text is one of the tokens.
     #[must_use]
     pub fn contains(&self, text: &str) -> bool {
         let candidate = digest(text);
-        self.0
-            .iter()
-            .fold(Choice::from(0), |found, stored| {
-                found | stored.ct_eq(&candidate)
-            })
+        let equal = self.0.iter().map(|stored| stored.ct_eq(&candidate));
+        equal
+            .fold(Choice::from(0), |found, is_equal| found | is_equal)
             .into()
     }
 }

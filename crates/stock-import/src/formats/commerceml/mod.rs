@@ -66,7 +66,7 @@ pub(super) fn read(
                 packages.push(changes_only.and_then(parse_scope));
             }
             "ИзмененияПакетаПредложений" => {
-                packages.push(Some(DeliveryScope::Delta))
+                packages.push(Some(DeliveryScope::Delta));
             }
             "Каталог" => packages.is_inside = false,
             "СодержитТолькоИзменения" => {

@@ -247,14 +247,12 @@ impl<'de> Visitor<'de> for &mut LayoutInspection<'_> {
                     list_paths: &mut self.list_paths,
                 });
                 // `items` beside a SKU belong to this single product.
-                let is_product_list = self.has_sku && is_one_of(&name, PRODUCT_LIST_NAMES);
-                list.inspect_err(|_| {
-                    self.found = Some(if is_product_list {
-                        JsonLayout::SingleProduct
-                    } else {
-                        JsonLayout::List(vec![name.clone()])
-                    });
-                })?;
+                let layout = if self.has_sku && is_one_of(&name, PRODUCT_LIST_NAMES) {
+                    JsonLayout::SingleProduct
+                } else {
+                    JsonLayout::List(vec![name.clone()])
+                };
+                list.inspect_err(|_| self.found = Some(layout))?;
             } else {
                 let value = members.next_value::<Box<RawValue>>()?;
                 collect_list_paths(&value, &name, 1, &mut self.list_paths);

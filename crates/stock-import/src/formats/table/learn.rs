@@ -146,7 +146,8 @@ impl StockTable<'_> {
         };
         let TableColumns { sku, quantity, .. } = self.columns;
         // Fast exit for nearly all rows: a row with a number as its quantity is not a header.
-        if !is_text(quantity) && !(is_blank_at(cells, quantity) && is_text(sku)) {
+        let may_be_header = is_text(quantity) || (is_blank_at(cells, quantity) && is_text(sku));
+        if !may_be_header {
             return None;
         }
         if let Ok(Some(other)) = HeaderSearch::new(self.reading).try_header(cells) {
