@@ -129,6 +129,8 @@ impl FormatError {
     }
 }
 
+type ReadRows = fn(&mut dyn Input, &ReadSettings, Sink<'_>) -> Result<FileSummary, FormatError>;
+
 /// Reads a whole file and passes its entries to the sink.
 ///
 /// # Errors
@@ -141,7 +143,14 @@ pub fn read(
     sink: Sink<'_>,
 ) -> Result<FileSummary, FormatError> {
     let (mut row_count, mut has_quantity) = (0_u64, false);
-    let mut summary = read_rows(format, input, reading, &mut |entry| {
+    let read_rows: ReadRows = match format {
+        Format::Csv => csv::read,
+        Format::Sheet => sheet::read,
+        Format::Yml => yml::read,
+        Format::CommerceMl => commerceml::read,
+        Format::Json => json::read,
+    };
+    let mut summary = read_rows(input, reading, &mut |entry| {
         if let DeliveryEntry::Row(row) = &entry {
             row_count += 1;
             has_quantity |= row.quantity.is_some();
@@ -161,21 +170,6 @@ pub fn read(
     }
     summary.shape.set("format", format.name());
     Ok(summary)
-}
-
-fn read_rows(
-    format: Format,
-    input: &mut dyn Input,
-    reading: &ReadSettings,
-    sink: Sink<'_>,
-) -> Result<FileSummary, FormatError> {
-    match format {
-        Format::Csv => csv::read(input, reading, sink),
-        Format::Sheet => sheet::read(input, reading, sink),
-        Format::Yml => yml::read(input, reading, sink),
-        Format::CommerceMl => commerceml::read(input, reading, sink),
-        Format::Json => json::read(input, reading, sink),
-    }
 }
 
 /// Lists names in quotes for a message.

@@ -128,6 +128,9 @@ fn parse_bool(text: &str) -> Option<bool> {
     }
 }
 
+/// An `Ид` and its SKU.
+type Article = Option<(String, String)>;
+
 /// A product of a catalogue, or an offer with its stock.
 #[derive(Default)]
 struct CommerceMlProduct {
@@ -164,14 +167,13 @@ fn read_product(
     let read = product
         .keys(reading)
         .and_then(|keys| Ok((keys, product.is_deleted()?)));
-    let (keys, is_deleted) = match read {
+    let ((article, key), is_deleted) = match read {
         Ok(read) => read,
         Err(problem) => {
             let text = product.id.value().ok().flatten().unwrap_or_default();
             return Ok(sink(problem.into_entry(line, text, None))?);
         }
     };
-    let ProductKeys { article, key } = keys;
     if let Some((id, sku)) = &article {
         sink(DeliveryEntry::Article {
             id: id.clone(),
@@ -197,14 +199,6 @@ fn read_product(
         sink(entry)?;
     }
     Ok(())
-}
-
-/// Identifiers of a product.
-struct ProductKeys {
-    /// The `Ид` and its SKU, if the product has both.
-    article: Option<(String, String)>,
-    /// Key of the rows of the product.
-    key: ProductKey,
 }
 
 /// Returns an `Ид` without an empty variant.
@@ -273,33 +267,25 @@ impl CommerceMlProduct {
         Ok(())
     }
 
-    fn keys(&self, reading: &ReadSettings) -> Result<ProductKeys, RowProblem> {
+    /// Returns the `Ид` with its SKU, if the product has both, and the key of its rows.
+    fn keys(&self, reading: &ReadSettings) -> Result<(Article, ProductKey), RowProblem> {
         let id = self.id.value()?;
         let missing =
             || RowProblem::Rejected("the product has neither an article nor an Ид".to_owned());
         if matches_setting(reading.sku.as_ref(), "Ид") {
             let sku = reading.parse_sku(id.ok_or_else(missing)?)?;
-            return Ok(ProductKeys {
-                article: None,
-                key: ProductKey::Sku(sku),
-            });
+            return Ok((None, ProductKey::Sku(sku)));
         }
         let id = id.map(without_empty_variant).map(str::to_owned);
-        let sku = self
-            .sku
-            .value()?
-            .map(|text| reading.parse_sku(text))
-            .transpose()?;
+        let sku = self.sku.value()?.map(|text| reading.parse_sku(text));
+        let sku = sku.transpose()?;
         let key = match (&sku, &id) {
             (_, Some(id)) if id.contains('#') => ProductKey::Id(id.clone()),
             (Some(sku), _) => ProductKey::Sku(sku.clone()),
             (None, Some(id)) => ProductKey::Id(id.clone()),
             (None, None) => return Err(missing()),
         };
-        Ok(ProductKeys {
-            article: id.zip(sku),
-            key,
-        })
+        Ok((id.zip(sku), key))
     }
 
     fn is_deleted(&self) -> Result<bool, RowProblem> {

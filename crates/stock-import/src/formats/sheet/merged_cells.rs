@@ -83,26 +83,21 @@ impl MergedCells {
     /// Learns the contents of the rows of merged quantities.
     pub(super) fn learn(&mut self, line: u64, cells: &[TableCell<'_>]) {
         let has = |column: Option<usize>| column.is_some_and(|at| !is_blank_at(cells, at));
-        let TableColumns {
-            sku,
-            warehouse,
-            reserve,
-            ..
-        } = self.columns;
+        let columns = self.columns;
         for amount in self.amount_columns() {
             let Some((first, _)) = self.range_at(line, amount) else {
                 continue;
             };
             let continues_sku_range = self
-                .range_at(line, sku)
+                .range_at(line, columns.sku)
                 .is_some_and(|(begin, _)| begin < line);
             let rows = self.merged_rows.entry((amount, first)).or_default();
-            rows.skus += u64::from(has(Some(sku)));
-            rows.warehouses += u64::from(has(warehouse));
-            rows.reserves += u64::from(has(reserve));
+            rows.skus += u64::from(has(Some(columns.sku)));
+            rows.warehouses += u64::from(has(columns.warehouse));
+            rows.reserves += u64::from(has(columns.reserve));
             if first == line {
                 rows.has_value = has(Some(amount));
-                rows.starts_with_sku = has(Some(sku)) || continues_sku_range;
+                rows.starts_with_sku = has(Some(columns.sku)) || continues_sku_range;
             }
         }
     }
@@ -122,12 +117,8 @@ impl MergedCells {
         line: u64,
         cells: &'c [TableCell<'a>],
     ) -> Cow<'c, [TableCell<'a>]> {
-        let TableColumns {
-            sku,
-            quantity,
-            warehouse,
-            reserve,
-        } = self.columns;
+        let TableColumns { sku, quantity, .. } = self.columns;
+        let (warehouse, reserve) = (self.columns.warehouse, self.columns.reserve);
         let columns = [Some(sku), Some(quantity), warehouse, reserve];
         let mut columns = columns.into_iter().flatten();
         if columns.all(|column| self.range_at(line, column).is_none()) {

@@ -166,14 +166,9 @@ fn read_sheets(
     }
     let mut summary = FileSummary::default();
     for sheet in chosen {
-        let SheetTable {
-            name,
-            table,
-            header_row,
-            ..
-        } = sheet;
+        let (name, table, header_row) = (sheet.name, &sheet.table, sheet.header_row);
         let mut ranges_below = workbook.merged_ranges(name)?;
-        ranges_below.retain(|merge| merge.first_row > *header_row);
+        ranges_below.retain(|merge| merge.first_row > header_row);
         let mut merges = MergedCells::new(ranges_below, table.columns());
         if merges.requires_learning() {
             workbook.for_each_row(name, &mut |line, cells| {
@@ -182,7 +177,7 @@ fn read_sheets(
             })?;
         }
         workbook.for_each_row(name, &mut |line, cells| {
-            if line > *header_row {
+            if line > header_row {
                 let cells = merges.resolve(line, cells);
                 let text = || match chosen {
                     [_] => row_text(&cells),

@@ -13,24 +13,22 @@ impl StockTable<'_> {
     /// Learns number style, leading zeros and contradictions from a row. Must see all rows before
     /// the first one is emitted.
     pub(in crate::formats) fn learn(&mut self, line: u64, cells: &[TableCell<'_>]) {
-        let TableColumns {
-            sku,
-            quantity,
-            warehouse,
-            reserve,
-        } = self.columns;
-        for column in [Some(quantity), reserve].into_iter().flatten() {
+        let columns = self.columns;
+        for column in [Some(columns.quantity), columns.reserve]
+            .into_iter()
+            .flatten()
+        {
             if let Some(TableCell::Text(text)) = cells.get(column) {
                 self.style.learn(text);
             }
         }
-        let sku = cells.get(sku);
+        let sku = cells.get(columns.sku);
         if matches!(sku, Some(cell @ (TableCell::Text(_) | TableCell::Number(..)))
             if has_leading_zeros(&cell.text()))
         {
             self.expect_padded_skus();
         }
-        self.names_warehouses |= warehouse.is_some_and(|at| !is_blank_at(cells, at));
+        self.names_warehouses |= (columns.warehouse).is_some_and(|at| !is_blank_at(cells, at));
         self.learn_contradiction(line, cells);
         if !self.other_quantities.is_empty() {
             self.learn_max_quantities(cells);

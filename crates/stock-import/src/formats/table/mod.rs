@@ -163,21 +163,16 @@ impl StockTable<'_> {
 
     /// Adds the columns and the number style to the properties of the file.
     pub(super) fn describe(&self, shape: &mut FileShape) {
-        let TableColumns {
-            sku,
-            quantity,
-            warehouse,
-            reserve,
-        } = self.columns;
+        let columns = self.columns;
         let all = (0..self.width()).map(|at| self.name(at));
         let all: Vec<_> = all.filter(|name| !name.is_empty()).collect();
         shape.set("columns", list_names(&all, MAX_LISTED_NAMES));
         shape.set("why", self.sku_column_reason());
         for (property, at) in [
-            ("sku", Some(sku)),
-            ("quantity", Some(quantity)),
-            ("warehouse", warehouse),
-            ("reserve", reserve),
+            ("sku", Some(columns.sku)),
+            ("quantity", Some(columns.quantity)),
+            ("warehouse", columns.warehouse),
+            ("reserve", columns.reserve),
             ("time", self.updated_at),
         ] {
             if let Some(at) = at {
