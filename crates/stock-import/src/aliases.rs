@@ -191,6 +191,11 @@ pub fn choose<'a>(
     }
 }
 
+/// Returns true if a word is one of several, which are separated by blanks.
+pub(crate) fn is_word_of(words: &str, word: &str) -> bool {
+    words.split(' ').any(|known| known == word)
+}
+
 /// Normalises a name: trims it, folds case and `ё`, and replaces gaps of any kind by one blank.
 #[must_use]
 pub fn normalize(name: &str) -> String {

@@ -7,6 +7,7 @@
 
 use encoding_rs::{WINDOWS_1251, WINDOWS_1252};
 
+use super::aliases::is_word_of;
 use super::row::RowProblem;
 
 /// Returns true for a character without width. Programs add such characters when text is pasted;
@@ -16,40 +17,15 @@ fn is_invisible(c: char) -> bool {
         | '\u{2060}'..='\u{2064}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-/// Month names as spreadsheets abbreviate them.
-const MONTHS: [&str; 29] = [
-    "янв", "фев", "февр", "мар", "апр", "май", "мая", "июн", "июл", "авг", "сен", "сент", "окт",
-    "ноя", "нояб", "дек", "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "sept",
-    "oct", "nov", "dec",
-];
+/// Month names as spreadsheets abbreviate them, separated by blanks.
+const MONTHS: &str = "\
+    янв фев февр мар апр май мая июн июл авг сен сент окт ноя нояб дек jan feb mar apr may jun \
+    jul aug sep sept oct nov dec";
 
 /// Full month names, as in some date formats of Excel: `Январь 2026`.
-const FULL_MONTHS: [&str; 24] = [
-    "январь",
-    "февраль",
-    "март",
-    "апрель",
-    "май",
-    "июнь",
-    "июль",
-    "август",
-    "сентябрь",
-    "октябрь",
-    "ноябрь",
-    "декабрь",
-    "january",
-    "february",
-    "march",
-    "april",
-    "may",
-    "june",
-    "july",
-    "august",
-    "september",
-    "october",
-    "november",
-    "december",
-];
+const FULL_MONTHS: &str = "\
+    январь февраль март апрель май июнь июль август сентябрь октябрь ноябрь декабрь january \
+    february march april may june july august september october november december";
 
 /// Reads a SKU. `accepts_suspicious` is the setting `suspicious_sku = "take"`: any text that is
 /// left after the marks of a spreadsheet are removed is then a SKU.
@@ -88,8 +64,7 @@ pub(crate) fn strip_artifacts(text: &str) -> &str {
 /// Test for a change of a SKU, and the description of the change.
 type Artifact = (fn(&str) -> bool, &'static str);
 
-/// Changes that a spreadsheet or a report makes to a SKU, with their descriptions. The first one that
-/// matches is reported.
+/// Changes that a spreadsheet or a report makes to a SKU. The first one that matches is reported.
 const ARTIFACTS: [Artifact; 14] = [
     (
         |sku| sku.contains(is_invisible),
@@ -162,55 +137,17 @@ fn is_spreadsheet_error(sku: &str) -> bool {
         return false;
     };
     let name = name.to_uppercase();
-    let known = [
-        "Н/Д",
-        "N/A",
-        "ССЫЛКА",
-        "REF",
-        "ДЕЛ/0",
-        "DIV/0",
-        "ЗНАЧ",
-        "VALUE",
-        "ИМЯ",
-        "NAME",
-        "ПУСТО",
-        "NULL",
-        "ЧИСЛО",
-        "NUM",
-        "SPILL",
-        "ПЕРЕНОС",
-        "CALC",
-        "ВЫЧИСЛ",
-        "ССЫЛ",
-        "ERROR",
-        "ПЕРЕПОЛНЕНИЕ",
-        "GETTING_DATA",
-    ];
-    known.contains(&name.trim_end_matches(['!', '?']))
+    const ERRORS: &str = "\
+        Н/Д N/A ССЫЛКА REF ДЕЛ/0 DIV/0 ЗНАЧ VALUE ИМЯ NAME ПУСТО NULL ЧИСЛО NUM SPILL ПЕРЕНОС \
+        CALC ВЫЧИСЛ ССЫЛ ERROR ПЕРЕПОЛНЕНИЕ GETTING_DATA";
+    is_word_of(ERRORS, name.trim_end_matches(['!', '?']))
 }
 
 /// Returns true for values such as `null`, `н/д`, `(пусто)`, `ИСТИНА`, `-`.
 fn is_placeholder(sku: &str) -> bool {
-    const WORDS: [&str; 17] = [
-        "null",
-        "none",
-        "nan",
-        "nil",
-        "undefined",
-        "n/a",
-        "н/д",
-        "(пусто)",
-        "(blank)",
-        "пусто",
-        "true",
-        "false",
-        "истина",
-        "ложь",
-        "-",
-        "–",
-        "—",
-    ];
-    WORDS.contains(&sku.to_lowercase().as_str())
+    const WORDS: &str =
+        "null none nan nil undefined n/a н/д (пусто) (blank) пусто true false истина ложь - – —";
+    is_word_of(WORDS, &sku.to_lowercase())
 }
 
 /// Returns true for quotes that a spreadsheet or a program has added: `'TEA-1'`, `"TEA-1"`,
@@ -295,7 +232,7 @@ fn is_date(sku: &str) -> bool {
         .split(['.', '-', '/', ' '])
         .filter(|part| !part.is_empty())
         .collect();
-    let is_month = |part: &str| MONTHS.contains(&part) || FULL_MONTHS.contains(&part);
+    let is_month = |part: &str| is_word_of(MONTHS, part) || is_word_of(FULL_MONTHS, part);
     let within = |part: &str, least: u32, most: u32, digits: usize| {
         let is_short = are_digits(part) && part.len() <= digits;
         is_short

@@ -26,9 +26,9 @@ pub(super) fn same_name(name: &str, expected: &str) -> bool {
             .eq(expected.chars().flat_map(char::to_lowercase))
 }
 
-/// Returns true if a field has one of these names.
-pub(super) fn is_one_of(name: &str, known: &[&str]) -> bool {
-    known.iter().any(|known| same_name(name, known))
+/// Returns true if a field has one of these names, which are separated by blanks.
+pub(super) fn is_one_of(name: &str, known: &str) -> bool {
+    known.split(' ').any(|known| same_name(name, known))
 }
 
 /// Returns true if a setting names this field.

@@ -10,6 +10,7 @@ use serde::de::{
 use serde_json::value::RawValue;
 
 use super::member_map::{is_quantity_name, is_sku_name};
+use super::members::ITEM_LIST_NAMES;
 use super::{MAX_SKIPPED_BYTES, ReadBudget, next_line, open, parse, read_failure};
 use crate::ReadSettings;
 use crate::formats::fields::is_one_of;
@@ -48,61 +49,18 @@ impl JsonLayout {
     }
 }
 
-/// Members that may hold the list of products. Sources: `UpdateStocksRequest.skus` of the Market's
-/// campaigns and `skuItems` of its businesses; the others are common names in shops' own documents.
-const LIST_NAMES: &[&str] = &[
-    "skus", "skuItems", "items", "stocks", "offers", "products", "data", "rows", "result",
-];
-
-/// Lists inside a product: its stock by warehouse.
-const PRODUCT_LIST_NAMES: &[&str] = &["items", "stocks"];
+/// Members that may hold the list of products, separated by blanks. Sources:
+/// `UpdateStocksRequest.skus` of the Market's campaigns and `skuItems` of its businesses; the others
+/// are common names in shops' own documents.
+const LIST_NAMES: &str = "skus skuItems items stocks offers products data rows result";
 
 /// Members that describe the document, or an error. `code` is also a name of the SKU, but at this
 /// level it may be an error code.
-const ENVELOPE_NAMES: &[&str] = &[
-    "code",
-    "status",
-    "statusCode",
-    "error",
-    "errors",
-    "message",
-    "success",
-    "ok",
-    "total",
-    "count",
-    "size",
-    "page",
-    "pages",
-    "limit",
-    "offset",
-    "version",
-    "updated",
-    "updatedAt",
-    "timestamp",
-    "date",
-    "meta",
-    "path",
-    "detail",
-    "title",
-    "type",
-    "id",
-    "name",
-    "time",
-    "generated",
-    "generatedAt",
-    "createdAt",
-    "sum",
-    "shop",
-    "shopId",
-    "shop_id",
-    "warehouseId",
-    "warehouse_id",
-    "requestId",
-    "request_id",
-    "requested",
-    "source",
-    "currency",
-];
+const ENVELOPE_NAMES: &str = "\
+    code status statusCode error errors message success ok total count size page pages limit \
+    offset version updated updatedAt timestamp date meta path detail title type id name time \
+    generated generatedAt createdAt sum shop shopId shop_id warehouseId warehouse_id requestId \
+    request_id requested source currency";
 
 fn is_envelope_name(name: &str) -> bool {
     is_one_of(name, ENVELOPE_NAMES)
@@ -247,7 +205,7 @@ impl<'de> Visitor<'de> for &mut LayoutInspection<'_> {
                     list_paths: &mut self.list_paths,
                 });
                 // `items` beside a SKU belong to this single product.
-                let layout = if self.has_sku && is_one_of(&name, PRODUCT_LIST_NAMES) {
+                let layout = if self.has_sku && is_one_of(&name, ITEM_LIST_NAMES) {
                     JsonLayout::SingleProduct
                 } else {
                     JsonLayout::List(vec![name.clone()])

@@ -29,7 +29,7 @@ pub(super) fn is_quantity_name(name: &str, reading: &ReadSettings) -> bool {
 /// Returns true if a text is an object whose member names include both a SKU and a quantity. The
 /// name `code` does not count, because any object may have a code.
 pub(super) fn is_product(text: &str) -> bool {
-    const CODE_NAMES: &[&str] = &["code", "код"];
+    const CODE_NAMES: &str = "code код";
     let Ok(members) = JsonMembers::parse(text) else {
         return false;
     };

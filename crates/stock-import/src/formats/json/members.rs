@@ -10,7 +10,7 @@ use crate::formats::fields::{is_one_of, same_name};
 
 /// Members with the stock by warehouse or type. Sources: `UpdateStock.items` of the Market, and
 /// `stocks` of its read-back.
-pub(super) const ITEM_LIST_NAMES: &[&str] = &["items", "stocks"];
+pub(super) const ITEM_LIST_NAMES: &str = "items stocks";
 
 /// The only type of stock that is for sale. Sources: `POST /stocks` and `getStocks` of the Market.
 const SELLABLE_TYPE: &str = "FIT";

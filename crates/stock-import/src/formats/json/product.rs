@@ -14,17 +14,8 @@ use crate::{DeliveryEntry, ProductKey, RejectedRow, RowProblem};
 const MAX_EXACT_DIGITS: usize = 15;
 
 /// Members with the variants of a product.
-const VARIANT_LIST_NAMES: &[&str] = &[
-    "variants",
-    "variations",
-    "modifications",
-    "offers",
-    "skus",
-    "sizes",
-    "children",
-    "модификации",
-    "варианты",
-];
+const VARIANT_LIST_NAMES: &str =
+    "variants variations modifications offers skus sizes children модификации варианты";
 
 /// Problem of a product that is not applied, and its SKU if it is certain.
 type JsonProductError = (RowProblem, Option<String>);

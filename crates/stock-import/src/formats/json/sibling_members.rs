@@ -7,71 +7,32 @@ use super::layout::is_list_name;
 use super::member_map::is_product;
 use super::members::JsonMembers;
 use crate::ReadSettings;
+use crate::aliases::is_word_of;
 
-/// Objects that describe pagination. Like all names below, they are in lower case and without
-/// marks.
-const PAGINATION_OBJECTS: &[&str] = &[
-    "meta",
-    "pagination",
-    "paging",
-    "pager",
-    "page",
-    "pageinfo",
-    "links",
-    "next",
-];
+/// Objects that describe pagination. Like all names below, they are in lower case, without marks,
+/// and separated by blanks.
+const PAGINATION_OBJECTS: &str = "meta pagination paging pager page pageinfo links next";
 /// Members with the number of products on all pages.
-const TOTAL_NAMES: &[&str] = &[
-    "total",
-    "totalcount",
-    "totalitems",
-    "totalelements",
-    "totalrecords",
-];
+const TOTAL_NAMES: &str = "total totalcount totalitems totalelements totalrecords";
 /// Members that count products, never pages. A count above the length of the list shows that more
 /// pages exist.
-const COUNT_NAMES: &[&str] = &[
-    "count",
-    "totalcount",
-    "totalitems",
-    "totalelements",
-    "totalrecords",
-];
+const COUNT_NAMES: &str = "count totalcount totalitems totalelements totalrecords";
 /// Members that occur only in a page.
-const PAGE_NAMES: &[&str] = &[
-    "limit",
-    "perpage",
-    "pagesize",
-    "offset",
-    "skip",
-    "page",
-    "currentpage",
-    "pagenumber",
-];
+const PAGE_NAMES: &str = "limit perpage pagesize offset skip page currentpage pagenumber";
 /// Members with the position of the next page. They count only if the total is unknown.
-const CURSOR_NAMES: &[&str] = &["cursor", "lastid"];
+const CURSOR_NAMES: &str = "cursor lastid";
 /// Members with the number of pages.
-const PAGE_COUNT_NAMES: &[&str] = &["pages", "totalpages", "pagecount", "pagescount", "lastpage"];
+const PAGE_COUNT_NAMES: &str = "pages totalpages pagecount pagescount lastpage";
 /// Members that announce or link the next page.
-const NEXT_PAGE_NAMES: &[&str] = &[
-    "next",
-    "nextpage",
-    "nextpageurl",
-    "nexthref",
-    "nextlink",
-    "odatanextlink",
-    "nextcursor",
-    "nextpagetoken",
-    "hasmore",
-    "hasnext",
-    "hasnextpage",
-];
+const NEXT_PAGE_NAMES: &str = "\
+    next nextpage nextpageurl nexthref nextlink odatanextlink nextcursor nextpagetoken hasmore \
+    hasnext hasnextpage";
 
 /// All names of members that tell whether more products exist. `size` is the total if the document
 /// also has a limit, otherwise that of the page.
-const PAGE_MEMBER_NAMES: &[&[&str]] = &[
+const PAGE_MEMBER_NAMES: [&str; 7] = [
     TOTAL_NAMES,
-    &["size"],
+    "size",
     COUNT_NAMES,
     PAGE_NAMES,
     CURSOR_NAMES,
@@ -123,7 +84,7 @@ impl SiblingMembers {
 
     fn learn_page_member(&mut self, name: &str, json: &str, level: usize) {
         let normalized = normalize_name(name);
-        let is_one_of = |known: &[&str]| known.contains(&normalized.as_str());
+        let is_one_of = |words: &str| is_word_of(words, &normalized);
         let is_next = is_one_of(NEXT_PAGE_NAMES);
         let mut value = page_value(json);
         if json.starts_with('{') && level <= MAX_LEVELS && is_one_of(PAGINATION_OBJECTS) {
@@ -155,17 +116,17 @@ impl SiblingMembers {
     }
 
     /// Returns the first of these members, of any value.
-    fn find(&self, names: &[&str]) -> Option<&str> {
+    fn find(&self, names: &str) -> Option<&str> {
         let mut members = self.members.iter();
-        let member = members.find(|it| names.contains(&it.normalized.as_str()))?;
+        let member = members.find(|it| is_word_of(names, &it.normalized))?;
         Some(&member.name)
     }
 
     /// Returns the first of these members that is a number, and the number.
-    fn number(&self, names: &[&str]) -> Option<(&str, u64)> {
+    fn number(&self, names: &str) -> Option<(&str, u64)> {
         let members = self.members.iter();
         members
-            .filter(|it| names.contains(&it.normalized.as_str()))
+            .filter(|it| is_word_of(names, &it.normalized))
             .find_map(|it| Some((it.name.as_str(), it.number?)))
     }
 
@@ -204,8 +165,8 @@ impl SiblingMembers {
 
     /// Returns the evidence that a list of `products` elements is one page of several.
     fn partial_page_sign(&self, products: u64) -> Option<String> {
-        let limit = self.number(&["limit"]);
-        let size = self.number(&["size"]).filter(|_| limit.is_some());
+        let limit = self.number("limit");
+        let size = self.number("size").filter(|_| limit.is_some());
         let total = self.number(TOTAL_NAMES).or(size);
         let pages = self.number(PAGE_COUNT_NAMES);
         let next = self.find(NEXT_PAGE_NAMES).or(self.find(CURSOR_NAMES));
@@ -213,7 +174,7 @@ impl SiblingMembers {
         if let Some((name, count)) = self.number(COUNT_NAMES).filter(|it| it.1 > products) {
             return Some(format!("its '{name}' is {count}"));
         }
-        if let Some((name, offset)) = self.number(&["offset", "skip"]) {
+        if let Some((name, offset)) = self.number("offset skip") {
             return Some(format!("its '{name}' is {offset}"));
         }
         if let Some((name, limit)) = limit.filter(|it| it.1 == products && total.is_none()) {
@@ -245,7 +206,7 @@ fn page_value(json: &str) -> Option<Option<u64>> {
             if let Ok(number) = text.parse() {
                 return (number > 0).then_some(Some(number));
             }
-            let is_falsy = ["", "false", "no", "null"].contains(&text.to_lowercase().as_str());
+            let is_falsy = matches!(text.to_lowercase().as_str(), "" | "false" | "no" | "null");
             (!is_falsy).then_some(None)
         }
         _ => None,
