@@ -307,7 +307,7 @@ fn declared_encoding(head: &[u8]) -> Result<&'static Encoding, String> {
 /// Returns the encoding with this name. Also accepts common names that are not standard labels.
 fn encoding_by_name(label: &str) -> Option<&'static Encoding> {
     let is_mark = |c: char| !c.is_ascii_alphanumeric();
-    let normalized = label.to_lowercase().replace(is_mark, "");
+    let normalized = label.replace(is_mark, "").to_lowercase();
     Encoding::for_label_no_replacement(label.as_bytes()).or(match normalized.as_str() {
         "win1251" | "windows1251" | "cp1251" | "ansi1251" | "1251" => Some(WINDOWS_1251),
         "utf8" => Some(UTF_8),

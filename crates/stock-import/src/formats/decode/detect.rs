@@ -145,7 +145,10 @@ fn for_each_chunk(input: &mut dyn Input, mut visit: impl FnMut(&[u8]) -> bool) -
     input.rewind()?;
     let mut input = BufReader::with_capacity(CHUNK_SIZE, input);
     loop {
-        let chunk = input.fill_buf()?;
+        let chunk = match input.fill_buf() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            chunk => chunk?,
+        };
         if chunk.is_empty() || !visit(chunk) {
             return Ok(());
         }

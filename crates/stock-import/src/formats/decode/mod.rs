@@ -79,7 +79,7 @@ pub(super) enum EncodingFallback<'f> {
 pub(super) struct DecodedText<'a> {
     input: BufReader<&'a mut dyn Input>,
     decoder: Decoder,
-    /// Decoded text, which is read up to `text_start`. Never exceeds its capacity.
+    /// Decoded text, which is read up to `text_start`.
     text: String,
     text_start: usize,
     is_at_end: bool,
@@ -197,7 +197,10 @@ impl DecodedText<'_> {
         self.text.clear();
         self.text_start = 0;
         while self.text.is_empty() && !self.is_at_end {
-            let source = self.input.fill_buf()?;
+            let source = match self.input.fill_buf() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                source => source?,
+            };
             let is_last = source.is_empty();
             let (result, read) =
                 self.decoder
