@@ -77,7 +77,7 @@ impl ChartSampler {
         let names = Arc::clone(&self.services.names);
         self.last_counts.resize(names.len(), Counts::default());
         let mut samples = Vec::with_capacity(names.len());
-        let book = Arc::clone(&self.services.book);
+        let book = Arc::clone(&self.services.data.book);
         for (shop, name) in book.shops().zip(&*names) {
             samples.push(self.sample(shop, name, &alarms));
         }

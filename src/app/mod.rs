@@ -132,17 +132,16 @@ impl App {
 
         let mut registry = Registry::with_prefix("stockbridge");
         public_server.metrics().register(&mut registry);
-        let (services, chart_file) =
+        let (services, previous) =
             Services::open(&config, (clock, alarms), ownership, &tasks).await?;
         let (migrator, migrator_metrics) =
-            services.start_migrator(&config, &tasks, &mut registry)?;
+            services.start_migrator(&config, previous.workers, &tasks, &mut registry)?;
         let ingest = services.start_ingest(migrator.clone(), &tasks, &mut registry);
         background::start(&services, &config, &tasks.background);
         services
-            .start_notifications(&config, &tasks.background)
+            .start_notifications(&config, &previous.notes, &tasks.background)
             .await;
-        let last_requests = LastRequests::new(config.shops.len());
-        services.restore_last_requests(&last_requests);
+        let last_requests = LastRequests::restore(&services.data.book, &services.data.activity);
         let source_manager = services.open_sources(&config, ingest.clone()).await?;
         source_manager
             .start(&config.outbound(), &tasks.sources)
@@ -170,7 +169,10 @@ impl App {
             last_counts: Vec::new(),
         };
         let background = &tasks.background;
-        background.spawn("chart_sampler", sampler.run(chart_file, background.clone()));
+        background.spawn(
+            "chart_sampler",
+            sampler.run(previous.chart_file, background.clone()),
+        );
         let (store, events) = (Arc::clone(&services.store), services.events.clone());
         ops.set_ready(
             services.into_ops_state(

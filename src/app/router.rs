@@ -39,8 +39,8 @@ impl Services {
         registry: &mut Registry,
     ) -> (Router, push_api::Metrics) {
         let push_context = push_api::Context {
-            book: Arc::clone(&self.book),
-            activity: Arc::clone(&self.activity),
+            book: Arc::clone(&self.data.book),
+            activity: Arc::clone(&self.data.activity),
             last_requests,
             clock: self.clock,
             alarms: self.alarms.clone(),
@@ -51,7 +51,7 @@ impl Services {
         push_context.metrics.register(registry);
         let partner_context = partner_api::Context {
             ingest,
-            book: Arc::clone(&self.book),
+            book: Arc::clone(&self.data.book),
             clock: self.clock,
             metrics: partner_api::Metrics::default(),
             auth_failures,

@@ -35,7 +35,7 @@ fn shops_with_ids(config: &Config) -> impl Iterator<Item = (ShopId, &ShopConfig)
 
 pub(super) fn targets(
     config: &Config,
-    restored_states: &[RestoredState],
+    restored_states: Vec<RestoredState>,
 ) -> Vec<(MarketTarget, RestoredState)> {
     shops_with_ids(config)
         .zip(restored_states)
@@ -55,7 +55,7 @@ pub(super) fn targets(
                 parallel: shop.parallel,
                 limit_share: shop.limit_share,
             };
-            (target, restored.clone())
+            (target, restored)
         })
         .collect()
 }

@@ -239,12 +239,12 @@ impl OpsState {
     }
 
     fn explain(&self, id: ShopId, shop: &OpsShop, sku: &Sku) -> SkuExplanation {
-        let entry = self.book.get(id, sku.as_str());
+        let entry = self.data.book.get(id, sku.as_str());
         let report = self.migrator.status(id);
         let has_sku = |row: &&QuarantinedSku| row.sku == sku.as_str();
         let is_paused = report.as_ref().is_some_and(|r| r.paused_since.is_some());
         let quarantine = report.and_then(|r| r.quarantined.iter().find(has_sku).cloned());
-        let events = entry.map(|entry| self.history.events(id, entry.id(), MAX_EVENTS));
+        let events = entry.map(|entry| self.data.history.events(id, entry.id(), MAX_EVENTS));
         let mut explanation = SkuExplanation {
             shop: shop.name.clone(),
             sku: sku.to_string(),
@@ -260,7 +260,7 @@ impl OpsState {
                 .flatten()
                 .map(HistoryEventDto::from)
                 .collect(),
-            events_since: self.history.complete_since(),
+            events_since: self.data.history.complete_since(),
         };
         let sending = match self.not_sending_reason {
             Some(_) => SendingMode::ForeignStore,
@@ -271,7 +271,7 @@ impl OpsState {
     }
 
     fn book_entry(&self, shop: ShopId, entry: BookEntry) -> BookEntryDto {
-        let asserted = self.activity.last_stated(shop, entry.id());
+        let asserted = self.data.activity.last_stated(shop, entry.id());
         let level = entry.level();
         BookEntryDto {
             count: level.count.get(),
@@ -288,15 +288,18 @@ impl OpsState {
         entry: Option<BookEntry>,
     ) -> Vec<MarketRequestDto> {
         let mut activity = entry
-            .map(|entry| self.activity.get(shop, entry.id()))
+            .map(|entry| self.data.activity.get(shop, entry.id()))
             .unwrap_or_default();
         if entry.is_none() {
-            self.activity
-                .for_each_unknown(shop, &self.book, |unknown_sku, unknown_activity| {
+            self.data.activity.for_each_unknown(
+                shop,
+                &self.data.book,
+                |unknown_sku, unknown_activity| {
                     if unknown_sku == sku {
                         activity = unknown_activity.clone();
                     }
-                });
+                },
+            );
         }
         let requests = activity.requested.into_iter();
         requests
@@ -308,7 +311,7 @@ impl OpsState {
     }
 
     fn ledger_entry(&self, shop: ShopId, entry: BookEntry) -> Option<LedgerEntryDto> {
-        let acked = self.ledger.get(shop, entry.id());
+        let acked = self.data.ledger.get(shop, entry.id());
         let level = acked.level()?;
         Some(LedgerEntryDto {
             count: level.count.get(),
@@ -319,7 +322,7 @@ impl OpsState {
     }
 
     fn market_stock(&self, shop: ShopId, entry: BookEntry) -> Option<MarketStockDto> {
-        let observed = self.observations.get(shop, entry.id());
+        let observed = self.data.observations.get(shop, entry.id());
         let class = observed.class()?;
         let available = (class != MatchClass::Unknown).then(|| observed.available());
         Some(MarketStockDto {

@@ -45,15 +45,14 @@ pub use self::source_endpoints::list_sources;
 pub(crate) use self::source_endpoints::pipeline_error;
 use lifecycle::Clock;
 use lifecycle::{Tasks, run_blocking};
-use stock::{Activity, ShopId, StockBook};
+use stock::ShopId;
 use strict_http::{ErrorResponse, reachable_address};
 
 use crate::chart_history::ChartHistory;
 use crate::event_log::{EventLog, OperatorAction, ServiceEvent};
-use crate::history::History;
 use crate::ingest::{OriginTime, OriginTimes};
-use crate::migrator::readback::{Observations, ReadbackReport};
-use crate::migrator::{Ledger, Migrator, Mode, WorkerStatus};
+use crate::migrator::readback::ReadbackReport;
+use crate::migrator::{Migrator, Mode, ShopData, WorkerStatus};
 use crate::push_api::stocks_handler::LastRequests;
 use crate::sources::SourceManager;
 use crate::store::{self, Store};
@@ -64,22 +63,14 @@ use crate::telemetry::{ActiveAlarm, Alarms};
 pub struct OpsState {
     /// All shops, in the order of the configuration.
     pub shops: Vec<OpsShop>,
-    /// Stock of the seller.
-    pub book: Arc<StockBook>,
-    /// Stock that the Market has acknowledged.
-    pub ledger: Arc<Ledger>,
-    /// Times at which SKUs were stated and requested.
-    pub activity: Arc<Activity>,
-    /// Stock that the Market showed in read-backs.
-    pub observations: Arc<Observations>,
-    /// Recent events by SKU.
-    pub history: Arc<History>,
+    /// Stock of all shops, and what is known about each SKU.
+    pub data: ShopData,
     /// Durable log of what happened.
     pub events: EventLog,
     /// Durable history of numbers, for charts.
     pub charts: ChartHistory,
     /// Time of the last statement by origin.
-    pub sources: Arc<OriginTimes>,
+    pub origin_times: Arc<OriginTimes>,
     /// Sources other than the partner API.
     pub source_manager: SourceManager,
     /// Migrator, which sends changes to the Market.
@@ -365,7 +356,7 @@ struct ShopStatusDto<'a> {
 impl OpsState {
     /// Returns the shops with their indexes in the book.
     pub fn shops_with_ids(&self) -> impl Iterator<Item = (ShopId, &OpsShop)> {
-        self.book.shops().zip(&self.shops)
+        self.data.book.shops().zip(&self.shops)
     }
 
     /// Records an action of the operator about a shop. `subject` is a source or empty; `object` is the
@@ -377,7 +368,7 @@ impl OpsState {
     }
 
     fn shops_without_stock(&self) -> Vec<&str> {
-        let has_no_stock = |(id, _): &(ShopId, _)| self.book.is_empty(*id);
+        let has_no_stock = |(id, _): &(ShopId, _)| self.data.book.is_empty(*id);
         self.shops_with_ids()
             .filter(has_no_stock)
             .map(|(_, shop)| shop.name.as_str())
@@ -430,13 +421,13 @@ impl OpsState {
             campaign: shop.campaign,
             address: &shop.address,
             migrate: shop.mode.name(),
-            cold: self.book.is_empty(id),
-            skus: self.book.len(id),
+            cold: self.data.book.is_empty(id),
+            skus: self.data.book.len(id),
             dirty: report
                 .is_some()
-                .then(|| self.ledger.count_dirty(id, &self.book)),
+                .then(|| self.data.ledger.count_dirty(id, &self.data.book)),
             last_push: self.last_requests.last(id),
-            sources: self.sources.by_name(id),
+            sources: self.origin_times.by_name(id),
             migrator: report,
             survey: self.migrator.readback_report(id),
         }

@@ -153,7 +153,7 @@ impl Overview {
     /// Adds the charts of the last day, which the stream does not need.
     fn add_sparklines(&mut self, state: &OpsState, context: PageContext) {
         let rows = std::mem::take(&mut self.shops).into_iter();
-        let rows = rows.zip(state.book.shops());
+        let rows = rows.zip(state.data.book.shops());
         let with_sparklines =
             |(row, id): (ShopRow, ShopId)| row.with_sparklines(state, id, context);
         self.shops = rows.map(with_sparklines).collect();

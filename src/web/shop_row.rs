@@ -70,7 +70,7 @@ impl ShopRow {
         let last_equal = readback.as_ref().and_then(|report| report.last_equal);
         let facts = ShopFacts {
             mode: shop.mode,
-            has_stock: !state.book.is_empty(id),
+            has_stock: !state.data.book.is_empty(id),
             is_foreign_store: state.not_sending_reason.is_some(),
             is_paused_by_operator: worker
                 .as_ref()
@@ -108,7 +108,7 @@ impl ShopRow {
             };
             other(heading, time)
         };
-        let skus = state.book.len(id) as u64;
+        let skus = state.data.book.len(id) as u64;
         let acknowledged = worker.as_ref().and_then(|worker| worker.last_acknowledged);
         let cells = vec![
             number(Text::SkusColumn, "skus", skus, HealthLevel::Good),

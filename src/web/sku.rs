@@ -180,7 +180,7 @@ fn other_shops(state: &OpsState, (id, sku): (ShopId, &Sku), context: PageContext
     let others = state.shops_with_ids().filter(|(other, _)| *other != id);
     others
         .filter_map(|(other, shop)| {
-            let entry = state.book.get(other, sku.as_str())?;
+            let entry = state.data.book.get(other, sku.as_str())?;
             Some(SkuLink::new(
                 &shop.name,
                 sku,

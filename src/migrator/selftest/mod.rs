@@ -6,6 +6,7 @@
 //! showing the product, and the next start finishes an interrupted self-test. Until then an alarm
 //! is raised, even if the next start may not call the Market.
 
+mod hidden_notes;
 mod market_call;
 mod runner;
 
@@ -15,6 +16,9 @@ use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use self::hidden_notes::HIDDEN_NOTE_PREFIX;
+pub(super) use self::hidden_notes::hidden_products;
+pub use self::hidden_notes::report_absent_shop;
 pub(super) use self::runner::SelftestRunner;
 use stock::Sku;
 
@@ -136,8 +140,7 @@ pub fn campaign_location(market_url: &str, campaign: u64) -> String {
 }
 
 /// Joins SKUs in single quotes with commas.
-#[must_use]
-pub fn quoted_list(skus: &[Sku]) -> String {
+fn quoted_list(skus: &[Sku]) -> String {
     skus.iter()
         .map(|sku| format!("'{sku}'"))
         .collect::<Vec<_>>()

@@ -136,19 +136,23 @@ impl OpsState {
         let readback = self.migrator.readback_report(id);
         let dirty = report
             .is_some()
-            .then(|| self.ledger.count_dirty(id, &self.book));
+            .then(|| self.data.ledger.count_dirty(id, &self.data.book));
         let last_equal = readback.as_ref().and_then(|readback| readback.last_equal);
         let inputs = ReadinessInputs {
             now,
             cutoff: self.cutoff,
             mode: shop.mode,
             not_sending_reason: self.not_sending_reason.as_deref(),
-            has_no_stock: self.book.is_empty(id),
+            has_no_stock: self.data.book.is_empty(id),
             coverage: &coverage,
             report: report.as_ref(),
             readback: readback.as_ref(),
             dirty: dirty.unwrap_or_default(),
-            silent_for: now - self.sources.latest(id).map_or(self.started, |(_, at)| at),
+            silent_for: now
+                - self
+                    .origin_times
+                    .latest(id)
+                    .map_or(self.started, |(_, at)| at),
             stale_after: self.stale_after,
         };
         let checked = inputs.evaluate();
@@ -170,7 +174,7 @@ impl OpsState {
             quarantined: report.as_ref().map_or(0, |report| report.quarantined.len()),
             drifted: count(MatchClass::Drifted),
             unknown_to_the_market: count(MatchClass::Unknown),
-            sources: self.sources.by_name(id),
+            sources: self.origin_times.by_name(id),
             reasons,
             remarks: checked.remarks,
             checks: checked.checks,
@@ -180,12 +184,13 @@ impl OpsState {
 
     fn coverage(&self, shop: ShopId) -> PushCoverage {
         let mut latest: Option<Hour> = None;
-        self.book.for_each(shop, |_, entry| {
-            latest = latest.max(self.activity.last_requested(shop, entry.id()));
+        self.data.book.for_each(shop, |_, entry| {
+            latest = latest.max(self.data.activity.last_requested(shop, entry.id()));
         });
         let for_each_unknown = |visit: &mut dyn FnMut(&str, &SkuActivity)| {
-            self.activity
-                .for_each_unknown(shop, &self.book, |sku, mark| visit(sku.as_str(), mark))
+            self.data
+                .activity
+                .for_each_unknown(shop, &self.data.book, |sku, mark| visit(sku.as_str(), mark))
         };
         for_each_unknown(&mut |_, mark| latest = latest.max(mark.last_requested()));
         let Some(latest) = latest else {
@@ -197,10 +202,10 @@ impl OpsState {
             last_asked: Some(latest.start().to_utc()),
             ..PushCoverage::default()
         };
-        self.book.for_each(shop, |_, entry| {
-            if is_recent(self.activity.last_requested(shop, entry.id())) {
+        self.data.book.for_each(shop, |_, entry| {
+            if is_recent(self.data.activity.last_requested(shop, entry.id())) {
                 coverage.in_book += 1;
-                let acked = self.ledger.get(shop, entry.id()).level();
+                let acked = self.data.ledger.get(shop, entry.id()).level();
                 coverage.acknowledged += usize::from(acked == Some(entry.level()));
             }
         });
