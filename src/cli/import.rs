@@ -13,9 +13,11 @@ use futures_util::stream;
 use serde_json::Value;
 use tokio::time::interval;
 
-use crate::command::ops_client::{OpsClient, ReportArgs, json_list, json_text, query_string};
+use crate::command::ops_client::{OpsClient, ReportArgs, or_dash, query_string};
 use crate::command::progress::ProgressReporter;
 use crate::command::{print_line, runtime};
+use crate::ops::{DeliveryDto, SourceStatusDto};
+use crate::telemetry::printable;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -60,8 +62,8 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
         let response = upload_file(args).await?;
-        let is_success = response["outcome"] != "held";
-        args.report.print_report(&response, is_success, print)
+        let is_success = |report: &DeliveryDto| report.outcome != "held";
+        args.report.print_report(response, is_success, print)
     })
 }
 
@@ -106,11 +108,11 @@ async fn upload_file(args: &Args) -> anyhow::Result<Value> {
 /// Returns the number of rows the service has read, for the progress bar.
 async fn rows_so_far(client: &OpsClient, args: &Args) -> String {
     let source = args.source.as_deref().unwrap_or("import");
-    let sources = client.get("/sources").await.unwrap_or_default();
-    let status = json_list(&sources)
+    let sources: Vec<SourceStatusDto> = client.get("/sources").await.unwrap_or_default();
+    let status = sources
         .iter()
-        .find(|candidate| candidate["shop"] == args.shop && candidate["source"] == source);
-    match status.and_then(|status| status["rows_so_far"].as_u64()) {
+        .find(|status| status.shop == args.shop && status.source == source);
+    match status.and_then(|status| status.rows_so_far) {
         Some(rows) => format!("{rows} rows"),
         None => "applying".to_owned(),
     }
@@ -145,51 +147,37 @@ fn chunked_body(path: &Path) -> anyhow::Result<(usize, Arc<AtomicUsize>, reqwest
 const MAX_ROWS_PRINTED: usize = 20;
 
 /// Prints the report of a delivery.
-pub(super) fn print(report: &Value) {
-    let count = |key: &str| json_text(&report[key]);
-    let what = match report["outcome"].as_str() {
-        Some("held") => format!(
+pub(super) fn print(report: &DeliveryDto) {
+    let what = match report.outcome.as_str() {
+        "held" => format!(
             "HELD for approval, the stock is unchanged: {}. If the file is correct, run: \
              stockbridge accept SOURCE --shop NAME",
-            json_text(&report["doubt"])
+            or_dash(report.doubt.as_deref().map(printable))
         ),
-        Some("looked") => "dry run, nothing was changed. It would change:".to_owned(),
+        "looked" => "dry run, nothing was changed. It would change:".to_owned(),
         _ => "applied".to_owned(),
     };
-    print_line(&format!(
-        "{} of {} rows: {what}",
-        json_text(&report["scope"]),
-        count("rows")
-    ));
+    let scope = printable(&report.scope);
+    print_line(&format!("{scope} of {} rows: {what}", report.rows));
     print_line(&format!(
         "  new {}, changed {} ({} of them to zero), unchanged {}, outdated {}, rejected {}, \
          suspicious {}",
-        count("new"),
-        count("changed"),
-        count("zeroed"),
-        count("unchanged"),
-        count("outdated"),
-        count("rejected"),
-        count("suspicious"),
+        report.new,
+        report.changed,
+        report.zeroed,
+        report.unchanged,
+        report.outdated,
+        report.rejected,
+        report.suspicious,
     ));
-    for row in json_list(&report["first_rejected"])
-        .iter()
-        .take(MAX_ROWS_PRINTED)
-    {
-        let (line, kind, reason) = (
-            &row["line"],
-            json_text(&row["kind"]),
-            json_text(&row["reason"]),
-        );
-        print_line(&format!(
-            "  {kind} line {line}, '{}': {reason}",
-            json_text(&row["text"])
-        ));
+    for row in report.first_rejected.iter().take(MAX_ROWS_PRINTED) {
+        let [kind, text, reason] = [&row.kind, &row.text, &row.reason].map(|it| printable(it));
+        print_line(&format!("  {kind} line {}, '{text}': {reason}", row.line));
     }
-    for notice in json_list(&report["notices"]) {
-        print_line(&format!("  {}", json_text(notice)));
+    for notice in report.notices.iter().map(|notice| printable(notice)) {
+        print_line(&format!("  {notice}"));
     }
-    if let Some(why) = report["absence_untold"].as_str() {
+    if let Some(why) = &report.absence_untold {
         print_line(&format!("  {why}"));
     }
 }

@@ -1,10 +1,11 @@
 //! Time of the last statement per shop and origin, and which of these times are not on disk yet.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use stock::ShopId;
 
 use super::Origin;
@@ -21,10 +22,10 @@ pub struct OriginTimes {
 }
 
 /// Last statement of one origin about one shop.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct OriginTime {
     /// See [`Origin::name`].
-    pub origin: &'static str,
+    pub origin: Cow<'static, str>,
     /// Time of the last statement.
     pub last_asserted: DateTime<Utc>,
 }
@@ -87,7 +88,7 @@ impl OriginTimes {
     #[must_use]
     pub fn by_name(&self, shop: ShopId) -> Vec<OriginTime> {
         let source = |(origin, last_asserted): (Origin, _)| OriginTime {
-            origin: origin.name(),
+            origin: origin.name().into(),
             last_asserted,
         };
         self.times(shop).into_iter().map(source).collect()

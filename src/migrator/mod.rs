@@ -37,15 +37,17 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 pub use ledger::Ledger;
 pub use market_response_times::UpdateResponseTimes;
 pub use metrics::Metrics;
 pub use operator_pause::{OPERATOR_PAUSE_REASON, OperatorPauseError};
+pub use rate_limit::LimitUnit;
 pub use restored_state::RestoredState;
 pub use shop_data::ShopData;
-pub use status::{QuarantinedSku, RateLimitStatus, WorkerStatus};
+pub use status::{QuarantinedSku, RateLimitStatus, WorkerState, WorkerStatus};
 
 use lifecycle::Clock;
 use lifecycle::Tasks;
@@ -70,10 +72,23 @@ use crate::telemetry::Alarms;
 pub const MAX_PARALLEL_REQUESTS: usize = 4;
 
 /// Forwarding mode of a shop.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, strum::IntoStaticStr, strum::EnumString)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    Deserialize,
+    Eq,
+    PartialEq,
+    Serialize,
+    strum::IntoStaticStr,
+    strum::EnumString,
+)]
+#[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
 pub enum Mode {
     /// The Market is not called.
+    #[default]
     Off,
     /// The Market's stock is read back and compared. Nothing is sent.
     DryRun,

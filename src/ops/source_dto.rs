@@ -1,5 +1,7 @@
 //! JSON shapes of sources, deliveries and rows, shared with the command line.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use stock_import::RejectedRow;
@@ -7,31 +9,31 @@ use stock_import::RejectedRow;
 use crate::sources::{ChangeCounts, DeliveryOutcome, DeliveryReport};
 
 /// Status of one source.
-#[derive(Serialize)]
-pub(super) struct SourceStatusDto {
-    pub(super) shop: String,
-    pub(super) source: String,
-    pub(super) kind: &'static str,
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct SourceStatusDto {
+    pub(crate) shop: String,
+    pub(crate) source: String,
+    pub(crate) kind: Cow<'static, str>,
     /// `waiting` for its first delivery, `reading`, `ok`, `held`, `failed`, or `incomplete`: the
     /// snapshot was applied, but SKUs that it lacks keep their stock although `absent` is `zero`.
-    pub(super) state: &'static str,
+    pub(crate) state: Cow<'static, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) rows_so_far: Option<u64>,
+    pub(crate) rows_so_far: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) last: Option<DeliveryDto>,
+    pub(crate) last: Option<DeliveryDto>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) last_at: Option<DateTime<Utc>>,
+    pub(crate) last_at: Option<DateTime<Utc>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) held: Option<String>,
+    pub(crate) held: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) failure: Option<String>,
+    pub(crate) failure: Option<String>,
     /// First rows that are not applied, rejected and suspicious.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) rejected: Vec<RowDto>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) rejected: Vec<RowDto>,
 }
 
 /// Row that was not applied.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct RowDto {
     /// Line number in the file.
     pub line: u64,
@@ -63,7 +65,7 @@ pub(super) fn row_kind(row: &RejectedRow) -> &'static str {
 }
 
 /// Result of a delivery, as JSON.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct DeliveryDto {
     /// `taken`, `looked` (a dry run) or `held` (for approval).
     pub outcome: String,

@@ -14,7 +14,7 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use self::hidden_notes::HIDDEN_NOTE_PREFIX;
 pub(super) use self::hidden_notes::hidden_products;
@@ -23,7 +23,7 @@ pub(super) use self::runner::SelftestRunner;
 use stock::Sku;
 
 /// Progress of a self-test.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Selftest {
     /// SKU of the product.
     pub sku: String,
@@ -38,7 +38,7 @@ pub struct Selftest {
 }
 
 /// Result of a self-test.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SelftestStatus {
     /// The self-test has not ended.
@@ -60,7 +60,7 @@ impl fmt::Display for SelftestStatus {
 }
 
 /// One step of a self-test.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct SelftestStep {
     /// Time at which the step ended.
     pub at: DateTime<Utc>,

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::event_log::ServiceEvent;
 use crate::migrator::status::{QuarantinedSku, WorkerHandle};
-use crate::migrator::{Context, MarketTarget, Mode, OPERATOR_PAUSE_REASON};
+use crate::migrator::{Context, MarketTarget, Mode, OPERATOR_PAUSE_REASON, WorkerState};
 use crate::telemetry::AlarmKind;
 
 /// Longest wait for the acknowledgement of the stock.
@@ -164,7 +164,8 @@ impl SelftestRunner {
                 .reason
                 .unwrap_or_else(|| "the reason is unknown".to_owned())
         };
-        (status.state == "paused").then(|| format!("the campaign is paused: {}", reason()))
+        (status.state == WorkerState::Paused)
+            .then(|| format!("the campaign is paused: {}", reason()))
     }
 
     async fn run(&self, sku: &Sku, entry: BookEntry) {

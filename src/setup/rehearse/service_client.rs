@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use strict_http::{ClientConfig, Trust, client};
 
 use super::{CAMPAIGN, FEED_KEY, PUSH_TOKEN, WAREHOUSE};
+use crate::ops::StatusResponse;
 
 /// Client of the rehearsed service.
 pub(super) struct ServiceClient {
@@ -85,7 +86,7 @@ impl ServiceClient {
     }
 
     /// Returns `/status` of the service.
-    pub(super) async fn status(&self) -> anyhow::Result<Value> {
+    pub(super) async fn status(&self) -> anyhow::Result<StatusResponse> {
         let response = self
             .client
             .get(format!("http://{}/status", self.ops))

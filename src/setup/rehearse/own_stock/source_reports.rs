@@ -4,12 +4,11 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::bail;
-use chrono::{DateTime, Utc};
-use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
 use crate::command::ops_client::OpsClient;
 use crate::command::progress::ProgressReporter;
+use crate::ops::{DeliveryDto, RowDto, SourceStatusDto};
 
 /// Interval at which the sources' progress is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(400);
@@ -24,50 +23,11 @@ const FIRST_DELIVERY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Maximum number of rejected or suspicious rows that are printed.
 const MAX_ROWS_PRINTED: usize = 10;
 
-/// Members of `/sources` that are used here.
-#[derive(Clone, Debug, Deserialize)]
-struct PolledSource {
-    source: String,
-    kind: String,
-    state: String,
-    #[serde(default)]
-    rows_so_far: u64,
-    last: Option<LastDelivery>,
-    last_at: Option<DateTime<Utc>>,
-    held: Option<String>,
-    failure: Option<String>,
-    #[serde(default)]
-    rejected: Vec<PolledRejection>,
-}
-
-/// Report about the last delivery of a source.
-#[derive(Clone, Debug, Deserialize)]
-struct LastDelivery {
-    scope: String,
-    stated_at: DateTime<Utc>,
-    rows: u64,
-    rejected: u64,
-    suspicious: u64,
-    #[serde(default)]
-    absence_untold: Option<String>,
-    #[serde(default)]
-    notices: Vec<String>,
-    took_ms: u64,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct PolledRejection {
-    line: u64,
-    text: String,
-    reason: String,
-    kind: String,
-}
-
 /// Result of one source, for printing.
 pub(super) struct SourceReport {
     /// Time of the statement, if a delivery was applied.
     pub(super) stated_at: stock::Timestamp,
-    source: PolledSource,
+    source: SourceStatusDto,
 }
 
 /// Waits until every source is applied, or one fails or is held, and returns a report of each.
@@ -82,11 +42,11 @@ pub(super) async fn wait_for_sources(
     let mut last_change = (0, Instant::now());
     let mut previous_dates = Vec::new();
     loop {
-        let sources: Vec<PolledSource> = serde_json::from_value(client.get("/sources").await?)?;
+        let sources: Vec<SourceStatusDto> = client.get("/sources").await?;
         let dates: Vec<_> = sources.iter().map(|source| source.last_at).collect();
-        let is_applied =
-            |source: &PolledSource| matches!(source.state.as_str(), "ok" | "incomplete");
-        let is_refused = |source: &PolledSource| source.state == "failed" || source.state == "held";
+        let is_applied = |source: &SourceStatusDto| matches!(&*source.state, "ok" | "incomplete");
+        let is_refused =
+            |source: &SourceStatusDto| source.state == "failed" || source.state == "held";
         // A source with several files is done when two polls see the same deliveries.
         let is_done =
             !sources.is_empty() && sources.iter().all(is_applied) && dates == previous_dates;
@@ -94,7 +54,7 @@ pub(super) async fn wait_for_sources(
             progress.clear();
             return Ok(sources.into_iter().map(SourceReport::new).collect());
         }
-        let rows = sources.iter().map(|source| source.rows_so_far).sum();
+        let rows = sources.iter().filter_map(|source| source.rows_so_far).sum();
         progress.set_position(usize::try_from(rows).unwrap_or(usize::MAX));
         if rows != last_change.0 || dates != previous_dates {
             last_change = (rows, Instant::now());
@@ -115,7 +75,7 @@ pub(super) async fn wait_for_sources(
 }
 
 impl SourceReport {
-    fn new(source: PolledSource) -> Self {
+    fn new(source: SourceStatusDto) -> Self {
         let stated_at = source
             .last
             .as_ref()
@@ -129,13 +89,13 @@ impl SourceReport {
 
     /// Returns true if the delivery is applied completely.
     pub(super) fn is_applied(&self) -> bool {
-        matches!(self.source.state.as_str(), "ok" | "incomplete")
+        matches!(&*self.source.state, "ok" | "incomplete")
     }
 }
 
 impl fmt::Display for SourceReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let PolledSource {
+        let SourceStatusDto {
             source,
             kind,
             last,
@@ -151,7 +111,7 @@ impl fmt::Display for SourceReport {
                 return write!(f, "FAILED, kind {kind}: {reason}");
             }
             (Some(last), None) => {
-                let LastDelivery {
+                let DeliveryDto {
                     scope,
                     rows,
                     rejected,
@@ -169,7 +129,7 @@ impl fmt::Display for SourceReport {
                     f,
                     "kind {kind}, {scope}: {all} rows, {rows} {verb}, {rejected} rejected, \
                      {suspicious} suspicious, in {:.1} s",
-                    Duration::from_millis(*took_ms).as_secs_f64()
+                    Duration::from_millis(took_ms.unsigned_abs()).as_secs_f64()
                 )?;
             }
             (None, None) => write!(f, "kind {kind}: {}", self.source.state)?,
@@ -181,7 +141,7 @@ impl fmt::Display for SourceReport {
                 ""
             )?;
         }
-        for PolledRejection {
+        for RowDto {
             line,
             text,
             reason,
