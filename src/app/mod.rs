@@ -11,6 +11,7 @@ mod router;
 mod services;
 mod wiring;
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -166,7 +167,7 @@ impl App {
             migrator: migrator.clone(),
             migrator_metrics,
             push_metrics,
-            last_counts: Vec::new(),
+            last_counts: HashMap::new(),
         };
         let background = &tasks.background;
         background.spawn(

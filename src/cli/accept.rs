@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::import::print;
 use crate::command::ops_client::{ReportArgs, query_string};
 use crate::command::{print_line, runtime};
-use crate::ops::ApprovalDto;
+use crate::ops::AcceptedDto;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -34,14 +34,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         ]);
         let operator = args.report.ops.upload_client()?;
         let response = operator.post(&format!("/accept{query}"), None).await?;
-        let is_success = |_: &ApprovalDto| true;
+        let is_success = |_: &AcceptedDto| true;
         args.report
             .print_report(response, is_success, |approved| match approved {
-                ApprovalDto::Rules(shops) => {
+                AcceptedDto::Rules(shops) => {
                     let shops = shops.len();
                     print_line(&format!("accepted; shops that apply the rules: {shops}"));
                 }
-                ApprovalDto::Delivery(report) => print(report),
+                AcceptedDto::Delivery(report) => print(report),
             })
     })
 }

@@ -14,7 +14,7 @@ use stock_import::formats::Format;
 use strict_http::ErrorResponse;
 
 use super::source_dto::DeliveryDto;
-use super::source_endpoints::{SourceFilter, pipeline_error};
+use super::source_endpoints::SourceFilter;
 use super::{Started, bad_request};
 use crate::event_log::OperatorAction;
 use crate::sources::ImportRequest;
@@ -79,8 +79,7 @@ pub(super) async fn import(
         scope,
         should_apply: !params.dry_run,
     };
-    let imported = state.source_manager.import(import).await;
-    let report = imported.map_err(|error| pipeline_error(&error))?;
+    let report = state.source_manager.import(import).await?;
     Ok(Json(DeliveryDto::from(&report)))
 }
 

@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::header::{ACCEPT, AUTHORIZATION, COOKIE, LOCATION};
+use axum::http::header::{ACCEPT, AUTHORIZATION, COOKIE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use chrono::{DateTime, TimeDelta, Utc};
 use lifecycle::Clock;
 use parking_lot::Mutex;
@@ -87,11 +87,8 @@ impl Login {
             inner.penalize(password, head).await;
             return None;
         }
-        let token = format!(
-            "{:032x}{:032x}",
-            rand::random::<u128>(),
-            rand::random::<u128>()
-        );
+        let [high, low]: [u128; 2] = rand::random();
+        let token = format!("{high:032x}{low:032x}");
         let now = inner.clock.now();
         inner.sessions.lock().begin(&token, now);
         Some(token)
@@ -131,8 +128,7 @@ pub(super) async fn require_login(
     {
         return next.run(request).await;
     }
-    let offered = bearer_password(request.headers()).map(ToOwned::to_owned);
-    if let Some(password) = offered {
+    if let Some(password) = bearer_password(request.headers()).map(ToOwned::to_owned) {
         if inner.password.contains(&password) {
             return next.run(request).await;
         }
@@ -142,11 +138,7 @@ pub(super) async fn require_login(
     }
     // A form is not repeated after the login: the page of its path shows that nothing was done.
     if wants_html(request.headers()) {
-        return (
-            StatusCode::SEE_OTHER,
-            [(LOCATION, login_address(request.uri()))],
-        )
-            .into_response();
+        return Redirect::to(&login_address(request.uri())).into_response();
     }
     unauthorized(
         "the operator's password is needed: send it as 'Authorization: Bearer PASSWORD', give a \

@@ -27,7 +27,7 @@ pub(super) async fn start(
     let sku = parse_sku(&request.sku)?;
     for (id, shop) in state.select_shops(Some(&request.shop))? {
         state.record_action(&shop.name, "", OperatorAction::Selftest, sku.as_str());
-        if let Err(error) = state.migrator.start_selftest(id, &sku) {
+        state.migrator.start_selftest(id, &sku).map_err(|error| {
             let code = match error {
                 SelftestStartError::NotForwarded => "NOT_FORWARDED",
                 SelftestStartError::UnknownSku(_) => "UNKNOWN_SKU",
@@ -35,9 +35,8 @@ pub(super) async fn start(
                 SelftestStartError::NotSendable(_) => "NOT_SENDABLE",
                 SelftestStartError::Stopping => "STOPPING",
             };
-            let message = error.to_string();
-            return Err(ErrorResponse::new(StatusCode::CONFLICT, code, message));
-        }
+            ErrorResponse::new(StatusCode::CONFLICT, code, error.to_string())
+        })?;
     }
     Ok(StatusCode::ACCEPTED)
 }

@@ -91,23 +91,25 @@ async fn set_paused(
                     .status(id)
                     .map_or(0, |status| status.waiting_skus),
             }),
-            Err(error @ OperatorPauseError::Persist(_)) => return Err(pause_error(&error)),
+            Err(error @ OperatorPauseError::Persist(_)) => return Err(error.into()),
             Err(error) => refusal = Some(error),
         }
     }
     match refusal {
-        Some(error) if done.is_empty() => Err(pause_error(&error)),
+        Some(error) if done.is_empty() => Err(error.into()),
         Some(_) | None => Ok(Json(done)),
     }
 }
 
-fn pause_error(error: &OperatorPauseError) -> ErrorResponse {
-    let (status, code) = match error {
-        OperatorPauseError::NotForwarded => (StatusCode::CONFLICT, "NOT_FORWARDED"),
-        OperatorPauseError::DryRun => (StatusCode::CONFLICT, "DRY_RUN"),
-        OperatorPauseError::Persist(_) => (StatusCode::SERVICE_UNAVAILABLE, "CANNOT_KEEP"),
-    };
-    ErrorResponse::new(status, code, causes(error))
+impl From<OperatorPauseError> for ErrorResponse {
+    fn from(error: OperatorPauseError) -> Self {
+        let (status, code) = match error {
+            OperatorPauseError::NotForwarded => (StatusCode::CONFLICT, "NOT_FORWARDED"),
+            OperatorPauseError::DryRun => (StatusCode::CONFLICT, "DRY_RUN"),
+            OperatorPauseError::Persist(_) => (StatusCode::SERVICE_UNAVAILABLE, "CANNOT_KEEP"),
+        };
+        Self::new(status, code, causes(&error))
+    }
 }
 
 impl OpsState {

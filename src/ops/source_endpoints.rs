@@ -88,8 +88,8 @@ pub(super) struct SourceFilter {
 }
 
 impl OpsState {
-    /// Approves the held deliveries of a source. With `expected`, only the delivery with this mark.
-    pub(crate) async fn approve(
+    /// Accepts the held deliveries of a source. With `expected`, only the delivery with this mark.
+    pub(crate) async fn accept(
         &self,
         pipeline: &DeliveryPipeline,
         source: &str,
@@ -100,8 +100,8 @@ impl OpsState {
         Ok(report)
     }
 
-    /// Approves the held rules of a shop. With `expected`, only the rules with this mark.
-    pub(crate) async fn approve_rules(
+    /// Accepts the held rules of a shop. With `expected`, only the rules with this mark.
+    pub(crate) async fn accept_rules(
         &self,
         pipeline: &DeliveryPipeline,
         expected: Option<&str>,
@@ -163,8 +163,7 @@ async fn rejected(
     Started(state): Started,
 ) -> Result<Response, ErrorResponse> {
     let (_, pipeline, index) = state.find_source(&filter)?;
-    let rows = pipeline.rejected_rows(index, MAX_CSV_ROWS).await;
-    let rows = rows.map_err(|error| pipeline_error(&error))?;
+    let rows = pipeline.rejected_rows(index, MAX_CSV_ROWS).await?;
     let mut csv = csv::WriterBuilder::new()
         .delimiter(b';')
         .from_writer(Vec::new());
@@ -207,7 +206,7 @@ async fn read(
     Ok(StatusCode::ACCEPTED)
 }
 
-/// Selection of what is approved.
+/// Selection of what is accepted.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AcceptParams {
@@ -220,36 +219,34 @@ struct AcceptParams {
 /// Response of `/accept`.
 #[derive(Deserialize, Serialize)]
 #[serde(untagged)]
-pub(crate) enum ApprovalDto {
+pub(crate) enum AcceptedDto {
     /// Shops whose held rules apply now.
     Rules(Vec<String>),
     /// Result of the held delivery.
     Delivery(Box<DeliveryDto>),
 }
 
-/// Approves the held delivery of a source, or the held rules.
+/// Accepts the held delivery of a source, or the held rules.
 async fn accept(
     Query(params): Query<AcceptParams>,
     Started(state): Started,
-) -> Result<Json<ApprovalDto>, ErrorResponse> {
+) -> Result<Json<AcceptedDto>, ErrorResponse> {
     let expected = params.delivery.as_deref();
     let filter = SourceFilter {
         shop: params.shop,
         source: params.source,
     };
     if filter.source.as_deref() == Some(RULES_NAME) {
-        let shops = accept_rules(&state, &filter, expected).await;
-        let shops = shops.map_err(|error| pipeline_error(&error))?;
-        return Ok(Json(ApprovalDto::Rules(shops)));
+        let shops = accept_rules(&state, &filter, expected).await?;
+        return Ok(Json(AcceptedDto::Rules(shops)));
     }
     let (_, pipeline, index) = state.find_source(&filter)?;
     let source = &pipeline.policy(index).name;
-    let approved = state.approve(pipeline, source, expected).await;
-    let report = approved.map_err(|error| pipeline_error(&error))?;
-    Ok(Json(ApprovalDto::Delivery(Box::new((&report).into()))))
+    let report = state.accept(pipeline, source, expected).await?;
+    Ok(Json(AcceptedDto::Delivery(Box::new((&report).into()))))
 }
 
-/// Returns the names of the shops whose held rules were approved.
+/// Returns the names of the shops whose held rules were accepted.
 async fn accept_rules(
     state: &OpsState,
     filter: &SourceFilter,
@@ -258,7 +255,7 @@ async fn accept_rules(
     let mut accepted = Vec::new();
     let mut changed = None;
     for (_, pipeline) in state.select_pipelines(filter) {
-        match state.approve_rules(pipeline, expected).await {
+        match state.accept_rules(pipeline, expected).await {
             Ok(()) => accepted.push(pipeline.shop_name().to_owned()),
             Err(PipelineError::NothingToAccept(_)) => {}
             // Each shop has rules of its own, so a mark fits only one of them.
@@ -273,19 +270,23 @@ async fn accept_rules(
     Ok(accepted)
 }
 
-pub(crate) fn pipeline_error(error: &PipelineError) -> ErrorResponse {
-    let (status, code) = match error {
-        PipelineError::Read(_) | PipelineError::Settings(_) => {
-            (StatusCode::UNPROCESSABLE_ENTITY, "CANNOT_TAKE")
-        }
-        PipelineError::NothingToAccept(_) => (StatusCode::NOT_FOUND, "NOTHING_HELD"),
-        PipelineError::DeliveryChanged(_) => (StatusCode::CONFLICT, "DELIVERY_CHANGED"),
-        PipelineError::Persist(_) | PipelineError::Stage(_) | PipelineError::Ingest(_) => {
-            (StatusCode::SERVICE_UNAVAILABLE, "CANNOT_KEEP")
-        }
-        PipelineError::ComparisonInterrupted => (StatusCode::SERVICE_UNAVAILABLE, "INTERRUPTED"),
-    };
-    ErrorResponse::new(status, code, causes(error))
+impl From<PipelineError> for ErrorResponse {
+    fn from(error: PipelineError) -> Self {
+        let (status, code) = match error {
+            PipelineError::Read(_) | PipelineError::Settings(_) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "CANNOT_TAKE")
+            }
+            PipelineError::NothingToAccept(_) => (StatusCode::NOT_FOUND, "NOTHING_HELD"),
+            PipelineError::DeliveryChanged(_) => (StatusCode::CONFLICT, "DELIVERY_CHANGED"),
+            PipelineError::Persist(_) | PipelineError::Stage(_) | PipelineError::Ingest(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "CANNOT_KEEP")
+            }
+            PipelineError::ComparisonInterrupted => {
+                (StatusCode::SERVICE_UNAVAILABLE, "INTERRUPTED")
+            }
+        };
+        Self::new(status, code, causes(&error))
+    }
 }
 
 #[cfg(test)]

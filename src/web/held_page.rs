@@ -23,7 +23,7 @@ use super::not_found;
 use super::page_context::PageContext;
 use super::texts::{self, Text, text};
 use crate::i18n::Language;
-use crate::ops::{Ops, OpsState, pipeline_error, wants_html};
+use crate::ops::{Ops, OpsState, wants_html};
 use crate::sources::{
     DeliveryPipeline, HeldPreview, PipelineError, PreviewProgress, RULES_NAME, StockChange,
     StockChangeKind,
@@ -130,9 +130,9 @@ pub(super) async fn accept(
     };
     let expected = Some(mark.delivery.as_str());
     let accepted = if source == RULES_NAME {
-        state.approve_rules(pipeline, expected).await
+        state.accept_rules(pipeline, expected).await
     } else {
-        state.approve(pipeline, &source, expected).await.map(drop)
+        state.accept(pipeline, &source, expected).await.map(drop)
     };
     let address = format!("/sources/{shop}/{source}/held");
     let error = match accepted {
@@ -152,7 +152,7 @@ pub(super) async fn accept(
         return place.respond(status, preview, &params, true, None).await;
     }
     let (status, preview) = (StatusCode::SERVICE_UNAVAILABLE, place.preview().await);
-    let failure = Some(error_text(&error, place.subject.context.language));
+    let failure = Some(error_text(error, place.subject.context.language));
     place
         .respond(status, preview, &params, false, failure)
         .await
@@ -169,8 +169,8 @@ fn find<'a>(
     Some((state, pipeline))
 }
 
-fn error_text(error: &PipelineError, language: Language) -> String {
-    texts::held_failure(&pipeline_error(error).message, language)
+fn error_text(error: PipelineError, language: Language) -> String {
+    texts::held_failure(&ErrorResponse::from(error).message, language)
 }
 
 /// Responds with one page of the changes as JSON. `delivery` is the mark for `/accept`.
@@ -182,12 +182,12 @@ async fn json_preview(
 ) -> Response {
     let preview = match pipeline.preview_held(source, ops.public_tasks()).await {
         Ok(preview) => preview,
-        Err(error) => return pipeline_error(&error).into_response(),
+        Err(error) => return ErrorResponse::from(error).into_response(),
     };
     let offset = (params.page() - 1).saturating_mul(u64::from(PAGE_SIZE));
     let changes = match preview.changes(params.kind(), offset, PAGE_SIZE).await {
         Ok(changes) => changes,
-        Err(error) => return pipeline_error(&error).into_response(),
+        Err(error) => return ErrorResponse::from(error).into_response(),
     };
     let totals = StockChangeKind::ALL.map(|kind| (kind.name(), preview.totals.of(kind)));
     let totals: std::collections::BTreeMap<_, _> = totals.into();
@@ -252,7 +252,7 @@ impl<'a> HeldPlace<'a> {
             Ok(PreviewProgress::Compared(preview)) => PreviewResult::Compared(preview),
             Ok(PreviewProgress::Comparing { skus }) => PreviewResult::Comparing(skus),
             Err(PipelineError::NothingToAccept(_)) => PreviewResult::Nothing,
-            Err(error) => PreviewResult::Failed(error_text(&error, self.subject.context.language)),
+            Err(error) => PreviewResult::Failed(error_text(error, self.subject.context.language)),
         }
     }
 
@@ -270,7 +270,7 @@ impl<'a> HeldPlace<'a> {
             PreviewResult::Nothing => {}
             PreviewResult::Compared(preview) => match self.subject.view(&preview, params).await {
                 Ok(view) => held = Some(view),
-                Err(error) => failure = Some(error_text(&error, language)),
+                Err(error) => failure = Some(error_text(error, language)),
             },
             PreviewResult::Comparing(skus) => comparing = Some(texts::comparing(skus, language)),
             PreviewResult::Failed(text) => failure = Some(text),

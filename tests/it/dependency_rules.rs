@@ -116,7 +116,7 @@ const EVERYTHING: &[&str] = &[
 /// What a client of the operator API uses: how to send a request, and the responses.
 const RESPONSES: &[&str] = &[
     "access",
-    "ApprovalDto",
+    "AcceptedDto",
     "DeliveryDto",
     "HistoryEventDto",
     "MarketRequestDto",
