@@ -121,26 +121,22 @@ async fn rows_so_far(client: &OpsClient, args: &Args) -> String {
 /// Returns the length of a file, a counter of the bytes sent, and the body that streams it.
 fn chunked_body(path: &Path) -> anyhow::Result<(usize, Arc<AtomicUsize>, reqwest::Body)> {
     let open = || format!("open {}", path.display());
-    let file = std::fs::File::open(path).with_context(open)?;
+    let mut file = std::fs::File::open(path).with_context(open)?;
     let size = usize::try_from(file.metadata().with_context(open)?.len())?;
     let sent = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&sent);
-    let chunks = stream::unfold(file, move |mut file| {
-        let counter = Arc::clone(&counter);
-        async move {
-            let mut chunk = vec![0; CHUNK_BYTES];
-            match file.read(&mut chunk) {
-                Ok(0) => None,
-                Ok(read) => {
-                    chunk.truncate(read);
-                    counter.fetch_add(read, Ordering::Relaxed);
-                    Some((Ok(Bytes::from(chunk)), file))
-                }
-                Err(error) => Some((Err(error), file)),
-            }
-        }
+    let chunks = std::iter::from_fn(move || {
+        let mut chunk = vec![0; CHUNK_BYTES];
+        let read = file.read(&mut chunk).map(|read| {
+            chunk.truncate(read);
+            counter.fetch_add(read, Ordering::Relaxed);
+            Bytes::from(chunk)
+        });
+        // An empty chunk is the end of the file.
+        Some(read).filter(|read| !matches!(read, Ok(chunk) if chunk.is_empty()))
     });
-    Ok((size, sent, reqwest::Body::wrap_stream(chunks)))
+    let body = reqwest::Body::wrap_stream(stream::iter(chunks));
+    Ok((size, sent, body))
 }
 
 /// Maximum number of rejected or suspicious rows that are printed.

@@ -80,12 +80,12 @@ pub(crate) struct OpsClient {
 
 impl OpsArgs {
     pub(crate) fn client(&self) -> anyhow::Result<OpsClient> {
-        self.client_with_timeout(TIMEOUT)
+        OpsClient::with_timeout(self.ops, TIMEOUT, self.password()?)
     }
 
     /// Returns a client with the long timeout for uploads.
     pub(crate) fn upload_client(&self) -> anyhow::Result<OpsClient> {
-        self.client_with_timeout(UPLOAD_TIMEOUT)
+        OpsClient::with_timeout(self.ops, UPLOAD_TIMEOUT, self.password()?)
     }
 
     /// Address of the listener.
@@ -102,10 +102,6 @@ impl OpsArgs {
         secret
             .map(Some)
             .map_err(|rule| anyhow!("--ops-password-file, {}, {rule}", path.display()))
-    }
-
-    fn client_with_timeout(&self, timeout: Duration) -> anyhow::Result<OpsClient> {
-        OpsClient::with_timeout(self.ops, timeout, self.password()?)
     }
 }
 

@@ -155,6 +155,25 @@ pub(super) fn id_with_name(id: u64, name: &str) -> String {
     }
 }
 
+/// Returns the id and the name of a warehouse in the numbering by business.
+pub(super) fn partner_name(warehouse: &MarketPartnerWarehouse) -> (u64, &str) {
+    (warehouse.id, warehouse.name.as_deref().unwrap_or_default())
+}
+
+/// Formats ids with their names as a list.
+pub(super) fn join_named<'a>(items: impl IntoIterator<Item = (u64, &'a str)>) -> String {
+    let each = items.into_iter().map(|(id, name)| id_with_name(id, name));
+    each.collect::<Vec<_>>().join(", ")
+}
+
+/// Returns the permissions of a key as a list.
+pub(super) fn permissions(info: &ApiKeyInfo) -> String {
+    if info.scopes.is_empty() {
+        return "no permissions".to_owned();
+    }
+    info.scopes.join(", ")
+}
+
 /// Formats ids as a list: `1, 2, 3`.
 pub(super) fn join_ids(ids: impl IntoIterator<Item = u64>) -> String {
     ids.into_iter()
