@@ -35,7 +35,7 @@ use crate::auth_failures::AuthFailures;
 use crate::config::Config;
 use crate::event_log::{EventLog, ServiceEvent};
 use crate::ops::access::AllowedHosts;
-use crate::ops::{ListenerAddresses, Login, Ops};
+use crate::ops::{Login, Ops};
 use crate::push_api::stocks_handler::LastRequests;
 use crate::store::Store;
 use crate::telemetry::Alarms;
@@ -112,20 +112,18 @@ impl App {
             config.trusted_proxies.clone(),
             config.max_connections,
         );
-        let login = match &config.ops_password {
-            Some(password) => Login::with_password(
-                password,
-                config.ops_protect_metrics,
-                clock,
-                auth_failures.clone(),
-            ),
-            None => Login::not_needed(),
-        };
+        let login = Login::new(
+            config.ops_password.as_ref(),
+            config.ops_protect_metrics,
+            clock,
+            auth_failures.clone(),
+        );
         let ops = Ops::new(tasks.public.clone(), login);
+        let time_zone = config.time_zone;
         let ops_router = ops.clone().router(
             AllowedHosts::new(ops_addr, &config.ops_hosts),
-            web::routes(wiring::web_config(&config), ops.clone()),
-            web::unknown_page(wiring::web_config(&config)),
+            web::routes(web::Config { time_zone }, ops.clone()),
+            web::unknown_page(web::Config { time_zone }),
         );
         tasks
             .ops
@@ -177,7 +175,7 @@ impl App {
         let (store, events) = (Arc::clone(&services.store), services.events.clone());
         ops.set_ready(
             services.into_ops_state(
-                (&config, ListenerAddresses::new(public_addr, ops_addr)),
+                (&config, [public_addr, ops_addr]),
                 migrator,
                 (last_requests, source_manager),
             ),

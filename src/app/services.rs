@@ -1,5 +1,6 @@
 //! State shared by several modules, and the start of the modules that use it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -7,6 +8,7 @@ use chrono::{DateTime, Utc};
 use lifecycle::{Clock, Tasks};
 use market_api::partner::client::MarketClient;
 use prometheus_client::registry::Registry;
+use strict_http::reachable_address;
 use tracing::info;
 
 use super::instance_guard::{self, Ownership};
@@ -17,7 +19,7 @@ use crate::event_log::EventLog;
 use crate::ingest::{self, Ingest, OriginTimes};
 use crate::migrator::{self, Migrator, Mode, RestoredState, ShopData, selftest};
 use crate::notify;
-use crate::ops::{ListenerAddresses, OpsState};
+use crate::ops::OpsState;
 use crate::push_api::stocks_handler::LastRequests;
 use crate::sources::{self, SourceManager};
 use crate::store::{self, Notes, ShopIdentity, Store};
@@ -239,10 +241,11 @@ impl Services {
 
     pub(super) fn into_ops_state(
         self,
-        (config, listeners): (&Config, ListenerAddresses),
+        (config, listeners): (&Config, [SocketAddr; 2]),
         migrator: Migrator,
         (last_requests, source_manager): (Arc<LastRequests>, SourceManager),
     ) -> OpsState {
+        let [public_address, ops_address] = listeners.map(reachable_address);
         OpsState {
             shops: config.shops.iter().map(wiring::ops_shop).collect(),
             data: self.data,
@@ -259,7 +262,8 @@ impl Services {
             cutoff: config.cutoff,
             started: self.started,
             clock: self.clock,
-            listeners,
+            public_address,
+            ops_address,
         }
     }
 }

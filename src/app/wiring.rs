@@ -16,7 +16,6 @@ use crate::sources::{
     AbsentPolicy, DuplicatePolicy, ShopSources, SourcePolicy, SourceWarehouses, import_source,
 };
 use crate::store::ShopIdentity;
-use crate::web;
 
 /// Returns the identity of a shop. Its target text changes exactly if the stock goes to another
 /// place on the Market.
@@ -124,12 +123,5 @@ pub(super) fn ops_shop(shop: &ShopConfig) -> ops::OpsShop {
         campaign: shop.campaign,
         address: shop.address.to_string(),
         mode: shop.migrate,
-    }
-}
-
-/// Returns the settings of the operator's pages.
-pub(super) fn web_config(config: &Config) -> web::Config {
-    web::Config {
-        time_zone: config.time_zone,
     }
 }

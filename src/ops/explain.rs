@@ -16,11 +16,11 @@ use stock::{BookEntry, ShopId, Sku};
 use strict_http::ErrorResponse;
 
 use super::sku_summary::{SendingMode, SkuSummary};
-use super::{Ops, OpsShop, OpsState, Started, bad_request, parse_sku};
+use super::{Ops, OpsState, Started, bad_request, parse_sku};
 use crate::history::{EventKind, SentBatch, SkuEvent};
 use crate::ingest::Origin;
-use crate::migrator::QuarantinedSku;
 use crate::migrator::readback::MatchClass;
+use crate::migrator::{QuarantinedSku, ShopData};
 use crate::sources::StockStep;
 
 /// Most events in the response.
@@ -51,14 +51,10 @@ impl Ops {
     /// Collects everything that is known about a SKU; `None` while the service is starting.
     pub(crate) async fn explain_sku(&self, shop: ShopId, sku: &Sku) -> Option<SkuExplanation> {
         let state = Arc::clone(&self.started.get()?.state);
-        let sources = state.source_steps(shop, sku).await;
+        let steps = state.source_steps(shop, sku).await;
         let sku = sku.clone();
         // The search visits all recent events, so it runs outside the threads that serve the Market.
-        let explanation = run_blocking(move || SkuExplanation {
-            sources,
-            ..state.explain(shop, &state.shops[shop.index()], &sku)
-        });
-        Some(explanation.await)
+        Some(run_blocking(move || state.explain(shop, &sku, steps)).await)
     }
 }
 
@@ -184,76 +180,64 @@ impl OpsState {
         })
     }
 
-    fn explain(&self, id: ShopId, shop: &OpsShop, sku: &Sku) -> SkuExplanation {
-        let entry = self.data.book.get(id, sku.as_str());
-        let report = self.migrator.status(id);
-        let has_sku = |row: &&QuarantinedSku| row.sku == sku.as_str();
-        let is_paused = report.as_ref().is_some_and(|r| r.paused_since.is_some());
-        let quarantine = report.and_then(|r| r.quarantined.iter().find(has_sku).cloned());
-        let events = entry.map(|entry| self.data.history.events(id, entry.id(), MAX_EVENTS));
+    fn explain(&self, id: ShopId, sku: &Sku, sources: StockSteps) -> SkuExplanation {
+        let shop = &self.shops[id.index()];
+        let ShopData {
+            book,
+            activity,
+            history,
+            ..
+        } = &self.data;
+        let entry = book.get(id, sku.as_str());
+        let report = self.migrator.status(id).unwrap_or_default();
+        let mut quarantined = report.quarantined.iter();
+        let mut requests = entry.map(|entry| activity.get(id, entry.id()));
+        if entry.is_none() {
+            activity.for_each_unknown(id, book, |unknown_sku, unknown| {
+                if unknown_sku == sku {
+                    requests = Some(unknown.clone());
+                }
+            });
+        }
+        let requests = requests.unwrap_or_default().requested.into_iter();
+        let events = entry.map(|entry| history.events(id, entry.id(), MAX_EVENTS));
+        let events = events.into_iter().flatten();
         let mut explanation = SkuExplanation {
             shop: shop.name.clone(),
             sku: sku.to_string(),
             summary: SkuSummary::Unknown,
             book: entry.map(|entry| self.book_entry(id, entry)),
-            sources: StockSteps(Ok(Vec::new())),
-            asked: self.market_requests(id, sku, entry),
+            sources,
+            asked: requests
+                .map(|(warehouse, hour)| MarketRequestDto {
+                    warehouse,
+                    hour: hour.start().to_utc(),
+                })
+                .collect(),
             ledger: entry.and_then(|entry| self.ledger_entry(id, entry)),
             market: entry.and_then(|entry| self.market_stock(id, entry)),
-            quarantine,
-            events: events
-                .into_iter()
-                .flatten()
-                .map(HistoryEventDto::from)
-                .collect(),
-            events_since: self.data.history.complete_since(),
+            quarantine: quarantined.find(|row| row.sku == sku.as_str()).cloned(),
+            events: events.map(HistoryEventDto::from).collect(),
+            events_since: history.complete_since(),
         };
         let sending = match self.not_sending_reason {
             Some(_) => SendingMode::ForeignStore,
             None => SendingMode::Mode(shop.mode),
         };
+        let is_paused = report.paused_since.is_some();
         explanation.summary = SkuSummary::of(&explanation, sending, is_paused);
         explanation
     }
 
     fn book_entry(&self, shop: ShopId, entry: BookEntry) -> BookEntryDto {
-        let asserted = self.data.activity.last_stated(shop, entry.id());
+        let stated = self.data.activity.last_stated(shop, entry.id());
         let level = entry.level();
         BookEntryDto {
             count: level.count.get(),
             updated_at: level.updated_at.to_utc(),
-            last_asserted_hour: asserted.map(|asserted| asserted.hour.start().to_utc()),
-            origin: asserted.and_then(|a| Origin::from_number(a.origin)),
+            last_asserted_hour: stated.map(|stated| stated.hour.start().to_utc()),
+            origin: stated.and_then(|stated| Origin::from_number(stated.origin)),
         }
-    }
-
-    fn market_requests(
-        &self,
-        shop: ShopId,
-        sku: &Sku,
-        entry: Option<BookEntry>,
-    ) -> Vec<MarketRequestDto> {
-        let mut activity = entry
-            .map(|entry| self.data.activity.get(shop, entry.id()))
-            .unwrap_or_default();
-        if entry.is_none() {
-            self.data.activity.for_each_unknown(
-                shop,
-                &self.data.book,
-                |unknown_sku, unknown_activity| {
-                    if unknown_sku == sku {
-                        activity = unknown_activity.clone();
-                    }
-                },
-            );
-        }
-        let requests = activity.requested.into_iter();
-        requests
-            .map(|(warehouse, hour)| MarketRequestDto {
-                warehouse,
-                hour: hour.start().to_utc(),
-            })
-            .collect()
     }
 
     fn ledger_entry(&self, shop: ShopId, entry: BookEntry) -> Option<LedgerEntryDto> {

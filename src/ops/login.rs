@@ -49,28 +49,23 @@ struct LoginInner {
 }
 
 impl Login {
-    /// Creates a login that lets everybody in, for a listener on loopback.
+    /// Creates a login. Without a password, for a listener on loopback, it lets everybody in.
+    /// `protects_metrics` extends it to `/metrics`, `/healthz` and `/readyz`.
     #[must_use]
-    pub fn not_needed() -> Self {
-        Self(None)
-    }
-
-    /// Creates a login with a password. `protects_metrics` extends it to `/metrics`, `/healthz`
-    /// and `/readyz`.
-    #[must_use]
-    pub fn with_password(
-        password: &Secret,
+    pub fn new(
+        password: Option<&Secret>,
         protects_metrics: bool,
         clock: Clock,
         auth_failures: AuthFailures,
     ) -> Self {
-        Self(Some(Arc::new(LoginInner {
+        let inner = password.map(|password| LoginInner {
             password: TokenSet::new([password]),
             protects_metrics,
             auth_failures,
             clock,
             sessions: Mutex::default(),
-        })))
+        });
+        Self(inner.map(Arc::new))
     }
 
     /// Returns true if a password is set.

@@ -52,7 +52,7 @@ pub(crate) use self::status::{ReadyzResponse, ShopStatusDto, StatusAlarm, Status
 use lifecycle::Clock;
 use lifecycle::Tasks;
 use stock::{ShopId, Sku};
-use strict_http::{ErrorResponse, reachable_address};
+use strict_http::ErrorResponse;
 
 use crate::chart_history::ChartHistory;
 use crate::event_log::{EventLog, OperatorAction, ServiceEvent};
@@ -96,28 +96,10 @@ pub struct OpsState {
     pub clock: Clock,
     /// Start time of the process.
     pub started: DateTime<Utc>,
-    /// Addresses of the two listeners, as programs on this machine reach them.
-    pub listeners: ListenerAddresses,
-}
-
-/// Addresses of the listeners.
-#[derive(Clone, Copy, Debug)]
-pub struct ListenerAddresses {
-    /// Address for the Market and for programs of the seller.
-    pub public: SocketAddr,
-    /// Address for the operator.
-    pub ops: SocketAddr,
-}
-
-impl ListenerAddresses {
-    /// Creates the addresses from those that the listeners are bound to.
-    #[must_use]
-    pub fn new(public: SocketAddr, ops: SocketAddr) -> Self {
-        Self {
-            public: reachable_address(public),
-            ops: reachable_address(ops),
-        }
-    }
+    /// Address for the Market and for programs of the seller, as programs on this machine reach it.
+    pub public_address: SocketAddr,
+    /// Address for the operator, likewise.
+    pub ops_address: SocketAddr,
 }
 
 /// Shop settings that the operator sees.

@@ -150,8 +150,8 @@ impl ShopRow {
             feed: (!facts.has_stock && !has_source).then(|| FeedExample {
                 shop: shop.name.clone(),
                 campaign: shop.campaign,
-                listener: state.listeners.public,
-                ops_option: match state.listeners.ops {
+                listener: state.public_address,
+                ops_option: match state.ops_address {
                     DEFAULT_OPS_LISTENER => String::new(),
                     address => format!(" --ops {address}"),
                 },
