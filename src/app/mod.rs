@@ -209,18 +209,9 @@ impl App {
     /// # Errors
     /// A task died, or the stop did not end within its timeout.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let Self {
-            public_server,
-            public_addr,
-            ops_addr,
-            router,
-            store,
-            events,
-            tasks,
-        } = self;
-        tasks
-            .public
-            .spawn("listener", public_server.run(router, tasks.public.clone()));
+        let (public_addr, ops_addr, tasks) = (self.public_addr, self.ops_addr, self.tasks);
+        let listener = self.public_server.run(self.router, tasks.public.clone());
+        tasks.public.spawn("listener", listener);
         info!(listen = %public_addr, ops = %ops_addr, "serving on {public_addr}, ops on {ops_addr}");
         let crashed = tokio::select! {
             () = shutdown => None,
@@ -233,12 +224,12 @@ impl App {
             (None, Err(_)) => Some("it did not end in time".to_owned()),
             (None, Ok(())) => None,
         };
-        events.record(ServiceEvent::ServiceStopped {
+        self.events.record(ServiceEvent::ServiceStopped {
             failure: failure.map(Into::into),
         });
         // Even after a timeout, everything acknowledged is on disk already.
         let (closed, _flushed) = tokio::join!(
-            timeout(CLOSE_TIMEOUT, store.close()),
+            timeout(CLOSE_TIMEOUT, self.store.close()),
             timeout(CLOSE_TIMEOUT, tasks.stop_event_log())
         );
         if let Some(task) = crashed {

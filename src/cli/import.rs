@@ -17,6 +17,7 @@ use crate::command::ops_client::{OpsClient, ReportArgs, or_dash, query_string};
 use crate::command::progress::ProgressReporter;
 use crate::command::{print_line, runtime};
 use crate::ops::{DeliveryDto, SourceStatusDto};
+use crate::sources::ChangeCounts;
 use crate::telemetry::printable;
 
 pub(super) const EXAMPLES: &str = "\
@@ -155,16 +156,18 @@ pub(super) fn print(report: &DeliveryDto) {
     };
     let scope = printable(&report.scope);
     print_line(&format!("{scope} of {} rows: {what}", report.rows));
+    let ChangeCounts {
+        new,
+        changed,
+        unchanged,
+        outdated,
+        zeroed,
+        ..
+    } = report.changes;
     print_line(&format!(
-        "  new {}, changed {} ({} of them to zero), unchanged {}, outdated {}, rejected {}, \
-         suspicious {}",
-        report.new,
-        report.changed,
-        report.zeroed,
-        report.unchanged,
-        report.outdated,
-        report.rejected,
-        report.suspicious,
+        "  new {new}, changed {changed} ({zeroed} of them to zero), unchanged {unchanged}, outdated \
+         {outdated}, rejected {}, suspicious {}",
+        report.rejected, report.suspicious,
     ));
     for row in report.first_rejected.iter().take(MAX_ROWS_PRINTED) {
         let [kind, text, reason] = [&row.kind, &row.text, &row.reason].map(|it| printable(it));

@@ -82,16 +82,9 @@ pub struct DeliveryDto {
     pub rejected: u64,
     /// Number of rows with two possible meanings. They are not applied.
     pub suspicious: u64,
-    /// Number of SKUs that are new.
-    pub new: u64,
-    /// Number of SKUs whose stock changes, or would change in a dry run.
-    pub changed: u64,
-    /// Number of SKUs whose stock does not change.
-    pub unchanged: u64,
-    /// Number of SKUs whose known stock is newer.
-    pub outdated: u64,
-    /// Number of changed SKUs whose count becomes zero.
-    pub zeroed: u64,
+    /// Number of SKUs by the effect of the delivery, or of a dry run.
+    #[serde(flatten)]
+    pub changes: ChangeCounts,
     /// Reason why SKUs that the snapshot lacks keep their stock although `absent` is `zero`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub absence_untold: Option<String>,
@@ -107,14 +100,6 @@ pub struct DeliveryDto {
 
 impl From<&DeliveryReport> for DeliveryDto {
     fn from(report: &DeliveryReport) -> Self {
-        let ChangeCounts {
-            new,
-            changed,
-            unchanged,
-            outdated,
-            zeroed,
-            in_stock: _,
-        } = report.changes;
         let (outcome, doubt) = match &report.outcome {
             DeliveryOutcome::Applied => ("taken", None),
             DeliveryOutcome::Previewed => ("looked", None),
@@ -128,11 +113,7 @@ impl From<&DeliveryReport> for DeliveryDto {
             rows: report.rows,
             rejected: report.rejected,
             suspicious: report.suspicious,
-            new,
-            changed,
-            unchanged,
-            outdated,
-            zeroed,
+            changes: report.changes,
             absence_untold: report.absence_not_applied.clone(),
             notices: report.notices.clone(),
             took_ms: report.duration_ms,
