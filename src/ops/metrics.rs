@@ -62,13 +62,14 @@ fn encode_gauge(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
-    rows: GaugeRows,
+    rows: impl IntoIterator<Item = (Labels, f64)>,
 ) -> fmt::Result {
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-    rows.iter().try_for_each(|(labels, value)| {
-        let gauge = ConstGauge::new(*value);
-        gauge.encode(family.encode_family(labels)?)
-    })
+    for (labels, value) in rows {
+        let gauge = ConstGauge::new(value);
+        gauge.encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
 }
 
 fn encode_service(encoder: &mut DescriptorEncoder<'_>, state: &OpsState) -> fmt::Result {
@@ -143,12 +144,7 @@ fn encode_shops(
             (labels, seconds(Some(source.last_asserted)))
         })
     });
-    encode_gauge(
-        encoder,
-        "last_asserted_timestamp_seconds",
-        help,
-        stated.collect(),
-    )?;
+    encode_gauge(encoder, "last_asserted_timestamp_seconds", help, stated)?;
     let help =
         "SKUs whose current stock the Market has not acknowledged, quarantined ones included";
     encode_gauge(
@@ -189,7 +185,7 @@ fn encode_readbacks(encoder: &mut DescriptorEncoder<'_>, shops: &[ShopStatusDto]
             (labels, as_f64(report.count(class)))
         })
     });
-    encode_gauge(encoder, "read_back_skus", help, classes.collect())?;
+    encode_gauge(encoder, "read_back_skus", help, classes)?;
     let help = "Unix time of the last read-back in which every SKU was explained; 0 if never";
     let equal = rows(shops, |shop| {
         Some(seconds(shop.survey.as_ref()?.last_equal))
