@@ -18,22 +18,8 @@ use crate::migrator::OperatorPauseError;
 pub(super) fn routes() -> Router<Ops> {
     Router::new()
         .route("/verify", post(verify))
-        .route(
-            "/pause",
-            post(
-                async |Query(filter): Query<ShopFilter>, Started(state): Started| {
-                    set_paused(&state, &filter, true).await
-                },
-            ),
-        )
-        .route(
-            "/resume",
-            post(
-                async |Query(filter): Query<ShopFilter>, Started(state): Started| {
-                    set_paused(&state, &filter, false).await
-                },
-            ),
-        )
+        .route("/pause", post(set_paused::<true>))
+        .route("/resume", post(set_paused::<false>))
 }
 
 /// Response of `/verify`.
@@ -74,15 +60,14 @@ async fn verify(
 }
 
 /// Pauses or resumes sending. Requests in flight end, and read-backs continue.
-async fn set_paused(
-    state: &OpsState,
-    filter: &ShopFilter,
-    is_paused: bool,
+async fn set_paused<const IS_PAUSED: bool>(
+    Query(filter): Query<ShopFilter>,
+    Started(state): Started,
 ) -> Result<Json<Vec<SendingStateDto>>, ErrorResponse> {
     let mut done = Vec::new();
     let mut refusal = None;
     for (id, shop) in state.select_shops(filter.shop.as_deref())? {
-        match state.set_sending_paused(id, shop, is_paused).await {
+        match state.set_sending_paused(id, shop, IS_PAUSED).await {
             Ok(paused_since) => done.push(SendingStateDto {
                 shop: shop.name.clone(),
                 paused_since,

@@ -16,7 +16,7 @@ use super::import_endpoint::import;
 use super::source_dto::{DeliveryDto, RowDto, SourceStatusDto, row_kind};
 use super::{Ops, OpsState, Started, starting_error};
 use crate::event_log::OperatorAction;
-use crate::sources::{DeliveryPipeline, DeliveryReport, PipelineError, RULES_NAME};
+use crate::sources::{DeliveryPipeline, PipelineError, RULES_NAME};
 
 /// Most rejected and suspicious rows in the status of a source.
 const MAX_STATUS_ROWS: u32 = 20;
@@ -88,28 +88,24 @@ pub(super) struct SourceFilter {
 }
 
 impl OpsState {
-    /// Accepts the held deliveries of a source. With `expected`, only the delivery with this mark.
+    /// Accepts the held deliveries of a source, or the held rules of the shop. With `expected`, only
+    /// what has this mark.
     pub(crate) async fn accept(
         &self,
         pipeline: &DeliveryPipeline,
         source: &str,
         expected: Option<&str>,
-    ) -> Result<DeliveryReport, PipelineError> {
-        let report = pipeline.accept(source, expected).await?;
-        self.record_action(pipeline.shop_name(), source, OperatorAction::Approve, "");
-        Ok(report)
-    }
-
-    /// Accepts the held rules of a shop. With `expected`, only the rules with this mark.
-    pub(crate) async fn accept_rules(
-        &self,
-        pipeline: &DeliveryPipeline,
-        expected: Option<&str>,
-    ) -> Result<(), PipelineError> {
-        pipeline.accept_rules(expected).await?;
+    ) -> Result<AcceptedDto, PipelineError> {
         let shop = pipeline.shop_name();
-        self.record_action(shop, RULES_NAME, OperatorAction::Approve, "");
-        Ok(())
+        let accepted = if source == RULES_NAME {
+            pipeline.accept_rules(expected).await?;
+            AcceptedDto::Rules(vec![shop.to_owned()])
+        } else {
+            let report = pipeline.accept(source, expected).await?;
+            AcceptedDto::Delivery(Box::new(DeliveryDto::from(&report)))
+        };
+        self.record_action(shop, source, OperatorAction::Approve, "");
+        Ok(accepted)
     }
 
     /// Returns the pipelines of the selected shop, or of all shops.
@@ -242,8 +238,7 @@ async fn accept(
     }
     let (_, pipeline, index) = state.find_source(&filter)?;
     let source = &pipeline.policy(index).name;
-    let report = state.accept(pipeline, source, expected).await?;
-    Ok(Json(AcceptedDto::Delivery(Box::new((&report).into()))))
+    Ok(Json(state.accept(pipeline, source, expected).await?))
 }
 
 /// Returns the names of the shops whose held rules were accepted.
@@ -255,8 +250,8 @@ async fn accept_rules(
     let mut accepted = Vec::new();
     let mut changed = None;
     for (_, pipeline) in state.select_pipelines(filter) {
-        match state.accept_rules(pipeline, expected).await {
-            Ok(()) => accepted.push(pipeline.shop_name().to_owned()),
+        match state.accept(pipeline, RULES_NAME, expected).await {
+            Ok(_) => accepted.push(pipeline.shop_name().to_owned()),
             Err(PipelineError::NothingToAccept(_)) => {}
             // Each shop has rules of its own, so a mark fits only one of them.
             Err(error @ PipelineError::DeliveryChanged(_)) => changed = Some(error),

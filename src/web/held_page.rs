@@ -129,14 +129,10 @@ pub(super) async fn accept(
         return not_found::unknown_path(State(ops), Extension(config), Extension(choice)).await;
     };
     let expected = Some(mark.delivery.as_str());
-    let accepted = if source == RULES_NAME {
-        state.accept_rules(pipeline, expected).await
-    } else {
-        state.accept(pipeline, &source, expected).await.map(drop)
-    };
+    let accepted = state.accept(pipeline, &source, expected).await;
     let address = format!("/sources/{shop}/{source}/held");
     let error = match accepted {
-        Ok(()) => {
+        Ok(_) => {
             let address = format!("{address}?done=accepted");
             return (StatusCode::SEE_OTHER, [(LOCATION, address)]).into_response();
         }
