@@ -34,7 +34,7 @@ use stockbridge::ingest::{self, Ingest, Origin};
 use stockbridge::partner_api;
 use stockbridge::store::{self, Acked, ShopIdentity, Store};
 use stockbridge::telemetry::Alarms;
-use strict_http::secret::Secret;
+use strict_http::secret::{Secret, TokenSet};
 use strict_http::{HttpServer, ServerLimits};
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -143,7 +143,7 @@ impl BurstService {
             id: ShopId(index),
             name: format!("shop-{index}"),
             campaigns: vec![index.into()],
-            feed_keys: vec![Secret::new(FEED_KEY)],
+            feed_keys: TokenSet::new([&Secret::new(FEED_KEY)]),
             warehouses: vec![market::warehouse(index)],
             business: None,
             partner_warehouses: Vec::new(),

@@ -119,15 +119,17 @@ pub async fn open_for_reading(
     directory: &Path,
     layout: DatabaseLayout,
 ) -> Result<SqliteConnection, sqlx::Error> {
+    let options = options_of(&directory.join(layout.file_name));
+    options.read_only(true).connect().await
+}
+
+fn options_of(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
-        .filename(directory.join(layout.file_name))
+        .filename(path)
         .create_if_missing(false)
-        .read_only(true)
         .busy_timeout(BUSY_TIMEOUT)
         .pragma("trusted_schema", "OFF")
         .disable_statement_logging()
-        .connect()
-        .await
 }
 
 async fn open_existing(
@@ -136,16 +138,11 @@ async fn open_existing(
 ) -> Result<SqliteConnection, DatabaseError> {
     let path = directory.join(layout.file_name);
     create_private(&path)?;
-    let options = SqliteConnectOptions::new()
-        .filename(&path)
-        .create_if_missing(false)
+    let options = options_of(&path)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(BUSY_TIMEOUT)
         .pragma("journal_size_limit", WAL_KEPT_BYTES)
-        .pragma("cell_size_check", "ON")
-        .pragma("trusted_schema", "OFF")
-        .disable_statement_logging();
+        .pragma("cell_size_check", "ON");
     let mut connection = options.connect().await?;
     match check_tables(&mut connection, layout).await {
         Ok(()) => Ok(connection),

@@ -19,7 +19,7 @@ use stockbridge::auth_failures::AuthFailures;
 use stockbridge::push_api::stocks_handler::{self as push_api, LastRequests, UnknownSku};
 use stockbridge::telemetry::Alarms;
 use strict_http::read_body;
-use strict_http::secret::Secret;
+use strict_http::secret::{Secret, TokenSet};
 
 use crate::goods;
 
@@ -56,7 +56,7 @@ pub(crate) fn push_router(book: Arc<StockBook>) -> Router {
         id: ShopId(index),
         name: format!("shop-{index}"),
         base_path: String::new(),
-        tokens: vec![Secret::new(TOKEN)],
+        tokens: TokenSet::new([&Secret::new(TOKEN)]),
         warehouses: vec![warehouse(index)],
         unknown_sku: UnknownSku::Omit,
         unavailable_status: StatusCode::SERVICE_UNAVAILABLE,

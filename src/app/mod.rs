@@ -7,6 +7,7 @@
 mod background;
 mod chart_sampler;
 mod instance_guard;
+mod reload;
 mod router;
 mod services;
 mod wiring;
@@ -29,16 +30,17 @@ use lifecycle::Clock;
 use lifecycle::{CrashSignal, Tasks};
 use strict_http::{HttpServer, ServerLimits};
 
+use self::reload::{Reloader, ShopCredentials};
 use self::router::read_through;
 use self::services::Services;
 use crate::auth_failures::AuthFailures;
 use crate::config::Config;
 use crate::event_log::{EventLog, ServiceEvent};
 use crate::ops::access::AllowedHosts;
-use crate::ops::{Login, Ops};
+use crate::ops::{Login, Ops, ReloadHandle};
 use crate::push_api::stocks_handler::LastRequests;
 use crate::store::Store;
-use crate::telemetry::Alarms;
+use crate::telemetry::{Alarms, LogFilter};
 use crate::web;
 
 /// Timeout of a stop. It is shorter than the 30 s after which Docker and Kubernetes kill.
@@ -58,6 +60,8 @@ pub struct App {
     router: Router,
     store: Arc<Store>,
     events: EventLog,
+    reload: ReloadHandle,
+    reloader: Reloader,
     tasks: TaskGroups,
 }
 
@@ -92,15 +96,7 @@ impl App {
             ..ServerLimits::default()
         };
         let public_server = bind(config.listen, limits, "listen")?;
-        // An operator may import a large file and wait until it is applied.
-        let ops_limits = ServerLimits {
-            body_timeout: OPS_TIMEOUT,
-            handler_timeout: OPS_TIMEOUT,
-            // The stream that keeps a page current is one long response.
-            write_total_timeout: OPS_TIMEOUT,
-            ..ServerLimits::default()
-        };
-        let ops_server = bind(config.ops_listen, ops_limits, "ops_listen")?;
+        let ops_server = bind(config.ops_listen, ops_limits(), "ops_listen")?;
         let (public_addr, ops_addr) = (public_server.local_addr()?, ops_server.local_addr()?);
 
         // The operator's listener starts before the store is read, so that "starting" differs from
@@ -118,11 +114,12 @@ impl App {
             clock,
             auth_failures.clone(),
         );
-        let ops = Ops::new(tasks.public.clone(), login);
+        let (reload, reload_requests) = ReloadHandle::new();
+        let ops = Ops::new(tasks.public.clone(), login.clone(), reload.clone());
         let time_zone = config.time_zone;
         let ops_router = ops.clone().router(
             AllowedHosts::new(ops_addr, &config.ops_hosts),
-            web::routes(web::Config { time_zone }, ops.clone()),
+            web::routes(web::Config { time_zone }),
             web::unknown_page(web::Config { time_zone }),
         );
         tasks
@@ -152,8 +149,9 @@ impl App {
             exchange,
             auth_failures,
         );
+        let credentials: Vec<_> = config.shops.iter().map(ShopCredentials::new).collect();
         let (router, push_metrics) = services.routes(
-            &config,
+            (&config, &credentials),
             ingest,
             endpoints,
             Arc::clone(&last_requests),
@@ -173,6 +171,16 @@ impl App {
             sampler.run(previous.chart_file, background.clone()),
         );
         let (store, events) = (Arc::clone(&services.store), services.events.clone());
+        let reloader = Reloader {
+            at_start: config.clone(),
+            current: config.clone(),
+            requests: reload_requests,
+            credentials,
+            login,
+            source_manager: source_manager.clone(),
+            alarms: services.alarms.clone(),
+            log_filter: None,
+        };
         ops.set_ready(
             services.into_ops_state(
                 (&config, [public_addr, ops_addr]),
@@ -188,8 +196,23 @@ impl App {
             router,
             store,
             events,
+            reload,
+            reloader,
             tasks,
         })
+    }
+
+    /// Lets a reload of the configuration replace this filter of log lines.
+    #[must_use]
+    pub fn with_log_filter(mut self, log_filter: LogFilter) -> Self {
+        self.reloader.log_filter = Some(log_filter);
+        self
+    }
+
+    /// Returns the handle that requests reloads of the configuration.
+    #[must_use]
+    pub fn reload_handle(&self) -> ReloadHandle {
+        self.reload.clone()
     }
 
     /// Returns the address for the Market and the seller, with the real port if port 0 was configured.
@@ -210,6 +233,8 @@ impl App {
     /// A task died, or the stop did not end within its timeout.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         let (public_addr, ops_addr, tasks) = (self.public_addr, self.ops_addr, self.tasks);
+        let reloader = self.reloader.run(tasks.background.clone());
+        tasks.background.spawn("reload", reloader);
         let listener = self.public_server.run(self.router, tasks.public.clone());
         tasks.public.spawn("listener", listener);
         info!(listen = %public_addr, ops = %ops_addr, "serving on {public_addr}, ops on {ops_addr}");
@@ -305,6 +330,17 @@ impl Drop for TaskGroups {
     fn drop(&mut self) {
         self.all().into_iter().for_each(Tasks::stop);
         self.event_log.stop();
+    }
+}
+
+fn ops_limits() -> ServerLimits {
+    ServerLimits {
+        // An operator may import a large file and wait until it is applied.
+        body_timeout: OPS_TIMEOUT,
+        handler_timeout: OPS_TIMEOUT,
+        // The stream that keeps a page current is one long response.
+        write_total_timeout: OPS_TIMEOUT,
+        ..ServerLimits::default()
     }
 }
 

@@ -19,6 +19,7 @@ use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tower_http::trace::TraceLayer;
 use tracing::{Span, debug_span};
 
+use super::reload::ShopCredentials;
 use super::services::Services;
 use super::wiring;
 use crate::auth_failures::AuthFailures;
@@ -32,7 +33,7 @@ impl Services {
     /// Builds the router for the Market and the seller. Returns the metrics of the push API too.
     pub(super) fn routes(
         &self,
-        config: &Config,
+        (config, credentials): (&Config, &[ShopCredentials]),
         ingest: Ingest,
         (read_through, exchange, auth_failures): (ReadThrough, Router, AuthFailures),
         last_requests: Arc<LastRequests>,
@@ -89,10 +90,10 @@ impl Services {
                     .on_failure(()),
             )
             .layer(PropagateRequestIdLayer::x_request_id());
-        let router = push_api::router(&push_context, wiring::push_shops(config))
+        let router = push_api::router(&push_context, wiring::push_shops(config, credentials))
             .merge(partner_api::router(
                 partner_context,
-                wiring::partner_shops(config),
+                wiring::partner_shops(config, credentials),
             ))
             .merge(exchange)
             .fallback(not_found)

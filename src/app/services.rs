@@ -172,7 +172,7 @@ impl Services {
             page_url: config.page_url.clone(),
             shops: self.names.to_vec(),
         };
-        notify::start(&config.notify, &context, notes, (&self.store, tasks)).await;
+        notify::start(&config.notify, &context, notes, &self.store, tasks).await;
     }
 
     pub(super) fn start_ingest(

@@ -6,6 +6,7 @@ use stock_import::VariantPolicy;
 use stock_import::delivery_guard::GuardLimits;
 use stock_import::stock_rules::SourceRules;
 
+use super::reload::ShopCredentials;
 use crate::config::{Config, IMPORT_SOURCE, ShopConfig};
 use crate::ingest::Origin;
 use crate::migrator::{MarketTarget, Mode, RestoredState};
@@ -59,13 +60,17 @@ pub(super) fn targets(
         .collect()
 }
 
-pub(super) fn push_shops(config: &Config) -> Vec<push_api::PushShop> {
+pub(super) fn push_shops(
+    config: &Config,
+    credentials: &[ShopCredentials],
+) -> Vec<push_api::PushShop> {
     shops_with_ids(config)
-        .map(|(id, shop)| push_api::PushShop {
+        .zip(credentials)
+        .map(|((id, shop), credentials)| push_api::PushShop {
             id,
             name: shop.name.clone(),
             base_path: shop.base_path.clone(),
-            tokens: shop.push_tokens.clone(),
+            tokens: credentials.push_tokens.clone(),
             warehouses: shop.warehouses.clone(),
             unknown_sku: shop.unknown_sku,
             unavailable_status: shop.unavailable_status,
@@ -73,15 +78,19 @@ pub(super) fn push_shops(config: &Config) -> Vec<push_api::PushShop> {
         .collect()
 }
 
-pub(super) fn partner_shops(config: &Config) -> Vec<partner_api::PartnerShop> {
+pub(super) fn partner_shops(
+    config: &Config,
+    credentials: &[ShopCredentials],
+) -> Vec<partner_api::PartnerShop> {
     shops_with_ids(config)
-        .map(|(id, shop)| partner_api::PartnerShop {
+        .zip(credentials)
+        .map(|((id, shop), credentials)| partner_api::PartnerShop {
             id,
             name: shop.name.clone(),
             campaigns: std::iter::once(shop.campaign)
                 .chain(shop.feed_campaigns.clone())
                 .collect(),
-            feed_keys: shop.feed_keys.clone(),
+            feed_keys: credentials.feed_keys.clone(),
             warehouses: shop.warehouses.clone(),
             business: shop.business,
             partner_warehouses: shop.partner_warehouses.clone(),

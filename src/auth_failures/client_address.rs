@@ -1,7 +1,7 @@
 //! Address of a client, also behind trusted proxies.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use axum::http::HeaderMap;
 
@@ -30,23 +30,15 @@ impl Network {
     }
 
     fn contains(self, ip: IpAddr) -> bool {
-        match (self.address, ip) {
+        let (difference, bits) = match (self.address, ip) {
             (IpAddr::V4(network), IpAddr::V4(ip)) => {
-                let difference = network.to_bits() ^ ip.to_bits();
-                difference
-                    .checked_shr(32 - u32::from(self.prefix))
-                    .unwrap_or(0)
-                    == 0
+                (u128::from(network.to_bits() ^ ip.to_bits()), 32)
             }
-            (IpAddr::V6(network), IpAddr::V6(ip)) => {
-                let difference = network.to_bits() ^ ip.to_bits();
-                difference
-                    .checked_shr(128 - u32::from(self.prefix))
-                    .unwrap_or(0)
-                    == 0
-            }
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
-        }
+            (IpAddr::V6(network), IpAddr::V6(ip)) => (network.to_bits() ^ ip.to_bits(), 128),
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return false,
+        };
+        let outside = difference.checked_shr(bits - u32::from(self.prefix));
+        outside.unwrap_or(0) == 0
     }
 }
 
@@ -99,24 +91,11 @@ pub(super) fn client_address(
 
 /// Parses an address of `X-Forwarded-For`, with or without brackets and port.
 fn parse_forwarded(field: &str) -> Option<IpAddr> {
-    let plain = || field.parse::<IpAddr>().ok();
-    let with_port = || {
-        field
-            .parse::<std::net::SocketAddr>()
-            .ok()
-            .map(|addr| addr.ip())
-    };
-    let bracketed = || {
-        field
-            .strip_prefix('[')?
-            .strip_suffix(']')?
-            .parse::<IpAddr>()
-            .ok()
-    };
-    plain()
-        .or_else(with_port)
-        .or_else(bracketed)
-        .map(|ip| ip.to_canonical())
+    let in_brackets = field.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    let address = in_brackets.unwrap_or(field).parse();
+    let with_port = || field.parse::<SocketAddr>().map(|it| it.ip());
+    let address: Result<IpAddr, _> = address.or_else(|_| with_port());
+    address.ok().map(|ip| ip.to_canonical())
 }
 
 #[cfg(test)]

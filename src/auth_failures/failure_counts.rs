@@ -164,10 +164,7 @@ impl FailureCounts {
             return &mut self.other_addresses;
         };
         if !self.addresses.contains_key(&client) && self.addresses.len() >= MAX_ADDRESSES {
-            if self
-                .last_sweep
-                .is_none_or(|swept| has_elapsed(swept, SWEEP_INTERVAL, now))
-            {
+            if is_due(self.last_sweep, SWEEP_INTERVAL, now) {
                 self.last_sweep = Some(now);
                 self.addresses
                     .retain(|_, address| address.bucket.level_at(now, ADDRESS_ALLOWANCE) > 0.0);
@@ -220,9 +217,7 @@ impl NameFailures {
             now
         });
         self.count += 1;
-        let is_due = self
-            .last_reported
-            .is_none_or(|at| has_elapsed(at, REPORT_INTERVAL, now));
+        let is_due = is_due(self.last_reported, REPORT_INTERVAL, now);
         (self.count >= ALARM_THRESHOLD && is_due).then(|| {
             self.last_reported = Some(now);
             (self.count, since)
@@ -233,14 +228,16 @@ impl NameFailures {
 impl LogThrottle {
     fn record(&mut self, now: DateTime<Utc>) -> Option<u64> {
         self.count += 1;
-        let is_due = self
-            .last_written
-            .is_none_or(|at| has_elapsed(at, REPORT_INTERVAL, now));
-        is_due.then(|| {
+        is_due(self.last_written, REPORT_INTERVAL, now).then(|| {
             self.last_written = Some(now);
             std::mem::take(&mut self.count)
         })
     }
+}
+
+/// Returns true if there was no `last` time, or if `span` [has elapsed](has_elapsed) since.
+fn is_due(last: Option<DateTime<Utc>>, span: TimeDelta, now: DateTime<Utc>) -> bool {
+    last.is_none_or(|at| has_elapsed(at, span, now))
 }
 
 /// Returns true if `span` has passed since `at`, or if the clock was set back to before `at`.

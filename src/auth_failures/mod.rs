@@ -21,7 +21,6 @@ use std::sync::Arc;
 
 use axum::http::request::Parts;
 use parking_lot::Mutex;
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
@@ -64,6 +63,10 @@ impl Credential {
         self.into()
     }
 
+    fn metric_labels(self) -> [(&'static str, &'static str); 1] {
+        [("credential", self.label())]
+    }
+
     /// Returns the name in logs and alarms.
     fn description(self) -> &'static str {
         match self {
@@ -86,13 +89,8 @@ struct AuthFailuresInner {
     trusted_proxies: Vec<Network>,
     delayed: Semaphore,
     hasher: RandomState,
-    counts: Family<AuthFailureLabels, Counter>,
+    counts: Family<[(&'static str, &'static str); 1], Counter>,
     state: Mutex<FailureCounts>,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct AuthFailureLabels {
-    credential: &'static str,
 }
 
 impl AuthFailures {
@@ -109,9 +107,7 @@ impl AuthFailures {
         let counts = Family::default();
         for &credential in Credential::ALL {
             // Created now, so that the metric shows 0 before the first failure.
-            drop(counts.get_or_create(&AuthFailureLabels {
-                credential: credential.label(),
-            }));
+            drop(counts.get_or_create(&credential.metric_labels()));
         }
         Self(Arc::new(AuthFailuresInner {
             clock,
@@ -142,12 +138,8 @@ impl AuthFailures {
         let inner = &*self.0;
         let peer = head.extensions.get::<PeerAddr>().map(|peer| peer.0.ip());
         let client = peer.map(|peer| client_address(peer, &head.headers, &inner.trusted_proxies));
-        inner
-            .counts
-            .get_or_create(&AuthFailureLabels {
-                credential: credential.label(),
-            })
-            .inc();
+        let labels = credential.metric_labels();
+        inner.counts.get_or_create(&labels).inc();
         let now = inner.clock.now();
         let guess = inner.hasher.hash_one((credential, offered));
         let failure = AuthFailure {

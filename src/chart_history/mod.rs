@@ -97,47 +97,40 @@ struct Rings {
     last_minute: Option<i64>,
 }
 
+/// Rings of a shop, in the order of [`Resolution::ALL`].
 #[derive(Clone, Debug)]
-struct ShopRings {
-    minutes: SampleRing,
-    hours: SampleRing,
-}
+struct ShopRings([SampleRing; 2]);
 
 impl ShopRings {
     fn ring(&self, resolution: Resolution) -> &SampleRing {
-        match resolution {
-            Resolution::Minute => &self.minutes,
-            Resolution::Hour => &self.hours,
-        }
+        &self.0[resolution as usize]
     }
 
     fn ring_mut(&mut self, resolution: Resolution) -> &mut SampleRing {
-        match resolution {
-            Resolution::Minute => &mut self.minutes,
-            Resolution::Hour => &mut self.hours,
-        }
+        &mut self.0[resolution as usize]
     }
 
     /// Stores the sample of a minute and updates its hour.
     fn record(&mut self, minute: i64, sample: ChartSample, is_merged: bool) {
-        let known = self.minutes.get(minute).filter(|_| is_merged);
+        let [minutes, hours] = &mut self.0;
+        let known = minutes.get(minute).filter(|_| is_merged);
         let sample = known.map_or(sample, |known| {
             ChartSample::aggregate(&[known.sample, sample])
         });
-        self.minutes.put(PeriodSample {
+        minutes.put(PeriodSample {
             period: minute,
             minutes: 1,
             sample,
         });
         let hour = minute.div_euclid(60);
         let first = hour.saturating_mul(60);
-        let minutes = (first..first.saturating_add(60)).filter_map(|it| self.minutes.get(it));
-        let samples: Vec<ChartSample> = minutes.map(|it| it.sample).collect();
+        let of_hour = (first..first.saturating_add(60)).filter_map(|it| minutes.get(it));
+        let samples: Vec<ChartSample> = of_hour.map(|it| it.sample).collect();
         let count = u8::try_from(samples.len()).unwrap_or(u8::MAX);
         // A clock that was set back by days meets hours whose minutes are gone: they stay.
-        let is_fuller = self.hours.get(hour).is_some_and(|it| it.minutes > count);
+        let is_fuller = hours.get(hour).is_some_and(|it| it.minutes > count);
         if !is_fuller {
-            self.hours.put(PeriodSample {
+            hours.put(PeriodSample {
                 period: hour,
                 minutes: count,
                 sample: ChartSample::aggregate(&samples),
@@ -158,10 +151,7 @@ impl ChartHistory {
     }
 
     fn empty(names: Vec<String>, clock: Clock) -> Self {
-        let rings = ShopRings {
-            minutes: SampleRing::new(Resolution::Minute.periods()),
-            hours: SampleRing::new(Resolution::Hour.periods()),
-        };
+        let rings = ShopRings(Resolution::ALL.map(|it| SampleRing::new(it.periods())));
         let shops = vec![rings; names.len()];
         Self(Arc::new(ChartState {
             names,
@@ -189,12 +179,11 @@ impl ChartHistory {
                 return;
             };
             shop_rings.record(minute, sample, is_merged);
-            let minute_slot = shop_rings.minutes.slot_of(minute);
-            let hour_slot = shop_rings.hours.slot_of(minute.div_euclid(60));
-            rings.unsaved.extend([
-                (shop, Resolution::Minute, minute_slot),
-                (shop, Resolution::Hour, hour_slot),
-            ]);
+            let unsaved = Resolution::ALL.map(|it| {
+                let slot = shop_rings.ring(it).slot_of(it.period_of(at));
+                (shop, it, slot)
+            });
+            rings.unsaved.extend(unsaved);
         }
     }
 

@@ -1,5 +1,7 @@
 //! `serve`: runs the service until a signal stops it.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
@@ -26,7 +28,8 @@ pub(super) struct Args {
     adopt: bool,
 }
 
-/// Runs the service. The first signal stops it in order, the second one at once.
+/// Runs the service. The first signal to stop ends it in order, the second one at once. SIGHUP
+/// reloads the configuration.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = args.config.load()?;
     let ownership = if args.adopt {
@@ -34,13 +37,23 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     } else {
         Ownership::Verify
     };
-    start_logging(config.log_format, &config.log_filter)
+    let log_filter = start_logging(config.log_format, &config.log_filter)
         .map_err(|reason| anyhow!("start logging: {reason}"))?;
     let result = runtime()?.block_on(async {
         let listen = |kind| signal(kind).context("listen for signals");
         let mut terminate = listen(SignalKind::terminate())?;
         let mut interrupt = listen(SignalKind::interrupt())?;
+        let mut reload_signal = listen(SignalKind::hangup())?;
         let app = App::build(config, Clock::wall(), ownership).await?;
+        let app = app.with_log_filter(log_filter);
+        let reload = app.reload_handle();
+        let reload_on_signal = async move {
+            while reload_signal.recv().await.is_some() {
+                // The service logs the result.
+                let _logged = reload.reload().await;
+            }
+            pending::<Infallible>().await
+        };
         let stop = tokio_util::sync::CancellationToken::new();
         let stop_on_signal = stop.clone();
         let until_second_signal = async move {
@@ -57,6 +70,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         };
         tokio::select! {
             done = app.run(stop.cancelled_owned()) => done,
+            never = reload_on_signal => match never {},
             () = until_second_signal => Err(anyhow!("stopped by a second signal")),
         }
     });

@@ -4,6 +4,7 @@
 //! module reads the environment and the files of secrets. Secrets print as `***`.
 
 mod conflicts;
+mod difference;
 mod effective;
 mod fault;
 mod notify_settings;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use chrono::{FixedOffset, NaiveDate, TimeDelta};
 
+pub use self::difference::ConfigDifference;
 pub use self::fault::ConfigError;
 use self::reader::SettingsReader;
 pub use self::schema::schema;
@@ -48,6 +50,8 @@ use crate::telemetry::LogFormat;
 /// A complete and valid configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// File from which it was read; `None` if it was parsed from a text.
+    pub path: Option<PathBuf>,
     /// Address of the public listener, for the Market and the seller's programs.
     pub listen: SocketAddr,
     /// Address of the operator listener, by default a loopback address.
@@ -161,6 +165,7 @@ impl Config {
             base,
         )
         .map_err(|error| error.in_file(path))?;
+        config.path = Some(path.to_owned());
         if config.instance.is_empty() {
             // Most containers have no such file. There only the setting names the installation.
             let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
@@ -171,6 +176,19 @@ impl Config {
                 .to_owned();
         }
         Ok(config)
+    }
+
+    /// Reads the same file again, with the environment of this process.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load); or this configuration was not read from a file.
+    pub fn read_again(&self) -> Result<Self, ConfigError> {
+        match &self.path {
+            Some(path) => Self::load(path),
+            None => Err(ConfigError::without_place(
+                "the configuration was not read from a file".to_owned(),
+            )),
+        }
     }
 
     /// Reads a text and these environment variables. Relative paths start at `base`.

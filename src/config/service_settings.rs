@@ -61,6 +61,7 @@ pub(super) fn read_config(reader: &mut SettingsReader<'_>) -> Option<Config> {
         parse_filter(text).is_ok().then(|| text.to_owned())
     });
     Some(Config {
+        path: None,
         listen: listen?,
         ops_listen: ops_listen?,
         ops_hosts: ops_hosts?,

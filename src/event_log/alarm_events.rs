@@ -43,25 +43,17 @@ pub(super) async fn record_alarms(
 
 fn record_change(events: &EventLog, shops: &[String], change: AlarmChange) {
     let (alarm, event) = match change {
-        AlarmChange::Raised(alarm) => {
-            let event = ServiceEvent::AlarmRaised {
-                alarm: alarm.alarm.to_owned(),
-                reason: alarm.text.as_str().into(),
-            };
-            (alarm, event)
+        AlarmChange::Raised(it) => {
+            let (alarm, reason) = (it.alarm.to_owned(), it.text.as_str().into());
+            (it, ServiceEvent::AlarmRaised { alarm, reason })
         }
-        AlarmChange::Cleared(alarm) => {
-            let event = ServiceEvent::AlarmCleared {
-                alarm: alarm.alarm.to_owned(),
-                since: alarm.since,
-            };
-            (alarm, event)
+        AlarmChange::Cleared(it) => {
+            let (alarm, since) = (it.alarm.to_owned(), it.since);
+            (it, ServiceEvent::AlarmCleared { alarm, since })
         }
     };
-    match shop_and_subject(&alarm, shops) {
-        (Some(shop), subject) => events.record_for_shop(shop, subject, event),
-        (None, subject) => events.push(None, subject, event),
-    }
+    let (shop, subject) = shop_and_subject(&alarm, shops);
+    events.push(shop, subject, event);
 }
 
 /// Splits the subject of an alarm: a shop, a source as `shop/source`, or something else.

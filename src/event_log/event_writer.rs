@@ -130,13 +130,11 @@ impl EventWriter {
         }
         let lost = self.log.0.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            let at = batch[0].at;
-            let event = ServiceEvent::EventsLost { events: lost };
             let queued = QueuedEvent {
-                at,
+                at: batch[0].at,
                 shop: None,
                 subject: String::new(),
-                event,
+                event: ServiceEvent::EventsLost { events: lost },
             };
             batch.insert(0, queued);
         }
@@ -173,10 +171,8 @@ impl EventWriter {
         if self.table.is_some() {
             return Some(PreviousRun::None);
         }
-        if self
-            .failed_at
-            .is_some_and(|at| at.elapsed() < REOPEN_INTERVAL)
-        {
+        let is_recent = |at: Instant| at.elapsed() < REOPEN_INTERVAL;
+        if self.failed_at.is_some_and(is_recent) {
             return None;
         }
         match self.open_table().await {

@@ -1,7 +1,7 @@
 //! Languages of the texts for operators: choice of a language, plural forms, numbers and dates.
 //!
 //! The languages are those in which the Market writes for sellers. Pages and notifications share
-//! them. A text is found by an exhaustive `match`, so the compiler reports a missing translation.
+//! them. A text has all languages, so the compiler reports a missing translation.
 
 mod alarm_text;
 mod notification_text;
@@ -27,34 +27,32 @@ impl Language {
     /// All languages, in the order of the language switch.
     pub const ALL: [Self; 3] = [Self::Russian, Self::English, Self::Chinese];
 
+    /// Chooses from `[English, Russian, Chinese]`.
+    #[must_use]
+    pub fn choose<T>(self, [english, russian, chinese]: [T; 3]) -> T {
+        match self {
+            Self::English => english,
+            Self::Russian => russian,
+            Self::Chinese => chinese,
+        }
+    }
+
     /// Returns the code of ISO 639-1, as in settings and in the address of a page.
     #[must_use]
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::English => "en",
-            Self::Russian => "ru",
-            Self::Chinese => "zh",
-        }
+    pub fn code(self) -> &'static str {
+        self.choose(["en", "ru", "zh"])
     }
 
     /// Returns the tag of BCP 47 for the attribute `lang`.
     #[must_use]
-    pub const fn tag(self) -> &'static str {
-        match self {
-            Self::English => "en",
-            Self::Russian => "ru",
-            Self::Chinese => "zh-Hans",
-        }
+    pub fn tag(self) -> &'static str {
+        self.choose(["en", "ru", "zh-Hans"])
     }
 
     /// Returns the name of the language in that language.
     #[must_use]
-    pub const fn own_name(self) -> &'static str {
-        match self {
-            Self::English => "English",
-            Self::Russian => "Русский",
-            Self::Chinese => "简体中文",
-        }
+    pub fn own_name(self) -> &'static str {
+        self.choose(["English", "Русский", "简体中文"])
     }
 
     /// Returns the language with this code.
@@ -128,12 +126,8 @@ impl Language {
     /// Formats a date.
     #[must_use]
     pub fn date(self, date: NaiveDate) -> String {
-        date.format(match self {
-            Self::English => "%-d %b %Y",
-            Self::Russian => "%d.%m.%Y",
-            Self::Chinese => "%Y-%m-%d",
-        })
-        .to_string()
+        let format = self.choose(["%-d %b %Y", "%d.%m.%Y", "%Y-%m-%d"]);
+        date.format(format).to_string()
     }
 
     /// Formats a time with its date, to the second, without the zone.

@@ -29,44 +29,30 @@ pub struct NotificationText {
 
 /// Returns the words of notifications in a language.
 #[must_use]
-pub const fn notification_text(language: Language) -> NotificationText {
-    match language {
-        Language::English => NotificationText {
-            raised: "New alarms",
-            repeated: "Still active",
-            cleared: "Over",
-            passed: "Began and ended meanwhile",
-            remedy: "What to do:",
-            since: "since",
-            whole_service: "the whole service",
-            more: "and {n} more",
-            test_subject: "Test message of stockbridge",
-            test_text: "The channel {name} works: alarms will arrive here.",
-        },
-        Language::Russian => NotificationText {
-            raised: "Новые тревоги",
-            repeated: "Не сняты",
-            cleared: "Сняты",
-            passed: "Сработали и уже сняты",
-            remedy: "Что делать:",
-            since: "с",
-            whole_service: "весь сервис",
-            more: "и ещё {n}",
-            test_subject: "Проверочное сообщение stockbridge",
-            test_text: "Канал {name} работает: тревоги будут приходить сюда.",
-        },
-        Language::Chinese => NotificationText {
-            raised: "新告警",
-            repeated: "仍未解除",
-            cleared: "已解除",
-            passed: "期间发生并已解除",
-            remedy: "处理办法：",
-            since: "开始于",
-            whole_service: "整个服务",
-            more: "另有 {n} 项",
-            test_subject: "stockbridge 测试消息",
-            test_text: "通知渠道 {name} 工作正常：告警将发送到这里。",
-        },
+pub fn notification_text(language: Language) -> NotificationText {
+    NotificationText {
+        raised: language.choose(["New alarms", "Новые тревоги", "新告警"]),
+        repeated: language.choose(["Still active", "Не сняты", "仍未解除"]),
+        cleared: language.choose(["Over", "Сняты", "已解除"]),
+        passed: language.choose([
+            "Began and ended meanwhile",
+            "Сработали и уже сняты",
+            "期间发生并已解除",
+        ]),
+        remedy: language.choose(["What to do:", "Что делать:", "处理办法："]),
+        since: language.choose(["since", "с", "开始于"]),
+        whole_service: language.choose(["the whole service", "весь сервис", "整个服务"]),
+        more: language.choose(["and {n} more", "и ещё {n}", "另有 {n} 项"]),
+        test_subject: language.choose([
+            "Test message of stockbridge",
+            "Проверочное сообщение stockbridge",
+            "stockbridge 测试消息",
+        ]),
+        test_text: language.choose([
+            "The channel {name} works: alarms will arrive here.",
+            "Канал {name} работает: тревоги будут приходить сюда.",
+            "通知渠道 {name} 工作正常：告警将发送到这里。",
+        ]),
     }
 }
 

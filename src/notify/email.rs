@@ -22,7 +22,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_SUBJECT_CHARS: usize = 150;
 
 /// Encryption of an SMTP connection.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum SmtpTls {
     /// TLS from the first byte, usually on port 465.
     Implicit,
@@ -35,12 +36,8 @@ pub enum SmtpTls {
 impl SmtpTls {
     /// Returns the name in the configuration.
     #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Implicit => "implicit",
-            Self::StartTls => "starttls",
-            Self::None => "none",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 
     /// Returns the usual port.
@@ -178,7 +175,7 @@ fn compose(
     for recipient in &config.to {
         builder = builder.to(recipient.clone());
     }
-    builder.body(message.body.clone())
+    builder.body(message.text.clone())
 }
 
 #[cfg(test)]
@@ -208,11 +205,9 @@ mod tests {
             page_url: None,
             shops: Vec::new(),
         };
-        Notification {
-            subject: subject.to_owned(),
-            body: body.to_owned(),
-            ..style.test_message(DateTime::UNIX_EPOCH)
-        }
+        let mut message = style.test_message(DateTime::UNIX_EPOCH);
+        (message.subject, message.text) = (subject.to_owned(), body.to_owned());
+        message
     }
 
     fn headers(email: &str) -> Vec<&str> {

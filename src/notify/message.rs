@@ -41,27 +41,17 @@ pub(super) struct MessageStyle {
     pub(super) shops: Vec<String>,
 }
 
-/// Message to one channel.
-#[derive(Clone, Debug)]
+/// Message to one channel, and the JSON that a webhook receives.
+#[derive(Clone, Debug, Serialize)]
 pub(super) struct Notification {
+    version: u32,
+    channel: String,
     /// Id that is the same for the same events.
     pub(super) id: String,
     /// One line.
     pub(super) subject: String,
     /// Text after the subject.
-    pub(super) body: String,
-    /// Body of a webhook.
-    pub(super) json: WebhookBody,
-}
-
-/// JSON that a webhook receives.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct WebhookBody {
-    version: u32,
-    channel: String,
-    id: String,
-    subject: String,
-    text: String,
+    pub(super) text: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     page: Option<String>,
     alarms: Vec<WebhookAlarm>,
@@ -98,61 +88,51 @@ impl MessageStyle {
             .chunk_by(|one, other| (one.event, one.kind) == (other.event, other.kind))
             .collect();
         let page = self.page(notices);
-        let mut body = page.clone().map_or(String::new(), |page| page + "\n\n");
+        let mut text = page.clone().map_or_else(String::new, |page| page + "\n\n");
         let mut heading = None;
         for group in &groups {
             let event = group[0].event;
             if groups.len() > 1 && heading.replace(event) != Some(event) {
-                let _infallible = write!(body, "== {} ==\n\n", event_heading(event, words));
+                let _infallible = write!(text, "== {} ==\n\n", event_heading(event, words));
             }
-            self.add_paragraph(&mut body, group, words);
+            self.add_paragraph(&mut text, group, words);
         }
         let ids: String = notices.iter().map(|notice| notice.id.as_str()).collect();
         let alarms = groups.iter().map(|group| self.webhook_alarm(group));
-        self.finish(
-            &ids,
-            self.subject(&groups, words),
-            body.trim_end().to_owned(),
-            (page, alarms.collect()),
-        )
+        Notification {
+            page,
+            alarms: alarms.collect(),
+            ..self.notification(
+                &ids,
+                self.subject(&groups, words),
+                text.trim_end().to_owned(),
+            )
+        }
     }
 
     /// Makes the message with which an operator tests a channel.
     pub(super) fn test_message(&self, now: DateTime<Utc>) -> Notification {
         let words = notification_text(self.language);
-        let mut body = words.test_text.replace("{name}", &self.channel);
+        let mut text = words.test_text.replace("{name}", &self.channel);
         if let Some(page) = &self.page_url {
-            let _infallible = write!(body, "\n{page}");
+            let _infallible = write!(text, "\n{page}");
         }
-        self.finish(
-            &format!("test {} {now}", self.channel),
-            words.test_subject.to_owned(),
-            body,
-            (self.page_url.clone(), Vec::new()),
-        )
+        let ids = format!("test {} {now}", self.channel);
+        Notification {
+            page: self.page_url.clone(),
+            ..self.notification(&ids, words.test_subject.to_owned(), text)
+        }
     }
 
-    fn finish(
-        &self,
-        ids: &str,
-        subject: String,
-        body: String,
-        (page, alarms): (Option<String>, Vec<WebhookAlarm>),
-    ) -> Notification {
-        let id = hex(&Sha256::digest(ids)[..16]);
+    fn notification(&self, ids: &str, subject: String, text: String) -> Notification {
         Notification {
-            json: WebhookBody {
-                version: JSON_VERSION,
-                channel: self.channel.clone(),
-                id: id.clone(),
-                subject: subject.clone(),
-                text: body.clone(),
-                page,
-                alarms,
-            },
-            id,
+            version: JSON_VERSION,
+            channel: self.channel.clone(),
+            id: hex(&Sha256::digest(ids)[..16]),
             subject,
-            body,
+            text,
+            page: None,
+            alarms: Vec::new(),
         }
     }
 
@@ -184,18 +164,11 @@ impl MessageStyle {
                 self.subjects(group, 3, words)
             );
         }
-        let counts = [
-            NoticeEvent::Raised,
-            NoticeEvent::Repeated,
-            NoticeEvent::Passed,
-            NoticeEvent::Cleared,
-        ]
-        .into_iter()
-        .filter_map(|event| {
-            let of_event = groups.iter().filter(|group| group[0].event == event);
-            let count: usize = of_event.map(|group| group.len()).sum();
-            let number = self.language.number(count as u64);
-            (count > 0).then(|| format!("{}: {number}", event_heading(event, words)))
+        let events = groups.chunk_by(|one, other| one[0].event == other[0].event);
+        let counts = events.map(|of_event| {
+            let count: usize = of_event.iter().map(|group| group.len()).sum();
+            let heading = event_heading(of_event[0][0].event, words);
+            format!("{heading}: {}", self.language.number(count as u64))
         });
         format!("stockbridge: {}", counts.collect::<Vec<_>>().join(", "))
     }
@@ -211,41 +184,30 @@ impl MessageStyle {
         );
         let since = self.language.date_time(first.since, self.time_zone);
         let zone = zone_name(self.time_zone);
-        let ended = first.ended.map(|ended| {
-            let ended = self.language.date_time(ended, self.time_zone);
-            format!(" – {ended}")
+        let ended = first.ended.map_or_else(String::new, |ended| {
+            format!(" – {}", self.language.date_time(ended, self.time_zone))
         });
         if group.len() == 1 {
-            let ended = ended.unwrap_or_default();
             let _infallible = writeln!(body, "{} {since}{ended} ({zone})", words.since);
         }
         if matches!(first.event, NoticeEvent::Raised | NoticeEvent::Repeated) {
-            for line in [
-                text.consequence.to_owned(),
-                format!("{} {}", words.remedy, text.remedy),
-            ] {
-                let _infallible = writeln!(body, "{}", line.trim());
-            }
+            let (label, remedy) = (words.remedy, text.remedy);
+            let _infallible = writeln!(body, "{}\n{label} {remedy}", text.consequence);
             for notice in group.iter().take(MAX_DESCRIPTIONS) {
                 let description = cut(&notice.text, MAX_DESCRIPTION_CHARS);
                 let _infallible = writeln!(body, "> {description}");
             }
-            self.add_more(body, group.len(), MAX_DESCRIPTIONS, ("> ", words));
+            if let Some(more) = self.more(group, MAX_DESCRIPTIONS, words) {
+                let _infallible = writeln!(body, "> {more}");
+            }
         }
         body.push('\n');
     }
 
-    fn add_more(
-        &self,
-        body: &mut String,
-        count: usize,
-        shown: usize,
-        (prefix, words): (&str, NotificationText),
-    ) {
-        if count > shown {
-            let number = self.language.number((count - shown) as u64);
-            let _infallible = writeln!(body, "{prefix}{}", words.more.replace("{n}", &number));
-        }
+    /// Words for the notices of a group after the first `shown` ones; `None` if there are none.
+    fn more(&self, group: &[AlarmNotice], shown: usize, words: NotificationText) -> Option<String> {
+        let hidden = group.len().saturating_sub(shown) as u64;
+        (hidden > 0).then(|| words.more.replace("{n}", &self.language.number(hidden)))
     }
 
     /// List of what the alarms are about, cut with "and N more".
@@ -258,10 +220,8 @@ impl MessageStyle {
             }
         });
         let mut text = names.collect::<Vec<_>>().join(", ");
-        if group.len() > max {
-            let number = self.language.number((group.len() - max) as u64);
-            text.push(' ');
-            text.push_str(&words.more.replace("{n}", &number));
+        if let Some(more) = self.more(group, max, words) {
+            let _infallible = write!(text, " {more}");
         }
         text
     }
@@ -359,7 +319,7 @@ mod tests {
                 text.consequence,
                 text.remedy,
             ] {
-                assert!(message.body.contains(part), "{part}: {}", message.body);
+                assert!(message.text.contains(part), "{part}: {}", message.text);
             }
         }
     }
@@ -376,11 +336,11 @@ mod tests {
             )
         });
         let message = style(Language::English).message(&shops.collect::<Vec<_>>());
-        assert!(message.body.contains("shop-19 and 80 more\n"));
-        assert!(message.body.contains("> and 97 more"), "{}", message.body);
-        assert_eq!(message.body.matches("source_silent").count(), 1);
+        assert!(message.text.contains("shop-19 and 80 more\n"));
+        assert!(message.text.contains("> and 97 more"), "{}", message.text);
+        assert_eq!(message.text.matches("source_silent").count(), 1);
         assert!(message.subject.ends_with("shop-2 and 97 more"));
-        let json = serde_json::to_value(&message.json).unwrap();
+        let json = serde_json::to_value(&message).unwrap();
         let subjects = json["alarms"][0]["subjects"].as_array().unwrap();
         assert_eq!(subjects.len(), 100, "a program gets all of them");
     }
@@ -393,9 +353,9 @@ mod tests {
             notice(NoticeEvent::Cleared, AlarmKind::Drift, "kazan", ""),
         ]);
         assert_eq!(message.subject, "stockbridge: Новые тревоги: 2, Сняты: 1");
-        assert!(message.body.starts_with("https://stock.example/\n"));
-        assert!(message.body.contains("весь сервис"));
-        assert!(message.body.contains("01:03:20 – 30.11.2026 02:03:20"));
+        assert!(message.text.starts_with("https://stock.example/\n"));
+        assert!(message.text.contains("весь сервис"));
+        assert!(message.text.contains("01:03:20 – 30.11.2026 02:03:20"));
     }
 
     #[test]
@@ -409,13 +369,13 @@ mod tests {
         );
         let about = notice(NoticeEvent::Raised, AlarmKind::Drift, "a\r\nBcc: x", "text");
         let message = style(Language::English).message(&[about, alarm]);
-        let text = format!("{}\n{}", message.subject, message.body);
+        let text = format!("{}\n{}", message.subject, message.text);
         assert!(!text.contains(['\r', '\u{202e}', '\u{0}']));
         assert!(text.contains("SKU 'a\\r\\n\\u202e<b>"));
-        assert!(!message.body.lines().any(|line| line.starts_with("Bcc")));
+        assert!(!message.text.lines().any(|line| line.starts_with("Bcc")));
         assert!(
             message
-                .body
+                .text
                 .lines()
                 .all(|line| line.chars().count() < 1_000)
         );

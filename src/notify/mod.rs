@@ -118,7 +118,8 @@ pub async fn start(
     channels: &[ChannelConfig],
     context: &Context,
     notes: &Notes,
-    (store, tasks): (&Arc<Store>, &Tasks),
+    store: &Arc<Store>,
+    tasks: &Tasks,
 ) {
     for (name, _) in notes.with_prefix(None, NOTE_PREFIX) {
         if !channels.iter().any(|channel| channel.name == name) {

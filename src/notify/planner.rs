@@ -17,6 +17,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, FixedOffset, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::quiet_hours::QuietHours;
@@ -68,14 +69,16 @@ pub(super) struct ObservedAlarm {
     pub(super) text: String,
 }
 
-/// Alarm that was sent, or is due to be sent.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// Alarm that was sent, or is due to be sent. The store has it as JSON.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct TrackedAlarm {
     /// Time at which the alarm began.
     pub(super) since: DateTime<Utc>,
     /// Time of the last message about it; `None` if it was not sent yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) sent_at: Option<DateTime<Utc>>,
     /// Time from which the alarm is not active any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) inactive_since: Option<DateTime<Utc>>,
 }
 
@@ -261,20 +264,15 @@ impl AlarmPlanner {
         }
         if !self.policy.reports_end {
             // The end of an alarm that was sent is not reported, so it needs no message.
-            let ends: Vec<AlarmKey> = self
-                .tracked
-                .iter()
-                .filter(|(key, tracked)| {
-                    tracked.sent_at.is_some()
-                        && self
-                            .end_is_certain_at(key, tracked)
-                            .is_some_and(|at| at <= now)
-                })
-                .map(|(key, _)| key.clone())
-                .collect();
-            for key in ends {
-                self.tracked.remove(&key);
-            }
+            let mut tracked = std::mem::take(&mut self.tracked);
+            tracked.retain(|key, tracked| {
+                let has_ended = || {
+                    self.end_is_certain_at(key, tracked)
+                        .is_some_and(|at| at <= now)
+                };
+                tracked.sent_at.is_none() || !has_ended()
+            });
+            self.tracked = tracked;
         }
         selected
     }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::planner::{AlarmKey, TrackedAlarm};
@@ -13,11 +12,8 @@ use crate::telemetry::AlarmKind;
 struct StoredAlarm {
     alarm: String,
     about: String,
-    since: DateTime<Utc>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    sent_at: Option<DateTime<Utc>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    inactive_since: Option<DateTime<Utc>>,
+    #[serde(flatten)]
+    tracked: TrackedAlarm,
 }
 
 /// Writes tracked alarms as JSON.
@@ -25,9 +21,7 @@ pub(super) fn to_text(tracked: &BTreeMap<AlarmKey, TrackedAlarm>) -> String {
     let stored = tracked.iter().map(|((kind, about), tracked)| StoredAlarm {
         alarm: kind.name().to_owned(),
         about: about.clone(),
-        since: tracked.since,
-        sent_at: tracked.sent_at,
-        inactive_since: tracked.inactive_since,
+        tracked: *tracked,
     });
     let stored: Vec<StoredAlarm> = stored.collect();
     serde_json::to_string(&stored).expect("texts and times can be written as JSON")
@@ -39,12 +33,7 @@ pub(super) fn from_text(text: &str) -> BTreeMap<AlarmKey, TrackedAlarm> {
     let stored: Vec<StoredAlarm> = serde_json::from_str(text).unwrap_or_default();
     let known = stored.into_iter().filter_map(|stored| {
         let kind = AlarmKind::from_name(&stored.alarm)?;
-        let tracked = TrackedAlarm {
-            since: stored.since,
-            sent_at: stored.sent_at,
-            inactive_since: stored.inactive_since,
-        };
-        Some(((kind, stored.about), tracked))
+        Some(((kind, stored.about), stored.tracked))
     });
     known.collect()
 }

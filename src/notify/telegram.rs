@@ -60,7 +60,7 @@ pub(super) async fn send(
         config.api_url,
         config.token.expose()
     );
-    let text = format!("{}\n\n{}", message.subject, message.body);
+    let text = format!("{}\n\n{}", message.subject, message.text);
     let body = json!({
         "chat_id": config.chat,
         "text": cut_to_units(&text, MAX_MESSAGE_UNITS),

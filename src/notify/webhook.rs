@@ -38,7 +38,7 @@ pub(super) async fn send(
     message: &Notification,
     now: DateTime<Utc>,
 ) -> Result<(), SendFailure> {
-    let body = serde_json::to_vec(&message.json)
+    let body = serde_json::to_vec(message)
         .map_err(|error| SendFailure::permanent(format!("cannot write the JSON: {error}")))?;
     let mut request = client
         .post(config.url.clone())

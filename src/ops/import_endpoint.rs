@@ -68,7 +68,7 @@ pub(super) async fn import(
     } else {
         OperatorAction::Import
     };
-    let source_name = &pipeline.policy(index).name;
+    let source_name = pipeline.source_name(index);
     state.record_action(pipeline.shop_name(), source_name, action, &name);
     let import = ImportRequest {
         shop,

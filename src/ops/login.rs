@@ -68,6 +68,14 @@ impl Login {
         Self(inner.map(Arc::new))
     }
 
+    /// Replaces the password and ends all sessions. Does nothing if none is needed.
+    pub fn replace_password(&self, password: &Secret) {
+        if let Some(inner) = &self.0 {
+            inner.password.replace([password]);
+            inner.sessions.lock().0.clear();
+        }
+    }
+
     /// Returns true if a password is set.
     #[must_use]
     pub fn is_needed(&self) -> bool {

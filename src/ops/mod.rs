@@ -10,6 +10,7 @@ mod import_endpoint;
 mod login;
 mod metrics;
 mod readiness;
+mod reload_endpoint;
 mod selftest_endpoint;
 mod sending_endpoints;
 mod sku_summary;
@@ -42,6 +43,7 @@ use self::readiness::ReadinessCache;
 pub use self::readiness::{
     CachedReadiness, CheckResult, ReadinessCheck, ReadinessReason, ReadinessReport, ShopReadiness,
 };
+pub use self::reload_endpoint::{ReloadHandle, ReloadRefused, ReloadReport, ReloadRequest};
 pub(crate) use self::sending_endpoints::StartedReadbacks;
 pub(crate) use self::sku_summary::{SendingMode, SentState, ShownState, SkuSummary};
 pub use self::source_dto::DeliveryDto;
@@ -129,18 +131,20 @@ pub struct Ops {
     // Is stopping as soon as no new requests are accepted.
     public_tasks: Tasks,
     login: Login,
+    reload: ReloadHandle,
 }
 
 impl Ops {
     /// Creates the API in the state "starting". `public_tasks` are the tasks that serve the Market and
     /// the seller.
     #[must_use]
-    pub fn new(public_tasks: Tasks, login: Login) -> Self {
+    pub fn new(public_tasks: Tasks, login: Login, reload: ReloadHandle) -> Self {
         Self {
             started: Arc::default(),
             readiness: Arc::default(),
             public_tasks,
             login,
+            reload,
         }
     }
 
@@ -198,6 +202,7 @@ impl Ops {
                 get(selftest_endpoint::latest).post(selftest_endpoint::start),
             )
             .merge(sending_endpoints::routes())
+            .merge(reload_endpoint::routes())
             .merge(source_endpoints::routes())
             .merge(history_endpoints::routes())
             .route_layer(middleware::from_fn(access::require_header))
@@ -210,7 +215,7 @@ impl Ops {
                     };
                 }
                 let message = "unknown path: the paths are /healthz, /readyz, /status, /metrics, /explain, \
-                               /ready-report, /verify, /pause, /resume, /selftest, /sources, \
+                               /ready-report, /verify, /pause, /resume, /reload, /selftest, /sources, \
                                /sources/rejected.csv, /sources/read, /accept, /import, /api/events and \
                                /api/charts";
                 ErrorResponse::new(StatusCode::NOT_FOUND, "NOT_FOUND", message).into_response()

@@ -64,7 +64,7 @@ async fn source_status(
         .unwrap_or_default();
     SourceStatusDto {
         shop: pipeline.shop_name().to_owned(),
-        source: pipeline.policy(index).name.clone(),
+        source: pipeline.source_name(index).to_owned(),
         kind: kind.into(),
         state: state.into(),
         rows_so_far: status.reading_since.map(|_| status.rows_read),
@@ -173,7 +173,7 @@ async fn rejected(
     let body = csv.into_inner().unwrap_or_default();
     let name = format!(
         "attachment; filename=\"{}.rejected.csv\"",
-        pipeline.policy(index).name
+        pipeline.source_name(index)
     );
     let headers = [
         (CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()),
@@ -197,7 +197,7 @@ async fn read(
     Started(state): Started,
 ) -> Result<StatusCode, ErrorResponse> {
     let (shop, pipeline, index) = state.find_source(&filter)?;
-    let source = &pipeline.policy(index).name;
+    let source = pipeline.source_name(index);
     state.request_poll(shop, pipeline.shop_name(), (index, source));
     Ok(StatusCode::ACCEPTED)
 }
@@ -237,7 +237,7 @@ async fn accept(
         return Ok(Json(AcceptedDto::Rules(shops)));
     }
     let (_, pipeline, index) = state.find_source(&filter)?;
-    let source = &pipeline.policy(index).name;
+    let source = pipeline.source_name(index);
     Ok(Json(state.accept(pipeline, source, expected).await?))
 }
 

@@ -92,7 +92,7 @@ impl PartnerApiState {
         let endpoints: Vec<_> = self
             .endpoints
             .iter()
-            .map(|endpoint| (endpoint, endpoint.key_set.contains(key)))
+            .map(|endpoint| (endpoint, endpoint.shop.feed_keys.contains(key)))
             .collect();
         if endpoints.iter().all(|(_, is_authorized)| !is_authorized) {
             // Only configured ids appear in the name, because a caller can make up any other.

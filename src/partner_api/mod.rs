@@ -25,7 +25,7 @@ use self::error::{PartnerApiError, api_error};
 pub use self::metrics::Metrics;
 use lifecycle::Clock;
 use stock::{ShopId, StockBook};
-use strict_http::secret::{Secret, TokenSet};
+use strict_http::secret::TokenSet;
 
 use self::readback::SkuListing;
 use crate::auth_failures::AuthFailures;
@@ -41,7 +41,7 @@ pub struct PartnerShop {
     /// Campaign ids that the seller may use: all that share this stock.
     pub campaigns: Vec<u64>,
     /// Keys with which the seller may update this shop.
-    pub feed_keys: Vec<Secret>,
+    pub feed_keys: TokenSet,
     /// Warehouse that a read-back shows by default, then the others that share the stock.
     pub warehouses: Vec<u64>,
     /// Business id that the seller may use instead of a campaign.
@@ -74,7 +74,6 @@ pub fn router(context: Context, shops: Vec<PartnerShop>) -> Router {
     let endpoints = shops
         .into_iter()
         .map(|shop| PartnerShopEndpoint {
-            key_set: TokenSet::new(&shop.feed_keys),
             shop,
             sku_listing: Mutex::default(),
         })
@@ -131,7 +130,6 @@ struct PartnerApiState {
 
 struct PartnerShopEndpoint {
     shop: PartnerShop,
-    key_set: TokenSet,
     sku_listing: Mutex<Option<SkuListing>>,
 }
 

@@ -23,7 +23,7 @@ impl PushRoute {
         let authorized: Vec<_> = self
             .endpoints
             .iter()
-            .filter(|endpoint| endpoint.token_set.contains(&token))
+            .filter(|endpoint| endpoint.shop.tokens.contains(&token))
             .collect();
         if !authorized.is_empty() {
             return Ok(authorized);

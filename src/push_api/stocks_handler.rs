@@ -29,7 +29,7 @@ use market_api::push::wire::{
     MAX_REQUEST_BYTES, OUR_REQUEST_HEADER, StocksRequest, StocksResponseBuilder,
 };
 use stock::{Activity, Count, Hour, Level, ShopId, Sku, StockBook};
-use strict_http::secret::{Secret, TokenSet};
+use strict_http::secret::TokenSet;
 use strict_http::{ErrorResponse, read_body};
 
 use crate::auth_failures::AuthFailures;
@@ -57,7 +57,7 @@ pub struct PushShop {
     /// Path before `/stocks`: empty, or for example `/market/api/Moscow`. Shops may share one.
     pub base_path: String,
     /// Tokens that the Market may use for this shop; never empty.
-    pub tokens: Vec<Secret>,
+    pub tokens: TokenSet,
     /// Market's ids of the warehouses that share this stock.
     pub warehouses: Vec<u64>,
     /// Response for unknown SKUs.
@@ -109,7 +109,6 @@ pub fn router(context: &Context, shops: Vec<PushShop>) -> Router {
     let mut routes: Vec<PushRoute> = Vec::new();
     for shop in shops {
         let endpoint = PushShopEndpoint {
-            token_set: TokenSet::new(&shop.tokens),
             known_skus: context.metrics.sku_counter(&shop.name, "known"),
             unknown_skus: context.metrics.sku_counter(&shop.name, "unknown"),
             requests: context.metrics.request_counter(&shop.name),
@@ -160,8 +159,7 @@ pub(super) struct PushRoute {
 
 /// One shop with its tokens and counters.
 pub(super) struct PushShopEndpoint {
-    shop: PushShop,
-    pub(super) token_set: TokenSet,
+    pub(super) shop: PushShop,
     known_skus: Counter,
     unknown_skus: Counter,
     requests: Counter,

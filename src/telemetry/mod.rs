@@ -16,13 +16,13 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tracing::field::Field;
 use tracing::{error, info};
-use tracing_subscriber::Layer as _;
 use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer as _, Registry, reload};
 
 use self::printable::{EscapingJsonWriter, EscapingWriter};
 pub use self::printable::{is_unprintable, printable, printable_lines};
@@ -44,10 +44,12 @@ pub enum LogFormat {
 ///
 /// Standard output is reserved for the result of a command. [`parse_filter`] reads `filter`.
 ///
+/// Returns the handle that replaces the filter.
+///
 /// # Errors
 /// The filter is invalid, or logging was started before.
-pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), String> {
-    let filter = parse_filter(filter)?;
+pub fn start_logging(format: LogFormat, filter: &str) -> Result<LogFilter, String> {
+    let (filter, handle) = reload::Layer::new(parse_filter(filter)?);
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
@@ -65,7 +67,7 @@ pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), String> {
     } else {
         lines.fmt_fields(escaped_fields()).boxed()
     };
-    let subscriber = tracing_subscriber::registry().with(lines).with(filter);
+    let subscriber = tracing_subscriber::registry().with(filter).with(lines);
     subscriber.try_init().map_err(|e| e.to_string())?;
     // Only the location is logged: the panic message may contain data from a client.
     std::panic::set_hook(Box::new(|panic| {
@@ -75,7 +77,22 @@ pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), String> {
             .unwrap_or_default();
         error!(place, "thread panicked at {place}");
     }));
-    Ok(())
+    Ok(LogFilter(handle))
+}
+
+/// Filter of log lines, which can be replaced while the service runs.
+#[derive(Clone, Debug)]
+pub struct LogFilter(reload::Handle<Targets, Registry>);
+
+impl LogFilter {
+    /// Replaces the filter.
+    ///
+    /// # Errors
+    /// The filter is invalid.
+    pub fn replace(&self, filter: &str) -> Result<(), String> {
+        let filter = parse_filter(filter)?;
+        self.0.reload(filter).map_err(|error| error.to_string())
+    }
 }
 
 /// Parses a log filter: a level, and levels of modules, as in `info,stockbridge::migrator=debug`.
@@ -86,27 +103,21 @@ pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), String> {
 /// A part is neither a level nor a module with its level.
 pub fn parse_filter(filter: &str) -> Result<Targets, String> {
     let mut targets = Targets::new();
-    for part in filter
-        .split(',')
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
-    {
+    let parts = filter.split(',').map(str::trim);
+    for part in parts.filter(|part| !part.is_empty()) {
         let invalid = || {
             format!(
                 "log filter '{filter}': '{part}' must be a level (off, error, warn, info, debug, \
                  trace) or a module with a level, such as stockbridge::migrator=debug"
             )
         };
-        let is_module = |name: &str| {
-            !name.is_empty()
-                && name
-                    .chars()
-                    .all(|c| c.is_alphanumeric() || matches!(c, '_' | ':'))
-        };
+        let is_in_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | ':');
+        let is_module = |name: &str| !name.is_empty() && name.chars().all(is_in_name);
+        let parse = |level: &str| level.parse::<LevelFilter>().map_err(|_| invalid());
         targets = match part.split_once('=') {
-            None => targets.with_default(part.parse::<LevelFilter>().map_err(|_| invalid())?),
+            None => targets.with_default(parse(part)?),
             Some((module, level)) if is_module(module) => {
-                targets.with_target(module, level.parse::<LevelFilter>().map_err(|_| invalid())?)
+                targets.with_target(module, parse(level)?)
             }
             Some(_) => return Err(invalid()),
         };
@@ -119,16 +130,14 @@ pub fn parse_filter(filter: &str) -> Result<Targets, String> {
 /// Messages and values may contain text from outside, so each character that could end a line,
 /// move the cursor or reorder text is escaped.
 fn escaped_fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
-    debug_fn(
-        |writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug| {
-            let mut writer = EscapingWriter(writer);
-            match field.name() {
-                "message" => write!(writer, "{value:?}"),
-                name => write!(writer, "{name}={value:?}"),
-            }
-        },
-    )
-    .delimited(" ")
+    let write_field = |writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug| {
+        let mut writer = EscapingWriter(writer);
+        match field.name() {
+            "message" => write!(writer, "{value:?}"),
+            name => write!(writer, "{name}={value:?}"),
+        }
+    };
+    debug_fn(write_field).delimited(" ")
 }
 
 /// Kind of an alarm. The names are stable, because operators build alerts on them.
@@ -160,6 +169,8 @@ pub enum AlarmKind {
     ClockJumped,
     /// The Market requested a shop without any stock.
     ColdShopAsked,
+    /// A new configuration is invalid. The service keeps the old one.
+    ConfigRejected,
     /// The Market shows counts that differ from the ledger for no known reason.
     Drift,
     /// SKUs are waiting and the Market has acknowledged nothing for too long.

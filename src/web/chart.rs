@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use chrono::{DateTime, Utc};
 
+use super::format::decimal_mark;
 use super::page_context::PageContext;
 use crate::i18n::Language;
 
@@ -63,17 +64,12 @@ impl ChartUnit {
             let whole = value.round() as u64;
             language.number(whole)
         } else {
-            let text = format!("{value:.decimals$}");
-            match language {
-                Language::Russian => text.replace('.', ","),
-                Language::English | Language::Chinese => text,
-            }
+            let mark = decimal_mark(language).to_string();
+            format!("{value:.decimals$}").replace('.', &mark)
         };
-        match (self, language) {
-            (Self::Count | Self::PerMinute, _) => number,
-            (Self::Seconds, Language::English) => format!("{number}\u{a0}s"),
-            (Self::Seconds, Language::Russian) => format!("{number}\u{a0}с"),
-            (Self::Seconds, Language::Chinese) => format!("{number}\u{a0}秒"),
+        match self {
+            Self::Count | Self::PerMinute => number,
+            Self::Seconds => format!("{number}\u{a0}{}", language.choose(["s", "с", "秒"])),
         }
     }
 }
@@ -160,13 +156,11 @@ impl ValueRange {
     fn text(self, unit: ChartUnit, language: Language) -> String {
         let [lowest, highest, last] =
             [self.lowest, self.highest, self.last].map(|value| unit.format(value, language));
-        match language {
-            Language::English => format!("last {last} · lowest {lowest} · highest {highest}"),
-            Language::Russian => {
-                format!("последнее {last} · минимум {lowest} · максимум {highest}")
-            }
-            Language::Chinese => format!("最近 {last} · 最低 {lowest} · 最高 {highest}"),
-        }
+        language.choose([
+            format!("last {last} · lowest {lowest} · highest {highest}"),
+            format!("последнее {last} · минимум {lowest} · максимум {highest}"),
+            format!("最近 {last} · 最低 {lowest} · 最高 {highest}"),
+        ])
     }
 }
 

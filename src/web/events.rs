@@ -1,24 +1,23 @@
 //! Events page: what happened, newest first, with filters by shop and by group of kinds.
 
 use askama::Template;
-use axum::Extension;
+use axum::extract::Query;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
 use axum::response::Response;
 use serde::Deserialize;
 use tracing::warn;
 
-use super::Config;
-use super::format;
-use super::language_choice::LanguageChoice;
+use super::cell::TitledText;
 use super::layout::{Layout, Screen, render};
 use super::links::{encode, find_shop, shop_path};
 use super::live::{LiveValues, stream_values};
+use super::page_context::PageContext;
+use super::page_request::PageRequest;
 use super::shop_health::HealthLevel;
-use super::texts::{EventGroup, Text, event_group, event_reason, event_sentence, text};
+use super::texts::{EventGroup, Text, event_group, event_reason, event_sentence};
 use super::visible::visible;
 use crate::event_log::{EventFilter, ServiceEvent, StoredEvent};
-use crate::ops::{Ops, OpsState};
+use crate::ops::OpsState;
 
 /// Events of one page.
 const EVENTS_PER_PAGE: u32 = 100;
@@ -44,8 +43,7 @@ struct FilterOption {
 
 /// One row of the list.
 struct EventRow {
-    time: String,
-    time_title: String,
+    time: TitledText,
     datetime: String,
     shop: String,
     /// Path of the shop, if it still exists.
@@ -76,27 +74,21 @@ struct EventsPage {
 
 /// Serves the page.
 pub(super) async fn page(
-    State(ops): State<Ops>,
-    Extension(config): Extension<Config>,
-    Extension(choice): Extension<LanguageChoice>,
+    page: PageRequest,
     query: Result<Query<EventsQuery>, QueryRejection>,
 ) -> Response {
-    let language = choice.language;
-    let Some(state) = ops.state() else {
-        return super::layout::starting(language);
-    };
+    let (state, language) = (page.state(), page.language);
     let Query(query) = query.unwrap_or_default();
     let group = EventGroup::from_name(&query.group);
+    let kinds = group.map(EventGroup::kinds).unwrap_or_default();
     let filter = EventFilter {
         shop: Some(query.shop.clone()).filter(|shop| !shop.is_empty()),
-        kinds: group
-            .map(|group| group.kinds().iter().map(|&kind| kind.to_owned()).collect())
-            .unwrap_or_default(),
+        kinds: kinds.into_iter().map(str::to_owned).collect(),
         before: query.before,
         limit: EVENTS_PER_PAGE,
     };
     // Read before the events, so that an event in between makes the page load again.
-    let structure = structure(state).structure_mark();
+    let structure = structure(&page).structure_mark();
     let found = state.events.query(&filter).await;
     if let Err(error) = &found {
         warn!(error = %error, "failed to read the events: {error}");
@@ -104,79 +96,66 @@ pub(super) async fn page(
     let is_unreadable = found.is_err();
     let events = found.unwrap_or_default();
     let is_full = events.len() >= EVENTS_PER_PAGE as usize;
-    let older = events
-        .last()
-        .filter(|_| is_full)
-        .map(|last| query.address(Some(last.id)));
+    let last = events.last().filter(|_| is_full);
     let option = |value: &str, label: &str, selected: &str| FilterOption {
         value: value.to_owned(),
         label: label.to_owned(),
         is_selected: value == selected,
     };
-    let all = option("", text(Text::All, language), "-");
-    let shop_options = state
-        .shops
-        .iter()
-        .map(|shop| option(&shop.name, &shop.name, &query.shop));
-    let all_shops = option("", text(Text::All, language), "-");
-    let group_options = EventGroup::ALL
-        .iter()
-        .copied()
-        .map(|group| option(group.name(), event_group(group, language), &query.group));
-    let now = state.clock.now();
-    let row = |event: &StoredEvent| EventRow {
-        time: format::ago(event.at, now, language),
-        time_title: format::full(event.at, config.time_zone, language),
-        datetime: event.at.to_rfc3339(),
-        shop: visible(event.shop.as_deref().unwrap_or_default()),
-        shop_link: event
-            .shop
-            .as_deref()
-            .filter(|name| find_shop(state, name).is_some())
-            .map(shop_path),
-        subject: visible(&event.subject),
-        severity: severity(&event.event),
-        sentence: visible(&event_sentence(&event.event, language)),
-        reason: visible(event_reason(&event.event)),
-        times: (event.times > 1)
-            .then(|| language.number(u64::try_from(event.times).unwrap_or_default())),
+    let all = || std::iter::once(option("", page.text(Text::ALL), "-"));
+    let shops = state.shops.iter();
+    let shops = shops.map(|shop| option(&shop.name, &shop.name, &query.shop));
+    let groups = EventGroup::ALL.iter();
+    let groups =
+        groups.map(|group| option(group.name(), event_group(*group, language), &query.group));
+    let context = page.context();
+    let live_path = match query.before {
+        Some(_) => "",
+        None => "/live/events",
     };
-    let layout = Layout::new(
-        &ops,
-        (config, &choice),
-        now,
-        (Screen::Events, text(Text::Events, language).to_owned()),
-        if query.before.is_some() {
-            ""
-        } else {
-            "/live/events"
-        },
-    );
     render(&EventsPage {
-        layout,
-        shops: std::iter::once(all_shops).chain(shop_options).collect(),
-        groups: std::iter::once(all).chain(group_options).collect(),
-        rows: events.iter().map(row).collect(),
-        older,
+        layout: Layout::new(&page, Screen::Events, page.text(Text::EVENTS), live_path),
+        shops: all().chain(shops).collect(),
+        groups: all().chain(groups).collect(),
+        older: last.map(|last| query.address(Some(last.id))),
         newest: query.before.map(|_| query.address(None)),
+        rows: events
+            .iter()
+            .map(|event| EventRow::new(event, state, context))
+            .collect(),
         is_unreadable,
         structure,
     })
 }
 
 /// Serves the stream: a new event makes the browser load the page again.
-pub(super) async fn live(
-    State(ops): State<Ops>,
-    Extension(config): Extension<Config>,
-    Extension(choice): Extension<LanguageChoice>,
-) -> Response {
-    stream_values(&ops, (config, &choice), |state, _| structure(state))
+pub(super) async fn live(page: PageRequest) -> Response {
+    stream_values(page, structure)
 }
 
-fn structure(state: &OpsState) -> LiveValues {
+fn structure(page: &PageRequest) -> LiveValues {
     let mut values = LiveValues::default();
-    values.add_structure(&state.events.subscribe().borrow().to_string());
+    values.add_structure(&page.state().events.subscribe().borrow().to_string());
     values
+}
+
+impl EventRow {
+    fn new(event: &StoredEvent, state: &OpsState, context: PageContext) -> Self {
+        let shop = event.shop.as_deref();
+        Self {
+            time: context.past(Some(event.at)),
+            datetime: event.at.to_rfc3339(),
+            shop: visible(shop.unwrap_or_default()),
+            shop_link: shop
+                .filter(|name| find_shop(state, name).is_some())
+                .map(shop_path),
+            subject: visible(&event.subject),
+            severity: severity(&event.event),
+            sentence: visible(&event_sentence(&event.event, context.language)),
+            reason: visible(event_reason(&event.event)),
+            times: (event.times > 1).then(|| context.number(event.times.unsigned_abs())),
+        }
+    }
 }
 
 impl EventsQuery {

@@ -1,83 +1,73 @@
 //! Times and durations as a reader of the page's language writes them.
 
-use chrono::{DateTime, FixedOffset, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::i18n::{Language, zone_name};
-
-/// Time of day to the second.
-pub(super) fn clock(at: DateTime<Utc>, zone: FixedOffset) -> String {
-    at.with_timezone(&zone).format("%H:%M:%S").to_string()
-}
-
-/// Date and time with the zone, for the title of a relative time.
-pub(super) fn full(at: DateTime<Utc>, zone: FixedOffset, language: Language) -> String {
-    format!("{} {}", language.date_time(at, zone), zone_name(zone))
-}
+use super::texts::Text;
+use crate::i18n::Language;
 
 /// Age in one unit, such as `5 min ago`.
 pub(super) fn ago(at: DateTime<Utc>, now: DateTime<Utc>, language: Language) -> String {
-    let age = now - at;
-    let (number, [english, russian, chinese]) = if age < TimeDelta::minutes(1) {
-        return match language {
-            Language::English => "just now",
-            Language::Russian => "только что",
-            Language::Chinese => "刚刚",
-        }
-        .to_owned();
-    } else if age < TimeDelta::hours(2) {
-        (age.num_minutes(), ["min", "мин", "分钟"])
-    } else if age < TimeDelta::days(2) {
-        (age.num_hours(), ["h", "ч", "小时"])
-    } else {
-        (age.num_days(), ["d", "дн.", "天"])
+    let Some(age) = in_one_unit(now - at, language) else {
+        return language
+            .choose(["just now", "только что", "刚刚"])
+            .to_owned();
     };
     match language {
-        Language::English => format!("{number}\u{a0}{english} ago"),
-        Language::Russian => format!("{number}\u{a0}{russian} назад"),
-        Language::Chinese => format!("{number}{chinese}前"),
+        Language::English => format!("{age} ago"),
+        Language::Russian => format!("{age} назад"),
+        Language::Chinese => format!("{age}前"),
     }
 }
 
 /// Time until a moment in one unit, such as `in 5 min`.
 pub(super) fn ahead(at: DateTime<Utc>, now: DateTime<Utc>, language: Language) -> String {
-    let rest = at - now;
-    let (number, [english, russian, chinese]) = if rest < TimeDelta::minutes(1) {
-        return match language {
-            Language::English => "in less than a minute",
-            Language::Russian => "меньше чем через минуту",
-            Language::Chinese => "不到 1 分钟后",
-        }
-        .to_owned();
-    } else if rest < TimeDelta::hours(2) {
-        (rest.num_minutes(), ["min", "мин", "分钟"])
-    } else if rest < TimeDelta::days(2) {
-        (rest.num_hours(), ["h", "ч", "小时"])
-    } else {
-        (rest.num_days(), ["d", "дн.", "天"])
+    let Some(rest) = in_one_unit(at - now, language) else {
+        return Text::SOON.in_language(language).to_owned();
     };
     match language {
-        Language::English => format!("in {number}\u{a0}{english}"),
-        Language::Russian => format!("через {number}\u{a0}{russian}"),
-        Language::Chinese => format!("{number}{chinese}后"),
+        Language::English => format!("in {rest}"),
+        Language::Russian => format!("через {rest}"),
+        Language::Chinese => format!("{rest}后"),
     }
+}
+
+/// Formats a distance in whole minutes, hours or days; `None` if it is less than a minute.
+fn in_one_unit(distance: TimeDelta, language: Language) -> Option<String> {
+    let (number, unit) = if distance < TimeDelta::minutes(1) {
+        return None;
+    } else if distance < TimeDelta::hours(2) {
+        (distance.num_minutes(), ["min", "мин", "分钟"])
+    } else if distance < TimeDelta::days(2) {
+        (distance.num_hours(), ["h", "ч", "小时"])
+    } else {
+        (distance.num_days(), ["d", "дн.", "天"])
+    };
+    Some(with_unit(&number.to_string(), unit, language))
 }
 
 /// Duration in milliseconds or seconds.
 pub(super) fn duration(milliseconds: i64, language: Language) -> String {
-    let is_short = milliseconds < 1_000;
-    let number = if is_short {
-        milliseconds.max(0).to_string()
-    } else {
-        format!("{}.{}", milliseconds / 1_000, milliseconds % 1_000 / 100)
-    };
-    match language {
-        Language::English if is_short => format!("{number}\u{a0}ms"),
-        Language::English => format!("{number}\u{a0}s"),
-        Language::Russian if is_short => format!("{number}\u{a0}мс"),
-        Language::Russian => format!("{}\u{a0}с", number.replace('.', ",")),
-        Language::Chinese if is_short => format!("{number}毫秒"),
-        Language::Chinese => format!("{number}秒"),
+    if milliseconds < 1_000 {
+        let number = milliseconds.max(0).to_string();
+        return with_unit(&number, ["ms", "мс", "毫秒"], language);
     }
+    let mark = decimal_mark(language);
+    let number = format!(
+        "{}{mark}{}",
+        milliseconds / 1_000,
+        milliseconds % 1_000 / 100
+    );
+    with_unit(&number, ["s", "с", "秒"], language)
+}
+
+/// Mark before the decimals of a number.
+pub(super) fn decimal_mark(language: Language) -> char {
+    language.choose(['.', ',', '.'])
+}
+
+fn with_unit(number: &str, unit: [&str; 3], language: Language) -> String {
+    let space = language.choose(["\u{a0}", "\u{a0}", ""]);
+    format!("{number}{space}{}", language.choose(unit))
 }
 
 #[cfg(test)]

@@ -4,26 +4,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use askama::Template;
+use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
-use axum::http::header::{LOCATION, REFRESH, VARY};
+use axum::extract::{Path, Query};
+use axum::http::header::{REFRESH, VARY};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
+use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 use serde_json::json;
 use strict_http::ErrorResponse;
 
-use super::Config;
 use super::held_view::{AcceptedView, HeldParams, HeldSubject, HeldView, PAGE_SIZE};
-use super::language_choice::LanguageChoice;
 use super::layout::{Layout, Screen, render};
 use super::links::find_source;
 use super::not_found;
-use super::page_context::PageContext;
-use super::texts::{self, Text, text};
+use super::page_request::PageRequest;
+use super::texts::{self, Text};
 use crate::i18n::Language;
-use crate::ops::{Ops, OpsState, wants_html};
+use crate::ops::wants_html;
 use crate::sources::{
     DeliveryPipeline, HeldPreview, PipelineError, PreviewProgress, RULES_NAME, StockChange,
     StockChangeKind,
@@ -72,34 +70,24 @@ enum PreviewResult {
     Failed(String),
 }
 
-/// Shop, source and language of a page.
-struct HeldPlace<'a> {
-    ops: &'a Ops,
-    subject: HeldSubject<'a>,
-    config: Config,
-    choice: LanguageChoice,
-}
-
 /// Serves the page, or JSON to a client that is not a browser.
 pub(super) async fn page(
-    State(ops): State<Ops>,
+    page: PageRequest,
     Path((shop, source)): Path<(String, String)>,
     params: Result<Query<HeldParams>, QueryRejection>,
-    Extension(config): Extension<Config>,
-    Extension(choice): Extension<LanguageChoice>,
     headers: HeaderMap,
 ) -> Response {
-    let Some((state, pipeline)) = find(&ops, &shop, &source) else {
+    let Some((_, pipeline)) = find_source(page.state(), &shop, &source) else {
         if wants_html(&headers) {
-            return not_found::unknown_path(State(ops), Extension(config), Extension(choice)).await;
+            return not_found::unknown_path(page).await;
         }
         let message = format!("no shop '{shop}' has a source '{source}': GET /sources lists them");
         return ErrorResponse::new(StatusCode::NOT_FOUND, "NOT_FOUND", message).into_response();
     };
     let Query(params) = params.unwrap_or_default();
     let response = if wants_html(&headers) {
-        let place = HeldPlace::new(&ops, (state, pipeline), source, (config, choice));
-        let preview = place.preview().await;
+        let subject = HeldSubject::new(&page, pipeline, source);
+        let preview = subject.preview().await;
         let status = match &preview {
             PreviewResult::Failed(_) => StatusCode::SERVICE_UNAVAILABLE,
             PreviewResult::Nothing | PreviewResult::Compared(_) | PreviewResult::Comparing(_) => {
@@ -107,11 +95,11 @@ pub(super) async fn page(
             }
         };
         let is_changed = params.done.as_deref() == Some("changed");
-        place
+        subject
             .respond(status, preview, &params, is_changed, None)
             .await
     } else {
-        json_preview(&ops, pipeline, &source, &params).await
+        json_preview(&page, pipeline, &source, &params).await
     };
     ([(VARY, "Accept")], response).into_response()
 }
@@ -119,50 +107,35 @@ pub(super) async fn page(
 /// Approves what the page showed, and shows the result. If another delivery is held by now, it is
 /// shown instead.
 pub(super) async fn accept(
-    State(ops): State<Ops>,
+    page: PageRequest,
     Path((shop, source)): Path<(String, String)>,
     Query(mark): Query<AcceptedMark>,
-    Extension(config): Extension<Config>,
-    Extension(choice): Extension<LanguageChoice>,
 ) -> Response {
-    let Some((state, pipeline)) = find(&ops, &shop, &source) else {
-        return not_found::unknown_path(State(ops), Extension(config), Extension(choice)).await;
+    let state = page.state();
+    let Some((_, pipeline)) = find_source(state, &shop, &source) else {
+        return not_found::unknown_path(page).await;
     };
     let expected = Some(mark.delivery.as_str());
     let accepted = state.accept(pipeline, &source, expected).await;
     let address = format!("/sources/{shop}/{source}/held");
     let error = match accepted {
-        Ok(_) => {
-            let address = format!("{address}?done=accepted");
-            return (StatusCode::SEE_OTHER, [(LOCATION, address)]).into_response();
-        }
-        Err(PipelineError::NothingToAccept(_)) => {
-            return (StatusCode::SEE_OTHER, [(LOCATION, address)]).into_response();
-        }
+        Ok(_) => return Redirect::to(&format!("{address}?done=accepted")).into_response(),
+        Err(PipelineError::NothingToAccept(_)) => return Redirect::to(&address).into_response(),
         Err(error) => error,
     };
-    let place = HeldPlace::new(&ops, (state, pipeline), source, (config, choice));
+    let subject = HeldSubject::new(&page, pipeline, source);
+    let preview = subject.preview().await;
+    let is_changed = matches!(error, PipelineError::DeliveryChanged(_));
+    let (status, failure) = if is_changed {
+        (StatusCode::CONFLICT, None)
+    } else {
+        let failure = Some(error_text(error, page.language));
+        (StatusCode::SERVICE_UNAVAILABLE, failure)
+    };
     let params = HeldParams::default();
-    if matches!(error, PipelineError::DeliveryChanged(_)) {
-        let (status, preview) = (StatusCode::CONFLICT, place.preview().await);
-        return place.respond(status, preview, &params, true, None).await;
-    }
-    let (status, preview) = (StatusCode::SERVICE_UNAVAILABLE, place.preview().await);
-    let failure = Some(error_text(error, place.subject.context.language));
-    place
-        .respond(status, preview, &params, false, failure)
+    subject
+        .respond(status, preview, &params, is_changed, failure)
         .await
-}
-
-/// Returns the state and the pipeline of a source, or of the rules.
-fn find<'a>(
-    ops: &'a Ops,
-    shop: &str,
-    source: &str,
-) -> Option<(&'a OpsState, &'a DeliveryPipeline)> {
-    let state = ops.state()?;
-    let (_, pipeline) = find_source(state, shop, source)?;
-    Some((state, pipeline))
 }
 
 fn error_text(error: PipelineError, language: Language) -> String {
@@ -171,12 +144,12 @@ fn error_text(error: PipelineError, language: Language) -> String {
 
 /// Responds with one page of the changes as JSON. `delivery` is the mark for `/accept`.
 async fn json_preview(
-    ops: &Ops,
+    page: &PageRequest,
     pipeline: &DeliveryPipeline,
     source: &str,
     params: &HeldParams,
 ) -> Response {
-    let preview = match pipeline.preview_held(source, ops.public_tasks()).await {
+    let preview = match pipeline.preview_held(source, page.ops.public_tasks()).await {
         Ok(preview) => preview,
         Err(error) => return ErrorResponse::from(error).into_response(),
     };
@@ -216,39 +189,26 @@ async fn json_preview(
     .into_response()
 }
 
-impl<'a> HeldPlace<'a> {
-    fn new(
-        ops: &'a Ops,
-        (state, pipeline): (&OpsState, &'a DeliveryPipeline),
-        source: String,
-        (config, choice): (Config, LanguageChoice),
-    ) -> Self {
-        let context = PageContext::new(state, choice.language, config.time_zone);
+impl<'a> HeldSubject<'a> {
+    fn new(page: &'a PageRequest, pipeline: &'a DeliveryPipeline, source: String) -> Self {
         Self {
-            ops,
-            subject: HeldSubject {
-                pipeline,
-                source,
-                context,
-            },
-            config,
-            choice,
+            page,
+            pipeline,
+            source,
+            context: page.context(),
         }
     }
 
     async fn preview(&self) -> PreviewResult {
-        let HeldSubject {
-            pipeline, source, ..
-        } = &self.subject;
-        let tasks = self.ops.public_tasks();
-        match pipeline
-            .preview_within(source, COMPARISON_TIMEOUT, tasks)
-            .await
-        {
+        let (source, tasks) = (&self.source, self.page.ops.public_tasks());
+        let preview = self
+            .pipeline
+            .preview_within(source, COMPARISON_TIMEOUT, tasks);
+        match preview.await {
             Ok(PreviewProgress::Compared(preview)) => PreviewResult::Compared(preview),
             Ok(PreviewProgress::Comparing { skus }) => PreviewResult::Comparing(skus),
             Err(PipelineError::NothingToAccept(_)) => PreviewResult::Nothing,
-            Err(error) => PreviewResult::Failed(error_text(error, self.subject.context.language)),
+            Err(error) => PreviewResult::Failed(error_text(error, self.page.language)),
         }
     }
 
@@ -260,60 +220,49 @@ impl<'a> HeldPlace<'a> {
         is_changed: bool,
         mut failure: Option<String>,
     ) -> Response {
-        let language = self.subject.context.language;
+        let page = self.page;
         let (mut held, mut comparing) = (None, None);
         match preview {
             PreviewResult::Nothing => {}
-            PreviewResult::Compared(preview) => match self.subject.view(&preview, params).await {
+            PreviewResult::Compared(preview) => match self.view(&preview, params).await {
                 Ok(view) => held = Some(view),
-                Err(error) => failure = Some(error_text(error, language)),
+                Err(error) => failure = Some(error_text(error, page.language)),
             },
-            PreviewResult::Comparing(skus) => comparing = Some(texts::comparing(skus, language)),
+            PreviewResult::Comparing(skus) => {
+                comparing = Some(texts::comparing(skus, page.language));
+            }
             PreviewResult::Failed(text) => failure = Some(text),
         }
+        let (shop, source) = (self.pipeline.shop_name(), &self.source);
+        let is_rules = self.is_rules();
         let reload = comparing.is_some().then(|| {
             // The address keeps the notice that another delivery is held now.
             let done = if is_changed { "?done=changed" } else { "" };
-            let (shop, source) = (self.subject.pipeline.shop_name(), &self.subject.source);
             let address = format!("/sources/{shop}/{source}/held{done}");
             [(REFRESH, format!("{RELOAD_SECONDS}; url={address}"))]
         });
-        let is_done =
-            params.done.as_deref() == Some("accepted") && held.is_none() && comparing.is_none();
-        let title = format!(
-            "{}: {}",
-            self.subject.pipeline.shop_name(),
-            text(Text::HeldTitle, language)
-        );
-        let layout = Layout::new(
-            self.ops,
-            (self.config, &self.choice),
-            self.subject.context.now,
-            (Screen::Sources, title),
-            "",
-        );
-        let shop = self.subject.pipeline.shop_name().to_owned();
-        let source = if self.subject.is_rules() {
-            text(Text::RulesHeld, language).to_owned()
-        } else {
-            self.subject.source.clone()
-        };
-        let page = render(&HeldPage {
-            layout,
+        let is_shown = held.is_some() || comparing.is_some();
+        let is_done = params.done.as_deref() == Some("accepted") && !is_shown;
+        let title = format!("{shop}: {}", page.text(Text::HELD_TITLE));
+        let response = render(&HeldPage {
+            layout: Layout::new(page, Screen::Sources, title, ""),
             rules_link: format!("/sources/{shop}/{RULES_NAME}/held"),
-            shop,
-            source,
-            is_rules: self.subject.is_rules(),
-            are_rules_held_first: !self.subject.is_rules()
-                && self.subject.pipeline.held_rules().is_some(),
+            shop: shop.to_owned(),
+            source: if is_rules {
+                page.text(Text::RULES_HELD).to_owned()
+            } else {
+                source.clone()
+            },
+            is_rules,
+            are_rules_held_first: !is_rules && self.pipeline.held_rules().is_some(),
             // The address may still have the notice when nothing is held any more.
-            is_changed: is_changed && (held.is_some() || comparing.is_some()),
+            is_changed: is_changed && is_shown,
             failure,
             comparing,
             held,
-            accepted: is_done.then(|| self.subject.accepted()).flatten(),
-            are_rules_accepted: is_done && self.subject.is_rules(),
+            accepted: is_done.then(|| self.accepted()).flatten(),
+            are_rules_accepted: is_done && is_rules,
         });
-        (status, reload, page).into_response()
+        (status, reload, response).into_response()
     }
 }

@@ -3,13 +3,14 @@
 use chrono::DateTime;
 use serde::Deserialize;
 
+use super::cell::{Cell, NamedCell};
 use super::format;
 use super::links::sku_path;
-use super::overview::Cell;
 use super::page_context::PageContext;
+use super::page_request::PageRequest;
 use super::shop_health::HealthLevel;
-use super::source_card::{CountCell, Fact, counts, report_facts};
-use super::texts::{self, Text, text};
+use super::source_card::{counts, report_facts, scope_text};
+use super::texts::{self, Text};
 use super::visible::visible;
 use crate::i18n::Language;
 use crate::sources::{
@@ -22,11 +23,10 @@ pub(super) const PAGE_SIZE: u32 = 100;
 
 /// Link to the list of one kind of changes.
 pub(super) struct KindTab {
-    pub(super) label: &'static str,
-    pub(super) count: String,
+    pub(super) name: &'static str,
+    pub(super) count: Cell,
     pub(super) link: String,
     pub(super) is_current: bool,
-    pub(super) severity_name: &'static str,
 }
 
 /// Change of one SKU.
@@ -44,9 +44,9 @@ pub(super) struct HeldView {
     pub(super) reasons: Vec<String>,
     /// Reason why absent SKUs would keep their stock. Empty if only the fact is known.
     pub(super) absence: Option<String>,
-    pub(super) facts: Vec<Fact>,
+    pub(super) facts: Vec<NamedCell>,
     /// Counts of the delivery, as its report has them.
-    pub(super) counts: Vec<CountCell>,
+    pub(super) counts: Vec<NamedCell>,
     /// Names of the files that keep what is held.
     pub(super) files: Vec<String>,
     pub(super) compared: String,
@@ -60,8 +60,8 @@ pub(super) struct HeldView {
 
 /// Result of an approval.
 pub(super) struct AcceptedView {
-    pub(super) facts: Vec<Fact>,
-    pub(super) counts: Vec<CountCell>,
+    pub(super) facts: Vec<NamedCell>,
+    pub(super) counts: Vec<NamedCell>,
 }
 
 /// Part of the list, and the result of a form as the redirect after it names it.
@@ -83,8 +83,9 @@ impl HeldParams {
     }
 }
 
-/// What is held under a name, for a context.
+/// What is held under a name, for a request.
 pub(super) struct HeldSubject<'a> {
+    pub(super) page: &'a PageRequest,
     pub(super) pipeline: &'a DeliveryPipeline,
     /// Name of a source, or [`RULES_NAME`].
     pub(super) source: String,
@@ -98,24 +99,18 @@ impl HeldSubject<'_> {
 
     /// Returns the last delivery, if it was applied.
     pub(super) fn accepted(&self) -> Option<AcceptedView> {
-        let language = self.context.language;
-        let status = self
-            .pipeline
-            .status(self.pipeline.source_index(&self.source)?);
+        let index = self.pipeline.source_index(&self.source)?;
+        let status = self.pipeline.status(index);
         let report = status
             .last_report
             .filter(|report| report.outcome == DeliveryOutcome::Applied)?;
         let at = self.context.full(status.last_report_at?);
-        let fact = |label: Text, value: String| Fact {
-            label: text(label, language),
-            cell: Cell::new(String::new(), value),
-        };
-        let mut facts = vec![fact(Text::LastDelivery, at)];
+        let mut facts = vec![self.fact(Text::LAST_DELIVERY, at)];
         let others = report_facts(&report, self.context);
-        facts.extend(others.map(|(label, _, value)| fact(label, value)));
+        facts.extend(others.map(|(label, _, value)| self.fact(label, value)));
         Some(AcceptedView {
             facts,
-            counts: counts(&report, language),
+            counts: counts(&report, self.context),
         })
     }
 
@@ -154,8 +149,8 @@ impl HeldSubject<'_> {
                     link: sku_path(shop, &change.sku),
                     old: change
                         .old
-                        .map_or_else(|| "–".to_owned(), |old| language.number(u64::from(old))),
-                    new: language.number(u64::from(change.new)),
+                        .map_or_else(|| "–".to_owned(), |old| self.context.number(old)),
+                    new: self.context.number(change.new),
                     is_zero: change.kind == StockChangeKind::BecomesZero,
                 })
                 .collect(),
@@ -172,9 +167,9 @@ impl HeldSubject<'_> {
         matches!(report.outcome, DeliveryOutcome::Held(_)).then_some(report)
     }
 
-    fn held_counts(&self) -> Vec<CountCell> {
+    fn held_counts(&self) -> Vec<NamedCell> {
         self.held_report()
-            .map_or_else(Vec::new, |report| counts(&report, self.context.language))
+            .map_or_else(Vec::new, |report| counts(&report, self.context))
     }
 
     fn absence(&self, held: &[HeldDelivery]) -> Option<String> {
@@ -203,39 +198,35 @@ impl HeldSubject<'_> {
         reasons
     }
 
-    fn facts(&self, preview: &HeldPreview) -> Vec<Fact> {
-        let language = self.context.language;
-        let fact = |label: Text, value: String| Fact {
-            label: text(label, language),
-            cell: Cell::new(String::new(), value),
-        };
+    fn fact(&self, name: Text, value: impl Into<String>) -> NamedCell {
+        NamedCell {
+            name: self.context.text(name),
+            cell: Cell::new("", value),
+        }
+    }
+
+    fn facts(&self, preview: &HeldPreview) -> Vec<NamedCell> {
+        let context = self.context;
         let time = |micros: i64| {
             let at = DateTime::from_timestamp_micros(micros);
-            at.map_or_else(String::new, |at| self.context.full(at))
+            at.map_or_else(String::new, |at| context.full(at))
         };
         let mut facts = Vec::new();
         if let Some(rules) = self.pipeline.held_rules().filter(|_| self.is_rules()) {
-            let since = self.context.full(rules.since);
-            facts.push(fact(Text::HeldSince, since));
+            facts.push(self.fact(Text::HELD_SINCE, context.full(rules.since)));
         }
         if let Some(first) = preview.held.first() {
-            facts.push(fact(Text::HeldSince, time(first.since)));
+            facts.push(self.fact(Text::HELD_SINCE, time(first.since)));
         }
         for held in &preview.held {
-            let scope = if held.is_snapshot {
-                Text::ScopeSnapshot
-            } else {
-                Text::ScopeDelta
-            };
-            facts.push(fact(Text::StockDate, time(held.at)));
-            facts.push(fact(Text::Scope, text(scope, language).to_owned()));
-            let times = language.number(u64::from(held.times.saturating_sub(1)));
-            facts.push(fact(Text::HeldTimes, times));
+            let scope = context.text(scope_text(held.is_snapshot));
+            let times = context.number(held.times.saturating_sub(1));
+            facts.push(self.fact(Text::STOCK_DATE, time(held.at)));
+            facts.push(self.fact(Text::SCOPE, scope));
+            facts.push(self.fact(Text::HELD_TIMES, times));
         }
-        let unchanged = language.number(preview.unchanged);
-        facts.push(fact(Text::UnchangedColumn, unchanged));
-        let outdated = language.number(preview.outdated);
-        facts.push(fact(Text::OutdatedColumn, outdated));
+        facts.push(self.fact(Text::UNCHANGED_COLUMN, context.number(preview.unchanged)));
+        facts.push(self.fact(Text::OUTDATED_COLUMN, context.number(preview.outdated)));
         facts
     }
 }
@@ -247,33 +238,26 @@ fn tabs(
     current: Option<StockChangeKind>,
     language: Language,
 ) -> Vec<KindTab> {
-    let all = KindTab {
-        label: texts::all_kinds(language),
-        count: language.number(preview.totals.all()),
-        link: address.to_owned(),
-        is_current: current.is_none(),
-        severity_name: "",
-    };
-    let of_kind = StockChangeKind::ALL.map(|kind| {
-        let count = preview.totals.of(kind);
+    let tab = |kind: Option<StockChangeKind>| {
         let label = match kind {
-            StockChangeKind::BecomesZero => Text::ZeroKind,
-            StockChangeKind::Lower => Text::LowerKind,
-            StockChangeKind::Higher => Text::HigherKind,
-            StockChangeKind::New => Text::NewKind,
+            None => Text::ALL,
+            Some(StockChangeKind::BecomesZero) => Text::ZERO_KIND,
+            Some(StockChangeKind::Lower) => Text::LOWER_KIND,
+            Some(StockChangeKind::Higher) => Text::HIGHER_KIND,
+            Some(StockChangeKind::New) => Text::NEW_KIND,
         };
-        let is_dangerous = kind == StockChangeKind::BecomesZero && count > 0;
+        let totals = &preview.totals;
+        let count = kind.map_or(totals.all(), |kind| totals.of(kind));
+        let query = kind.map_or_else(String::new, |kind| format!("?kind={}", kind.name()));
+        let is_dangerous = kind == Some(StockChangeKind::BecomesZero) && count > 0;
         KindTab {
-            label: text(label, language),
-            count: language.number(count),
-            link: format!("{address}?kind={}", kind.name()),
-            is_current: current == Some(kind),
-            severity_name: if is_dangerous {
-                HealthLevel::Attention.name()
-            } else {
-                ""
-            },
+            name: label.in_language(language),
+            count: Cell::new("", language.number(count))
+                .with_severity(is_dangerous.then_some(HealthLevel::Attention)),
+            link: format!("{address}{query}"),
+            is_current: current == kind,
         }
-    });
-    std::iter::once(all).chain(of_kind).collect()
+    };
+    let kinds = StockChangeKind::ALL.into_iter().map(Some);
+    std::iter::once(None).chain(kinds).map(tab).collect()
 }

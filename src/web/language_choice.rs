@@ -1,10 +1,10 @@
 //! Language of a request: the link of the switch, then the cookie, then `Accept-Language`.
 
 use axum::extract::Request;
-use axum::http::header::{ACCEPT_LANGUAGE, LOCATION, SET_COOKIE};
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::header::{ACCEPT_LANGUAGE, SET_COOKIE};
+use axum::http::{HeaderMap, Uri};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 
 use crate::i18n::Language;
 use crate::ops::cookies;
@@ -29,11 +29,7 @@ pub(super) async fn choose(mut request: Request, next: Next) -> Response {
             "{NAME}={}; Path=/; Max-Age=31536000; HttpOnly; SameSite=Strict",
             language.code()
         );
-        return (
-            StatusCode::SEE_OTHER,
-            [(SET_COOKIE, cookie), (LOCATION, address)],
-        )
-            .into_response();
+        return ([(SET_COOKIE, cookie)], Redirect::to(&address)).into_response();
     }
     let language = language_of(request.headers());
     request

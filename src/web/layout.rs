@@ -3,18 +3,15 @@
 use askama::Template;
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Response};
-use chrono::{DateTime, FixedOffset, Utc};
 use tracing::error;
 
-use super::Config;
-use super::assets::{Asset, ICON, SCRIPT, STYLESHEET};
-use super::format;
-use super::language_choice::LanguageChoice;
+use super::assets::{ICON, SCRIPT, STYLESHEET};
+use super::page_context::PageContext;
+use super::page_request::PageRequest;
 use super::screen_marks::screen_marks;
 use super::shop_health::HealthLevel;
-use super::texts::{Text, text};
-use crate::i18n::{Language, zone_name};
-use crate::ops::Ops;
+use super::texts::Text;
+use crate::i18n::Language;
 
 /// Screen that the navigation leads to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, strum::VariantArray)]
@@ -28,21 +25,12 @@ pub(super) enum Screen {
 impl Screen {
     const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
-    const fn path(self) -> &'static str {
+    const fn path_and_title(self) -> (&'static str, Text) {
         match self {
-            Self::Overview => "/",
-            Self::Events => "/events",
-            Self::Sources => "/sources",
-            Self::SwitchOver => "/ready",
-        }
-    }
-
-    const fn title(self) -> Text {
-        match self {
-            Self::Overview => Text::Overview,
-            Self::Events => Text::Events,
-            Self::Sources => Text::Sources,
-            Self::SwitchOver => Text::SwitchOver,
+            Self::Overview => ("/", Text::OVERVIEW),
+            Self::Events => ("/events", Text::EVENTS),
+            Self::Sources => ("/sources", Text::SOURCES),
+            Self::SwitchOver => ("/ready", Text::SWITCH_OVER),
         }
     }
 }
@@ -66,10 +54,8 @@ pub(super) struct LanguageLink {
 
 /// Values that the frame of a page shows.
 pub(super) struct Layout {
-    pub(super) language: Language,
-    pub(super) zone: FixedOffset,
+    pub(super) context: PageContext,
     pub(super) has_login: bool,
-    pub(super) now: DateTime<Utc>,
     pub(super) title: String,
     pub(super) navigation: Vec<NavigationEntry>,
     pub(super) languages: Vec<LanguageLink>,
@@ -84,42 +70,37 @@ pub(super) struct Layout {
 impl Layout {
     /// Creates the frame of a screen. The navigation marks the screens with facts that need attention.
     pub(super) fn new(
-        ops: &Ops,
-        (config, choice): (Config, &LanguageChoice),
-        now: DateTime<Utc>,
-        (screen, title): (Screen, String),
-        live_path: &str,
+        page: &PageRequest,
+        screen: Screen,
+        title: impl Into<String>,
+        live_path: impl Into<String>,
     ) -> Self {
-        let language = choice.language;
-        let marks = screen_marks(ops);
-        let entry = |other: Screen| NavigationEntry {
-            path: other.path(),
-            title: text(other.title(), language),
-            current: if other == screen { "page" } else { "" },
-            mark: marks
-                .iter()
-                .find(|(marked, severity)| *marked == other && *severity > HealthLevel::Waiting)
-                .map(|(_, severity)| *severity),
+        let marks = screen_marks(&page.ops);
+        let entry = |other: Screen| {
+            let (path, title) = other.path_and_title();
+            let severities = marks.iter().filter(|(marked, _)| *marked == other);
+            NavigationEntry {
+                path,
+                title: page.text(title),
+                current: if other == screen { "page" } else { "" },
+                mark: severities
+                    .map(|(_, severity)| *severity)
+                    .find(|severity| *severity > HealthLevel::Waiting),
+            }
         };
-        let separator = if choice.address.contains('?') {
-            '&'
-        } else {
-            '?'
-        };
+        let separator = if page.address.contains('?') { '&' } else { '?' };
         let link = |other: Language| LanguageLink {
             language: other,
-            address: format!("{}{separator}lang={}", choice.address, other.code()),
-            is_current: other == language,
+            address: format!("{}{separator}lang={}", page.address, other.code()),
+            is_current: other == page.language,
         };
         Self {
-            language,
-            zone: config.time_zone,
-            has_login: ops.login().is_needed(),
-            now,
-            title,
+            context: page.context(),
+            has_login: page.ops.login().is_needed(),
+            title: title.into(),
             navigation: Screen::ALL.iter().copied().map(entry).collect(),
             languages: Language::ALL.into_iter().map(link).collect(),
-            live_path: live_path.to_owned(),
+            live_path: live_path.into(),
             searched_sku: String::new(),
             searched_shop: String::new(),
         }
@@ -142,16 +123,8 @@ impl Layout {
     }
 
     /// Returns a fixed text.
-    pub(super) fn t(&self, name: Text) -> &'static str {
-        text(name, self.language)
-    }
-
-    pub(super) fn clock(&self) -> String {
-        format::clock(self.now, self.zone)
-    }
-
-    pub(super) fn zone_name(&self) -> String {
-        zone_name(self.zone)
+    pub(super) fn t(&self, text: Text) -> &'static str {
+        self.context.text(text)
     }
 
     pub(super) fn style(&self) -> &str {
@@ -163,8 +136,7 @@ impl Layout {
     }
 
     pub(super) fn icon(&self) -> &str {
-        let icon: &Asset = &ICON;
-        &icon.path
+        &ICON.path
     }
 }
 
@@ -184,12 +156,6 @@ pub(super) fn render(page: &impl Template) -> Response {
 #[template(path = "starting.html")]
 struct StartingPage {
     language: Language,
-}
-
-impl StartingPage {
-    fn t(&self, name: Text) -> &'static str {
-        text(name, self.language)
-    }
 }
 
 /// Responds that the store is still being read.

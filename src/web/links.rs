@@ -3,6 +3,7 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use stock::ShopId;
 
+use super::visible::visible;
 use crate::ops::{OpsShop, OpsState};
 use crate::sources::{DeliveryPipeline, RULES_NAME};
 
@@ -12,6 +13,30 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
+
+/// Link to a page with the cause of something.
+pub(super) struct PageLink {
+    pub(super) text: String,
+    pub(super) address: String,
+    pub(super) is_sku: bool,
+}
+
+impl PageLink {
+    pub(super) fn new(text: impl Into<String>, address: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            address: address.into(),
+            is_sku: false,
+        }
+    }
+
+    pub(super) fn to_sku(shop: &str, sku: &str) -> Self {
+        Self {
+            is_sku: true,
+            ..Self::new(visible(sku), sku_path(shop, sku))
+        }
+    }
+}
 
 /// Returns the shop with this name.
 pub(super) fn find_shop<'a>(state: &'a OpsState, name: &str) -> Option<(ShopId, &'a OpsShop)> {

@@ -14,12 +14,9 @@ use futures_util::stream;
 use serde::Serialize;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
-use super::language_choice::LanguageChoice;
-use super::page_context::PageContext;
+use super::cell::Cell;
+use super::page_request::PageRequest;
 use super::shop_health::HealthLevel;
-use super::{Config, format};
-use crate::i18n::Language;
-use crate::ops::{Ops, OpsState};
 
 /// Time between two looks at the values; at most one event is sent in this time.
 const FRAME_INTERVAL: Duration = Duration::from_secs(1);
@@ -54,6 +51,13 @@ impl LiveValues {
         let text = text.to_owned();
         self.values
             .insert(id.to_owned(), LiveValue { text, severity });
+    }
+
+    /// Adds the texts and severities of values.
+    pub(super) fn add<'a>(&mut self, cells: impl IntoIterator<Item = &'a Cell>) {
+        for cell in cells {
+            self.set(&cell.id, &cell.text, cell.severity);
+        }
     }
 
     /// Returns a short mark that differs for pages with other elements.
@@ -94,32 +98,26 @@ impl<'a> LiveFrame<'a> {
 /// Stream of one open page.
 struct LiveStream<F> {
     collect: F,
-    ops: Ops,
-    config: Config,
-    language: Language,
+    page: PageRequest,
     ticks: Interval,
     started: Instant,
     last: LiveValues,
     last_sent: Instant,
 }
 
-impl<F: FnMut(&OpsState, PageContext) -> LiveValues> LiveStream<F> {
+impl<F: FnMut(&PageRequest) -> LiveValues> LiveStream<F> {
     /// Waits for the next event; `None` at the end of the stream.
     async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
         loop {
             tokio::select! {
-                () = self.ops.stopping() => return None,
+                () = self.page.ops.stopping() => return None,
                 _ = self.ticks.tick() => {}
             }
             if self.started.elapsed() > MAX_DURATION {
                 return None;
             }
-            let Some(state) = self.ops.state() else {
-                continue;
-            };
-            let context = PageContext::new(state, self.language, self.config.time_zone);
-            let mut values = (self.collect)(state, context);
-            values.set("clock", &format::clock(context.now, context.zone), None);
+            let mut values = (self.collect)(&self.page);
+            values.set("clock", &self.page.context().clock(), None);
             let event = match LiveFrame::between(&self.last, &values) {
                 Some(frame) => Event::default().json_data(&frame).ok(),
                 None if self.last_sent.elapsed() >= KEEP_ALIVE => {
@@ -140,24 +138,21 @@ impl<F: FnMut(&OpsState, PageContext) -> LiveValues> LiveStream<F> {
 ///
 /// The first event has all values, because they may have changed since the page was made.
 pub(super) fn stream_values(
-    ops: &Ops,
-    (config, choice): (Config, &LanguageChoice),
-    collect: impl FnMut(&OpsState, PageContext) -> LiveValues + Send + 'static,
+    page: PageRequest,
+    collect: impl FnMut(&PageRequest) -> LiveValues + Send + 'static,
 ) -> Response {
     let mut ticks = interval(FRAME_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let now = Instant::now();
-    let page = LiveStream {
+    let stream = LiveStream {
         collect,
-        ops: ops.clone(),
-        config,
-        language: choice.language,
+        page,
         ticks,
         started: now,
         last: LiveValues::default(),
         last_sent: now,
     };
-    Sse::new(stream::unfold(page, LiveStream::next)).into_response()
+    Sse::new(stream::unfold(stream, LiveStream::next)).into_response()
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 use askama::Template;
 use axum::Extension;
 use axum::extract::{FromRequest as _, Query, Request, State};
-use axum::http::header::{LOCATION, SET_COOKIE};
+use axum::http::header::SET_COOKIE;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::{Form, RequestExt as _};
 use serde::Deserialize;
 
@@ -13,7 +13,7 @@ use super::assets;
 use super::language_choice::LanguageChoice;
 use super::layout::render;
 use super::links::encode;
-use super::texts::{Text, text};
+use super::texts::Text;
 use crate::i18n::Language;
 use crate::ops::{LOGIN_PATH, Ops, SESSION_COOKIE};
 
@@ -41,12 +41,6 @@ struct LoginPage {
     icon: &'static str,
 }
 
-impl LoginPage {
-    fn t(&self, name: Text) -> &'static str {
-        text(name, self.language)
-    }
-}
-
 /// Serves the form.
 pub(super) async fn page(
     Extension(choice): Extension<LanguageChoice>,
@@ -71,29 +65,19 @@ pub(super) async fn begin(
     let Some(token) = ops.login().begin(&fields.password, &head).await else {
         return form(choice.language, next.as_deref(), true);
     };
-    let is_secure = head
-        .headers
-        .get("x-forwarded-proto")
-        .is_some_and(|scheme| scheme == "https");
+    let scheme = head.headers.get("x-forwarded-proto");
+    let is_secure = scheme.is_some_and(|scheme| scheme == "https");
     let secure = if is_secure { "; Secure" } else { "" };
     let cookie = format!("{SESSION_COOKIE}={token}; Path=/; HttpOnly; SameSite=Strict{secure}");
-    let address = local_address(next.as_deref());
-    (
-        StatusCode::SEE_OTHER,
-        [(SET_COOKIE, cookie), (LOCATION, address.to_owned())],
-    )
-        .into_response()
+    let redirect = Redirect::to(local_address(next.as_deref()));
+    ([(SET_COOKIE, cookie)], redirect).into_response()
 }
 
 /// Ends the session.
 pub(super) async fn end(State(ops): State<Ops>, headers: HeaderMap) -> Response {
     ops.login().end(&headers);
     let cookie = format!("{SESSION_COOKIE}=; Path=/; Max-Age=0; HttpOnly; SameSite=Strict");
-    (
-        StatusCode::SEE_OTHER,
-        [(SET_COOKIE, cookie), (LOCATION, LOGIN_PATH.to_owned())],
-    )
-        .into_response()
+    ([(SET_COOKIE, cookie)], Redirect::to(LOGIN_PATH)).into_response()
 }
 
 fn form(language: Language, next: Option<&str>, is_wrong: bool) -> Response {

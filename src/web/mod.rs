@@ -8,6 +8,7 @@
 
 mod alarm_card;
 mod assets;
+mod cell;
 mod chart;
 mod events;
 mod format;
@@ -22,6 +23,7 @@ mod login;
 mod not_found;
 mod overview;
 mod page_context;
+mod page_request;
 mod ready_page;
 mod screen_marks;
 mod search;
@@ -43,13 +45,12 @@ mod texts;
 mod visible;
 
 use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
-use axum::response::{Redirect, Response};
+use axum::middleware::from_fn;
+use axum::response::Redirect;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use chrono::FixedOffset;
 
-use self::language_choice::LanguageChoice;
 use crate::ops::Ops;
 use crate::ops::access::require_same_origin;
 
@@ -61,15 +62,11 @@ pub struct Config {
 }
 
 /// Builds the routes of the pages.
-pub fn routes(config: Config, ops: Ops) -> Router<Ops> {
+pub fn routes(config: Config) -> Router<Ops> {
     // This path has JSON too, to which the layers of the pages do not apply.
-    let sources = Router::new()
-        .route("/sources", get(sources_page::page))
-        .layer(from_fn_with_state(ops.clone(), require_start))
-        .layer(from_fn(headers::add))
-        .layer(from_fn(language_choice::choose))
-        .layer(Extension(config));
-    Router::new()
+    let sources = Router::new().route("/sources", get(sources_page::page));
+    let sources = with_layers(config, sources);
+    let pages = Router::new()
         .route("/", get(overview::page))
         .route("/live/overview", get(overview::live))
         .route("/events", get(events::page))
@@ -92,26 +89,25 @@ pub fn routes(config: Config, ops: Ops) -> Router<Ops> {
         .route("/shops/{name}/skus/{*sku}", get(sku::page))
         .route("/live/shops/{name}/sku", get(sku::live))
         .merge(actions())
-        .layer(from_fn_with_state(ops, require_start))
         .route("/login", get(login::page).post(login::begin))
         .route("/logout", post(login::end).get(async || Redirect::to("/")))
         .merge(assets::routes())
-        .layer(from_fn(require_same_origin))
-        .layer(from_fn(headers::add))
-        .layer(from_fn(language_choice::choose))
-        .layer(Extension(config))
-        .route(
-            "/sources",
-            get(async move |State(ops): State<Ops>, request: Request| {
-                sources_page::negotiate(ops, sources, request).await
-            }),
-        )
+        .layer(from_fn(require_same_origin));
+    with_layers(config, pages).route(
+        "/sources",
+        get(async move |State(ops): State<Ops>, request: Request| {
+            sources_page::negotiate(ops, sources, request).await
+        }),
+    )
 }
 
 /// Builds the page for paths that lead nowhere.
 pub fn unknown_page(config: Config) -> Router<Ops> {
-    Router::new()
-        .fallback(not_found::unknown_path)
+    with_layers(config, Router::new().fallback(not_found::unknown_path))
+}
+
+fn with_layers(config: Config, router: Router<Ops>) -> Router<Ops> {
+    router
         .layer(from_fn(headers::add))
         .layer(from_fn(language_choice::choose))
         .layer(Extension(config))
@@ -129,17 +125,4 @@ fn actions() -> Router<Ops> {
             "/shops/{name}/sources/{source}/read",
             page().post(shop_actions::read_source),
         )
-}
-
-/// Middleware that serves a page about the start until the store is read.
-async fn require_start(
-    State(ops): State<Ops>,
-    Extension(language): Extension<LanguageChoice>,
-    request: Request,
-    next: Next,
-) -> Response {
-    if ops.state().is_some() {
-        return next.run(request).await;
-    }
-    layout::starting(language.language)
 }

@@ -2,10 +2,10 @@
 
 use chrono::{DateTime, FixedOffset, TimeDelta, Utc};
 
+use super::cell::TitledText;
 use super::format;
-use super::texts::{Text, text};
+use super::texts::Text;
 use crate::i18n::{Language, zone_name};
-use crate::ops::OpsState;
 
 /// Time, language and zone of one page.
 #[derive(Clone, Copy, Debug)]
@@ -15,50 +15,34 @@ pub(super) struct PageContext {
     pub(super) zone: FixedOffset,
 }
 
-/// Time in a few words, and in full for the title of its element.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Moment {
-    pub(super) text: String,
-    pub(super) title: String,
-}
-
 impl PageContext {
-    /// Creates the context of a page that is made now.
-    pub(super) fn new(state: &OpsState, language: Language, zone: FixedOffset) -> Self {
-        Self {
-            now: state.clock.now(),
-            language,
-            zone,
-        }
-    }
-
     /// Returns a fixed text.
-    pub(super) fn text(self, name: Text) -> &'static str {
-        text(name, self.language)
+    pub(super) fn text(self, text: Text) -> &'static str {
+        text.in_language(self.language)
     }
 
     /// Formats a number.
-    pub(super) fn number(self, n: u64) -> String {
-        self.language.number(n)
+    pub(super) fn number(self, n: impl Into<u64>) -> String {
+        self.language.number(n.into())
     }
 
     /// Formats a time of the past as an age; `None` as "never".
-    pub(super) fn past(self, at: Option<DateTime<Utc>>) -> Moment {
+    pub(super) fn past(self, at: Option<DateTime<Utc>>) -> TitledText {
         match at {
-            Some(at) => Moment {
+            Some(at) => TitledText {
                 text: format::ago(at, self.now, self.language),
                 title: self.full(at),
             },
-            None => Moment {
-                text: self.text(Text::Never).to_owned(),
+            None => TitledText {
+                text: self.text(Text::NEVER).to_owned(),
                 title: String::new(),
             },
         }
     }
 
     /// Formats a time of the future as a distance.
-    pub(super) fn future(self, at: DateTime<Utc>) -> Moment {
-        Moment {
+    pub(super) fn future(self, at: DateTime<Utc>) -> TitledText {
+        TitledText {
             text: format::ahead(at, self.now, self.language),
             title: self.full(at),
         }
@@ -66,7 +50,14 @@ impl PageContext {
 
     /// Formats a time with its date and zone.
     pub(super) fn full(self, at: DateTime<Utc>) -> String {
-        format::full(at, self.zone, self.language)
+        let at = self.language.date_time(at, self.zone);
+        format!("{at} {}", self.zone_name())
+    }
+
+    /// Formats a time of day, to the second.
+    pub(super) fn clock(self) -> String {
+        let local = self.now.with_timezone(&self.zone);
+        local.format("%H:%M:%S").to_string()
     }
 
     /// Formats a time with its date, to the minute.

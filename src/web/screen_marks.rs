@@ -20,12 +20,7 @@ pub(super) fn screen_marks(ops: &Ops) -> Vec<(Screen, HealthLevel)> {
     });
     marks.extend(severities.max().map(|worst| (Screen::Sources, worst)));
     if let Some(readiness) = ops.recent_readiness() {
-        let is_ready = readiness.report.is_go();
-        let severity = if is_ready {
-            HealthLevel::Good
-        } else {
-            HealthLevel::Attention
-        };
+        let severity = HealthLevel::attention_unless(readiness.report.is_go());
         marks.push((Screen::SwitchOver, severity));
     }
     marks

@@ -3,21 +3,17 @@
 use std::ops::ControlFlow;
 
 use askama::Template;
-use axum::Extension;
+use axum::extract::Query;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
 use axum::http::StatusCode;
-use axum::http::header::LOCATION;
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use lifecycle::run_blocking;
 use serde::Deserialize;
 use stock::{ShopId, Sku};
 
-use super::Config;
-use super::language_choice::LanguageChoice;
 use super::layout::{Layout, Screen, render};
 use super::links::sku_path;
-use super::page_context::PageContext;
+use super::page_request::PageRequest;
 use super::similar_skus::similar_skus;
 use super::sku::SkuLink;
 use super::texts::{self, Text};
@@ -48,44 +44,29 @@ struct PrefixMatches {
 #[template(path = "search.html")]
 struct SearchPage {
     layout: Layout,
-    heading: String,
     /// Sentence about the result, or about the rule that the text breaks.
     lead: String,
     similar: Vec<SkuLink>,
     matches: Vec<SkuLink>,
 }
 
-/// Serves the search.
+/// Serves the page, or redirects to the page of the SKU.
 pub(super) async fn page(
-    State(ops): State<Ops>,
-    Extension(config): Extension<Config>,
-    Extension(choice): Extension<LanguageChoice>,
+    page: PageRequest,
     query: Result<Query<SearchQuery>, QueryRejection>,
 ) -> Response {
-    let Some(state) = ops.state() else {
-        return super::layout::starting(choice.language);
-    };
     let Query(query) = query.unwrap_or_default();
-    let context = PageContext::new(state, choice.language, config.time_zone);
-    let layout = |title: String| {
-        Layout::new(
-            &ops,
-            (config, &choice),
-            context.now,
-            (Screen::Overview, title),
-            "",
-        )
-        .into_subpage()
-        .with_search(&query.sku, &query.shop)
+    let (state, context) = (page.state(), page.context());
+    let layout = |title: &str| {
+        let layout = Layout::new(&page, Screen::Overview, title, "").into_subpage();
+        layout.with_search(&query.sku, &query.shop)
     };
     let sku = match Sku::parse(&query.sku) {
         Ok(sku) => sku,
         Err(error) => {
-            let heading = context.text(Text::Search).to_owned();
             let page = SearchPage {
-                layout: layout(heading.clone()),
-                heading,
-                lead: texts::sku_error(&error, choice.language),
+                layout: layout(context.text(Text::SEARCH)),
+                lead: texts::sku_error(&error, page.language),
                 similar: Vec::new(),
                 matches: Vec::new(),
             };
@@ -94,23 +75,21 @@ pub(super) async fn page(
     };
     let found = match exact_match(state, &sku, &query.shop) {
         Some(shop) => Some(shop),
-        None => requested_match(&ops, &sku, &query.shop).await,
+        None => requested_match(&page.ops, &sku, &query.shop).await,
     };
     if let Some(shop) = found {
         let name = &state.shops[shop.index()].name;
-        let address = sku_path(name, sku.as_str());
-        return (StatusCode::SEE_OTHER, [(LOCATION, address)]).into_response();
+        return Redirect::to(&sku_path(name, sku.as_str())).into_response();
     }
-    let matches = prefix_matches(&ops, &sku).await;
-    let heading = texts::search_heading(&visible(sku.as_str()), choice.language);
+    let matches = prefix_matches(&page.ops, &sku).await;
+    let heading = texts::search_heading(&visible(sku.as_str()), page.language);
     let count = matches.found.len() as u64;
     let link = |(shop, sku, count): &(ShopId, Sku, u32)| {
         SkuLink::new(&state.shops[shop.index()].name, sku, *count, context)
     };
     render(&SearchPage {
-        layout: layout(heading.clone()),
-        heading,
-        lead: texts::search_result(count, matches.is_cut, choice.language),
+        layout: layout(&heading),
+        lead: texts::search_result(count, matches.is_cut, page.language),
         similar: similar_skus(state, &sku, context),
         matches: matches.found.iter().map(link).collect(),
     })

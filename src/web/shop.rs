@@ -2,38 +2,27 @@
 //! read-back and the quarantine.
 
 use askama::Template;
-use axum::Extension;
+use axum::extract::Query;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use serde::Deserialize;
-use stock::ShopId;
 
-use super::Config;
+use super::cell::{Cell, NamedCell};
 use super::chart::AreaChart;
-use super::language_choice::LanguageChoice;
 use super::layout::{Layout, Screen, render};
-use super::links::{find_shop, shop_path};
+use super::links::shop_path;
 use super::live::{LiveValues, stream_values};
-use super::not_found;
-use super::overview::Cell;
 use super::page_context::PageContext;
-use super::shop_actions::{ActionNotice, ActionQuery};
+use super::page_request::ShopRequest;
+use super::shop_actions::ActionQuery;
 use super::shop_charts::{ChartPeriod, shop_charts};
 use super::shop_health::HealthLevel;
 use super::shop_readback::ReadbackPanel;
 use super::shop_row::{FeedExample, ShopRow, can_be_paused};
 use super::shop_sending::{QuarantinePanel, SendingPanel};
 use super::shop_sources::SourceRow;
-use super::texts::{Text, text};
-use crate::migrator::LimitUnit;
-use crate::ops::{Ops, OpsShop, OpsState};
-
-/// Number with its name.
-pub(super) struct NamedCell {
-    pub(super) name: &'static str,
-    pub(super) cell: Cell,
-}
+use super::texts::Text;
+use crate::migrator::{LimitUnit, WorkerStatus};
 
 /// Values of the page that the stream keeps current.
 struct ShopPanels {
@@ -60,7 +49,7 @@ struct ShopPage {
     structure: String,
     name: String,
     address: String,
-    notice: Option<ActionNotice>,
+    notice: Option<Cell>,
     panels: ShopPanels,
     periods: Vec<PeriodLink>,
     charts: Vec<AreaChart>,
@@ -74,36 +63,23 @@ pub(super) struct ChartQuery {
 
 /// Serves the page.
 pub(super) async fn page(
-    State(ops): State<Ops>,
-    Extension(config): Extension<Config>,
-    Extension(choice): Extension<LanguageChoice>,
-    Path(name): Path<String>,
+    request: ShopRequest,
     chart: Result<Query<ChartQuery>, QueryRejection>,
     action: Result<Query<ActionQuery>, QueryRejection>,
 ) -> Response {
-    let Some(state) = ops.state() else {
-        return super::layout::starting(choice.language);
-    };
-    let Some((id, shop)) = find_shop(state, &name) else {
-        return not_found::unknown_shop(&ops, (config, &choice), state, &name);
-    };
+    let (page, shop) = (&request.page, request.shop());
     // An address that a person has changed is shown without these values.
     let (Query(chart), Query(action)) = (chart.unwrap_or_default(), action.unwrap_or_default());
-    let context = PageContext::new(state, choice.language, config.time_zone);
-    let panels = ShopPanels::collect(state, (id, shop), context);
+    let context = page.context();
+    let panels = ShopPanels::collect(&request, context);
     let period = ChartPeriod::from_name(chart.period.as_deref());
     let link = |other: ChartPeriod| PeriodLink {
-        address: format!("{}?period={}", shop_path(&shop.name), other.name()),
-        title: text(other.title(), choice.language),
-        is_current: other == period,
+        address: format!("{}?period={}", shop_path(&shop.name), other.name),
+        title: context.text(other.title),
+        is_current: other.name == period.name,
     };
-    let layout = Layout::new(
-        &ops,
-        (config, &choice),
-        context.now,
-        (Screen::Overview, shop.name.clone()),
-        &format!("/live/shops/{}", shop.name),
-    );
+    let live_path = format!("/live/shops/{}", shop.name);
+    let layout = Layout::new(page, Screen::Overview, &shop.name, live_path);
     render(&ShopPage {
         layout: layout.into_subpage().with_search("", &shop.name),
         structure: panels.live_values().structure_mark(),
@@ -112,41 +88,33 @@ pub(super) async fn page(
         notice: action.notice(context),
         panels,
         periods: ChartPeriod::ALL.into_iter().map(link).collect(),
-        charts: shop_charts(state, id, period, context),
+        charts: shop_charts(page.state(), request.id, period, context),
     })
 }
 
 /// Serves the stream of changed values.
-pub(super) async fn live(
-    State(ops): State<Ops>,
-    Extension(config): Extension<Config>,
-    Extension(choice): Extension<LanguageChoice>,
-    Path(name): Path<String>,
-) -> Response {
-    let Some(state) = ops.state() else {
-        return super::layout::starting(choice.language);
-    };
-    let Some((id, _)) = find_shop(state, &name) else {
-        return not_found::unknown_shop(&ops, (config, &choice), state, &name);
-    };
-    stream_values(&ops, (config, &choice), move |state, context| {
-        ShopPanels::collect(state, (id, &state.shops[id.index()]), context).live_values()
+pub(super) async fn live(request: ShopRequest) -> Response {
+    stream_values(request.page.clone(), move |page| {
+        ShopPanels::collect(&request, page.context()).live_values()
     })
 }
 
 impl ShopPanels {
-    fn collect(state: &OpsState, (id, shop): (ShopId, &OpsShop), context: PageContext) -> Self {
-        let row = ShopRow::collect(state, (id, shop), context);
+    fn collect(request: &ShopRequest, context: PageContext) -> Self {
+        let (state, id, shop) = (request.page.state(), request.id, request.shop());
+        let row = ShopRow::collect(state, id, shop, context);
         let worker = state.migrator.status(id);
         let columns = row.cells.into_iter().map(|column| NamedCell {
             name: column.heading,
             cell: column.cell,
         });
-        let numbers = columns.chain(more_numbers(state, id, context)).collect();
+        let readback = state.migrator.readback_report(id);
         Self {
             state: row.state,
             feed: row.feed,
-            numbers,
+            numbers: columns
+                .chain(more_numbers(worker.as_ref(), context))
+                .collect(),
             sending: SendingPanel::collect(
                 worker.as_ref(),
                 can_be_paused(state, shop),
@@ -154,29 +122,19 @@ impl ShopPanels {
                 context,
             ),
             sources: SourceRow::collect_all(state, id, context),
-            readback: ReadbackPanel::collect(
-                state.migrator.readback_report(id),
-                &shop.name,
-                context,
-            ),
+            readback: ReadbackPanel::collect(readback, &shop.name, context),
             quarantine: QuarantinePanel::collect(worker.as_ref(), &shop.name, context),
         }
     }
 
     fn live_values(&self) -> LiveValues {
         let mut values = LiveValues::default();
-        let numbers = self.numbers.iter().map(|number| &number.cell);
-        let sources = self.sources.iter().flat_map(|row| [&row.state, &row.next]);
-        let cells = [&self.state]
-            .into_iter()
-            .chain(numbers)
-            .chain(self.sending.cells())
-            .chain(sources)
-            .chain(self.readback.cells())
-            .chain([&self.quarantine.count]);
-        for cell in cells {
-            values.set(&cell.id, &cell.text, cell.severity);
-        }
+        values.add([&self.state]);
+        values.add(self.numbers.iter().map(|number| &number.cell));
+        values.add(self.sending.cells());
+        values.add(self.sources.iter().flat_map(|row| [&row.state, &row.next]));
+        values.add(self.readback.cells());
+        values.add([&self.quarantine.count]);
         values.add_structure(&self.feed.is_some().to_string());
         values.add_structure(&self.sending.structure());
         values.add_structure(&self.readback.structure());
@@ -188,28 +146,30 @@ impl ShopPanels {
     }
 }
 
-/// Numbers that the overview does not show.
-fn more_numbers(state: &OpsState, id: ShopId, context: PageContext) -> Vec<NamedCell> {
-    let named = |name, id: &str, text: String| NamedCell {
-        name: context.text(name),
-        cell: Cell::new(id.to_owned(), text),
+/// Numbers that the overview does not show; none if the Market is not called.
+fn more_numbers(worker: Option<&WorkerStatus>, context: PageContext) -> Vec<NamedCell> {
+    let Some(worker) = worker else {
+        return Vec::new();
     };
-    let mut numbers = Vec::new();
-    if let Some(worker) = state.migrator.status(id) {
-        let dirty = worker.dirty_skus() as u64;
-        let mut number = named(Text::DirtySkus, "dirty", context.number(dirty));
-        number.cell.severity = Some(HealthLevel::Waiting).filter(|_| dirty > 0);
-        numbers.push(number);
-        let in_flight = context.number(worker.in_flight_skus as u64);
-        let acknowledged = context.number(worker.acknowledged);
-        let limit = context.number(worker.rate_limit.per_minute.into());
-        let limit_name = match worker.rate_limit.unit {
-            LimitUnit::Requests => Text::LimitRequests,
-            LimitUnit::Skus => Text::LimitSkus,
-        };
-        numbers.push(named(Text::InFlightSkus, "in-flight", in_flight));
-        numbers.push(named(Text::AcknowledgedSkus, "acknowledged", acknowledged));
-        numbers.push(named(limit_name, "limit", limit));
-    }
+    let dirty = worker.dirty_skus() as u64;
+    let limit_name = match worker.rate_limit.unit {
+        LimitUnit::Requests => Text::LIMIT_REQUESTS,
+        LimitUnit::Skus => Text::LIMIT_SKUS,
+    };
+    let named = |name: Text, id: &str, n: u64| NamedCell {
+        name: context.text(name),
+        cell: Cell::new(id, context.number(n)),
+    };
+    let mut numbers = vec![
+        named(Text::DIRTY_SKUS, "dirty", dirty),
+        named(
+            Text::IN_FLIGHT_SKUS,
+            "in-flight",
+            worker.in_flight_skus as u64,
+        ),
+        named(Text::ACKNOWLEDGED_SKUS, "acknowledged", worker.acknowledged),
+        named(limit_name, "limit", worker.rate_limit.per_minute.into()),
+    ];
+    numbers[0].cell.severity = Some(HealthLevel::Waiting).filter(|_| dirty > 0);
     numbers
 }

@@ -1,22 +1,17 @@
 //! Actions of a shop's page: forms that change something, and the sentence about what happened.
 
-use axum::Extension;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::http::header::LOCATION;
-use axum::response::{IntoResponse, Redirect, Response};
-use chrono::{DateTime, TimeDelta, Utc};
+use axum::extract::Path;
+use axum::response::Redirect;
+use chrono::{DateTime, TimeDelta};
 use serde::Deserialize;
 
-use super::Config;
-use super::language_choice::LanguageChoice;
-use super::links::{encode, find_shop, shop_path};
-use super::not_found;
+use super::cell::Cell;
+use super::links::{encode, shop_path};
 use super::page_context::PageContext;
+use super::page_request::ShopRequest;
 use super::shop_health::HealthLevel;
 use super::texts;
 use crate::migrator::OperatorPauseError;
-use crate::ops::Ops;
 
 /// Time in which the page repeats the result of an action.
 const SHOWN_FOR: TimeDelta = TimeDelta::minutes(5);
@@ -66,15 +61,9 @@ pub(super) struct ActionQuery {
     at: Option<i64>,
 }
 
-/// Sentence about an action.
-pub(super) struct ActionNotice {
-    pub(super) text: String,
-    pub(super) severity: &'static str,
-}
-
 impl ActionQuery {
     /// Returns the sentence, unless the action is long ago.
-    pub(super) fn notice(&self, context: PageContext) -> Option<ActionNotice> {
+    pub(super) fn notice(&self, context: PageContext) -> Option<Cell> {
         let name = self.done.as_deref()?;
         let result: ActionResult = name.parse().ok()?;
         let at = DateTime::from_timestamp(self.at?, 0)?;
@@ -82,18 +71,16 @@ impl ActionQuery {
         if age > SHOWN_FOR || age < -SHOWN_FOR {
             return None;
         }
-        Some(ActionNotice {
-            text: texts::action_result(result, &context.full(at), context.language),
-            severity: result.severity().name(),
-        })
+        let text = texts::action_result(result, &context.full(at), context.language);
+        Some(Cell::new("", text).with_severity(result.severity()))
     }
 }
 
 /// Redirects to the page of a shop, which shows the result.
-fn redirect(shop: &str, result: ActionResult, now: DateTime<Utc>) -> Response {
-    let (path, name, at) = (shop_path(shop), result.name(), now.timestamp());
-    let address = format!("{path}?done={name}&at={at}");
-    (StatusCode::SEE_OTHER, [(LOCATION, address)]).into_response()
+fn redirect(request: &ShopRequest, result: ActionResult) -> Redirect {
+    let (path, name) = (shop_path(&request.shop().name), result.name());
+    let at = request.page.state().clock.now().timestamp();
+    Redirect::to(&format!("{path}?done={name}&at={at}"))
 }
 
 /// Leads from the path of a form to the page of its shop.
@@ -103,58 +90,28 @@ pub(super) async fn page_of_form(Path(names): Path<Vec<String>>) -> Redirect {
 }
 
 /// Requests a read-back.
-pub(super) async fn verify(
-    State(ops): State<Ops>,
-    Extension(config): Extension<Config>,
-    Extension(choice): Extension<LanguageChoice>,
-    Path(name): Path<String>,
-) -> Response {
-    let Some(state) = ops.state() else {
-        return super::layout::starting(choice.language);
-    };
-    let Some((id, shop)) = find_shop(state, &name) else {
-        return not_found::unknown_shop(&ops, (config, &choice), state, &name);
-    };
-    let result = if state.request_readback(id, shop) {
+pub(super) async fn verify(request: ShopRequest) -> Redirect {
+    let state = request.page.state();
+    let result = if state.request_readback(request.id, request.shop()) {
         ActionResult::ReadbackRequested
     } else {
         ActionResult::NotForwarded
     };
-    redirect(&name, result, state.clock.now())
+    redirect(&request, result)
 }
 
 /// Pauses sending.
-pub(super) async fn pause(
-    State(ops): State<Ops>,
-    Extension(config): Extension<Config>,
-    Extension(choice): Extension<LanguageChoice>,
-    Path(name): Path<String>,
-) -> Response {
-    set_paused(&ops, (config, &choice), &name, true).await
+pub(super) async fn pause(request: ShopRequest) -> Redirect {
+    set_paused(&request, true).await
 }
 
 /// Resumes sending.
-pub(super) async fn resume(
-    State(ops): State<Ops>,
-    Extension(config): Extension<Config>,
-    Extension(choice): Extension<LanguageChoice>,
-    Path(name): Path<String>,
-) -> Response {
-    set_paused(&ops, (config, &choice), &name, false).await
+pub(super) async fn resume(request: ShopRequest) -> Redirect {
+    set_paused(&request, false).await
 }
 
-async fn set_paused(
-    ops: &Ops,
-    (config, choice): (Config, &LanguageChoice),
-    name: &str,
-    is_paused: bool,
-) -> Response {
-    let Some(state) = ops.state() else {
-        return super::layout::starting(choice.language);
-    };
-    let Some((id, shop)) = find_shop(state, name) else {
-        return not_found::unknown_shop(ops, (config, choice), state, name);
-    };
+async fn set_paused(request: &ShopRequest, is_paused: bool) -> Redirect {
+    let (state, id, shop) = (request.page.state(), request.id, request.shop());
     let result = match state.set_sending_paused(id, shop, is_paused).await {
         Ok(Some(_)) => ActionResult::Paused,
         Ok(None) => ActionResult::Resumed,
@@ -163,36 +120,29 @@ async fn set_paused(
         }
         Err(OperatorPauseError::Persist(_)) => ActionResult::NotPersisted,
     };
-    redirect(name, result, state.clock.now())
+    redirect(request, result)
 }
 
 /// Polls a source now.
 pub(super) async fn read_source(
-    State(ops): State<Ops>,
-    Extension(config): Extension<Config>,
-    Extension(choice): Extension<LanguageChoice>,
-    Path((name, source)): Path<(String, String)>,
-) -> Response {
-    let Some(state) = ops.state() else {
-        return super::layout::starting(choice.language);
-    };
-    let Some((id, shop)) = find_shop(state, &name) else {
-        return not_found::unknown_shop(&ops, (config, &choice), state, &name);
-    };
+    request: ShopRequest,
+    Path((_, source)): Path<(String, String)>,
+) -> Redirect {
+    let (state, id) = (request.page.state(), request.id);
     let pipeline = state.source_manager.pipeline(id);
     let result = match pipeline.and_then(|pipeline| pipeline.source_index(&source)) {
         Some(index) => {
-            state.request_poll(id, &shop.name, (index, &source));
+            state.request_poll(id, &request.shop().name, (index, &source));
             ActionResult::PollRequested
         }
         None => ActionResult::UnknownSource,
     };
-    redirect(&name, result, state.clock.now())
+    redirect(&request, result)
 }
 
 #[cfg(test)]
 mod tests {
-    use chrono::FixedOffset;
+    use chrono::{FixedOffset, Utc};
 
     use super::*;
     use crate::i18n::Language;

@@ -10,65 +10,41 @@ use crate::migrator::{LimitUnit, RateLimitStatus};
 use crate::ops::OpsState;
 
 /// Length of the charts.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum ChartPeriod {
-    Day,
-    Week,
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ChartPeriod {
+    /// Name in the address.
+    pub(super) name: &'static str,
+    pub(super) title: Text,
+    resolution: Resolution,
+    /// Fewest values that are shown, for a service that has just started.
+    fewest_values: usize,
+    /// Number of values that are shown.
+    values: usize,
 }
 
 impl ChartPeriod {
-    pub(super) const ALL: [Self; 2] = [Self::Day, Self::Week];
+    pub(super) const ALL: [Self; 2] = [
+        Self {
+            name: "day",
+            title: Text::CHARTS_OF_DAY,
+            resolution: Resolution::Minute,
+            fewest_values: 60,
+            values: 24 * 60,
+        },
+        Self {
+            name: "week",
+            title: Text::CHARTS_OF_WEEK,
+            resolution: Resolution::Hour,
+            fewest_values: 24,
+            values: 7 * 24,
+        },
+    ];
 
     /// Returns the period with this name in the address; a day for others.
     pub(super) fn from_name(name: Option<&str>) -> Self {
-        let named = Self::ALL
-            .into_iter()
-            .find(|period| name == Some(period.name()));
-        named.unwrap_or(Self::Day)
-    }
-
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Day => "day",
-            Self::Week => "week",
-        }
-    }
-
-    pub(super) const fn title(self) -> Text {
-        match self {
-            Self::Day => Text::ChartsOfDay,
-            Self::Week => Text::ChartsOfWeek,
-        }
-    }
-
-    const fn resolution(self) -> Resolution {
-        match self {
-            Self::Day => Resolution::Minute,
-            Self::Week => Resolution::Hour,
-        }
-    }
-
-    /// Returns the fewest values that are shown, for a service that has just started.
-    const fn fewest_periods(self) -> usize {
-        match self {
-            Self::Day => 60,
-            Self::Week => 24,
-        }
-    }
-
-    /// Returns the number of values that are shown.
-    const fn periods(self) -> usize {
-        match self {
-            Self::Day => 24 * 60,
-            Self::Week => 7 * 24,
-        }
-    }
-
-    const fn minutes_per_value(self) -> f64 {
-        match self {
-            Self::Day => 1.0,
-            Self::Week => 60.0,
-        }
+        let [day, _] = Self::ALL;
+        let named = Self::ALL.into_iter().find(|it| name == Some(it.name));
+        named.unwrap_or(day)
     }
 }
 
@@ -79,34 +55,42 @@ pub(super) fn shop_charts(
     period: ChartPeriod,
     context: PageContext,
 ) -> Vec<AreaChart> {
+    use ChartUnit::{Count, PerMinute, Seconds};
     // Every minute has the count of the Market's requests, so this series shows since when there
     // are values. The time before is not a gap and would only make the chart small.
-    let known = state
-        .charts
-        .series(shop, Series::MarketRequests, period.resolution());
+    let series = |series| state.charts.series(shop, series, period.resolution);
+    let known = series(Series::MarketRequests);
     let first = known.iter().position(|(_, value)| value.is_some());
-    let shown = (known.len() - first.unwrap_or(known.len()))
-        .clamp(period.fewest_periods(), period.periods());
-    let points = |series: Series| -> Vec<ChartPoint> {
-        let all = state.charts.series(shop, series, period.resolution());
+    let shown = known.len() - first.unwrap_or(known.len());
+    let shown = shown.clamp(period.fewest_values, period.values);
+    let points = |of: Series| -> Vec<ChartPoint> {
+        let all = series(of);
         let skipped = all.len().saturating_sub(shown);
         all.into_iter().skip(skipped).collect()
     };
-    let rates = |series: Series| per_minute(points(series), period.minutes_per_value());
+    // Means per minute, of the totals of a period.
+    let rates = |of: Series| -> Vec<ChartPoint> {
+        let minutes = match period.resolution {
+            Resolution::Minute => 1.0,
+            Resolution::Hour => 60.0,
+        };
+        let rate = |(at, value): ChartPoint| (at, value.map(|total| total / minutes));
+        points(of).into_iter().map(rate).collect()
+    };
     let limit = state.migrator.status(shop).map(|worker| worker.rate_limit);
     let sent_by_request = limit.is_some_and(|limit| limit.unit == LimitUnit::Requests);
     let (sent_title, sent_series) = if sent_by_request {
-        (Text::ChartRequestsSent, Series::UpdateRequests)
+        (Text::CHART_REQUESTS_SENT, Series::UpdateRequests)
     } else {
-        (Text::ChartSkusSent, Series::AcknowledgedSkus)
+        (Text::CHART_SKUS_SENT, Series::AcknowledgedSkus)
     };
     let dirty = points(Series::DirtySkus);
     let sent = rates(sent_series);
-    let (slowest, mean) = (points(Series::ResponseMax), points(Series::ResponseMean));
-    let requests = rates(Series::MarketRequests);
+    let (max, mean) = (points(Series::ResponseMax), points(Series::ResponseMean));
+    let asked = rates(Series::MarketRequests);
     let limit_value = |limit: RateLimitStatus| {
         let per_minute = f64::from(limit.per_minute);
-        (per_minute > 0.0).then(|| (context.text(Text::ChartLimit), per_minute))
+        (per_minute > 0.0).then(|| (context.text(Text::CHART_LIMIT), per_minute))
     };
     let spec = |id, title, unit, points| AreaChartSpec {
         id,
@@ -117,38 +101,22 @@ pub(super) fn shop_charts(
         limit: None,
     };
     let specs = [
-        spec(
-            "chart-dirty",
-            Text::ChartDirtySkus,
-            ChartUnit::Count,
-            &dirty,
-        ),
+        spec("chart-dirty", Text::CHART_DIRTY_SKUS, Count, &dirty),
         AreaChartSpec {
             limit: limit.and_then(limit_value),
-            ..spec("chart-sent", sent_title, ChartUnit::PerMinute, &sent)
+            ..spec("chart-sent", sent_title, PerMinute, &sent)
         },
         AreaChartSpec {
-            second: Some((context.text(Text::ChartResponseMean), &mean)),
-            ..spec(
-                "chart-responses",
-                Text::ChartResponseMax,
-                ChartUnit::Seconds,
-                &slowest,
-            )
+            second: Some((context.text(Text::CHART_RESPONSE_MEAN), &mean)),
+            ..spec("chart-responses", Text::CHART_RESPONSE_MAX, Seconds, &max)
         },
         spec(
             "chart-requests",
-            Text::ChartMarketRequests,
-            ChartUnit::PerMinute,
-            &requests,
+            Text::CHART_MARKET_REQUESTS,
+            PerMinute,
+            &asked,
         ),
     ];
     let charts = specs.iter().filter_map(|spec| area_chart(spec, context));
     charts.collect()
-}
-
-/// Converts totals of a period into a mean per minute.
-fn per_minute(points: Vec<ChartPoint>, minutes: f64) -> Vec<ChartPoint> {
-    let rate = |(at, value): ChartPoint| (at, value.map(|total| total / minutes));
-    points.into_iter().map(rate).collect()
 }

@@ -17,6 +17,11 @@ pub(super) enum HealthLevel {
 }
 
 impl HealthLevel {
+    /// Returns the level of a fact that is good, or else deserves a look.
+    pub(super) const fn attention_unless(is_good: bool) -> Self {
+        if is_good { Self::Good } else { Self::Attention }
+    }
+
     /// Returns the name that the stylesheet uses.
     pub(super) fn name(self) -> &'static str {
         self.into()
@@ -97,36 +102,21 @@ pub(super) struct ShopFacts {
 impl ShopFacts {
     /// Returns the worst condition.
     pub(super) fn condition(self) -> ShopCondition {
-        match self {
-            Self {
-                has_stock: false, ..
-            } => ShopCondition::NoStock,
-            Self {
-                is_foreign_store: true,
-                ..
-            } => ShopCondition::NotSending,
-            Self {
-                mode: Mode::Off, ..
-            } => ShopCondition::Off,
-            Self {
-                mode: Mode::DryRun, ..
-            } => ShopCondition::DryRun,
-            Self {
-                is_paused_by_operator: true,
-                ..
-            } => ShopCondition::PausedByOperator,
-            Self {
-                is_paused: true, ..
-            } => ShopCondition::Paused,
-            Self { rejected: 1.., .. } => ShopCondition::Rejected(self.rejected),
+        let conditions = [
+            (!self.has_stock, ShopCondition::NoStock),
+            (self.is_foreign_store, ShopCondition::NotSending),
+            (self.mode == Mode::Off, ShopCondition::Off),
+            (self.mode == Mode::DryRun, ShopCondition::DryRun),
+            (self.is_paused_by_operator, ShopCondition::PausedByOperator),
+            (self.is_paused, ShopCondition::Paused),
+            (self.rejected > 0, ShopCondition::Rejected(self.rejected)),
             // A SKU that is on its way still counts as different in the last read-back.
-            Self { waiting: 1.., .. } => ShopCondition::Sending(self.waiting),
-            Self { differing: 1.., .. } => ShopCondition::Differing(self.differing),
-            Self {
-                was_equal: false, ..
-            } => ShopCondition::NotVerified,
-            Self { .. } => ShopCondition::InSync,
-        }
+            (self.waiting > 0, ShopCondition::Sending(self.waiting)),
+            (self.differing > 0, ShopCondition::Differing(self.differing)),
+            (!self.was_equal, ShopCondition::NotVerified),
+        ];
+        let first = conditions.into_iter().find(|(applies, _)| *applies);
+        first.map_or(ShopCondition::InSync, |(_, condition)| condition)
     }
 }
 

@@ -1,10 +1,10 @@
 //! Last read-back of one shop: its progress, the classes of all SKUs, and examples.
 
+use super::cell::Cell;
 use super::links::sku_path;
-use super::overview::Cell;
 use super::page_context::PageContext;
 use super::shop_health::HealthLevel;
-use super::texts::{self, Text, match_class_text};
+use super::texts::{self, Text, class_meaning, class_name};
 use super::visible::{cut, visible};
 use crate::migrator::readback::{MatchClass, ReadbackExample, ReadbackProgress, ReadbackReport};
 
@@ -52,46 +52,39 @@ impl ReadbackPanel {
         let is_possible = report.is_some();
         let report = report.unwrap_or_default();
         let (state, severity) = match report.state {
-            _ if !is_possible => (Text::ReadbackImpossible, HealthLevel::Attention),
-            ReadbackProgress::Never => (Text::ReadbackNever, HealthLevel::Waiting),
-            ReadbackProgress::Running => (Text::ReadbackRunning, HealthLevel::Waiting),
+            _ if !is_possible => (Text::READBACK_IMPOSSIBLE, HealthLevel::Attention),
+            ReadbackProgress::Never => (Text::READBACK_NEVER, HealthLevel::Waiting),
+            ReadbackProgress::Running => (Text::READBACK_RUNNING, HealthLevel::Waiting),
             ReadbackProgress::Done if report.unexplained_skus() > 0 => {
-                (Text::ReadbackDiffers, HealthLevel::Attention)
+                (Text::READBACK_DIFFERS, HealthLevel::Attention)
             }
-            ReadbackProgress::Done => (Text::ReadbackMatches, HealthLevel::Good),
-            ReadbackProgress::Failed => (Text::ReadbackFailed, HealthLevel::Trouble),
+            ReadbackProgress::Done => (Text::READBACK_MATCHES, HealthLevel::Good),
+            ReadbackProgress::Failed => (Text::READBACK_FAILED, HealthLevel::Trouble),
         };
-        let mut state = Cell::new("readback-state".to_owned(), context.text(state).to_owned());
-        state.severity = Some(severity);
-        let last = report.ended.map_or(String::new(), |at| {
+        let last = report.ended.map_or_else(String::new, |at| {
             let moment = context.past(Some(at));
             texts::readback_ended(&moment.text, &moment.title, report.resent, context.language)
         });
-        let class_row = |class: MatchClass| {
-            let count = report.count(class);
-            let class_text = match_class_text(class, context.language);
-            let id = format!("class-{}", class.name());
-            let mut cell = Cell::new(id, context.number(count));
-            cell.severity = Some(class_severity(class)).filter(|_| count > 0);
+        let class_row = |&class: &MatchClass| {
+            let (id, severity) = (format!("class-{}", class.name()), class_severity(class));
             ClassRow {
-                name: class_text.name,
-                meaning: class_text.meaning,
-                count: cell,
+                name: class_name(class, context.language),
+                meaning: class_meaning(class, context.language),
+                count: Cell::count(id, report.count(class), severity, context.language),
             }
         };
         let examples = report.examples.iter();
+        let reason = visible(report.trouble.as_deref().unwrap_or_default());
         Self {
-            state,
-            last: Cell::new("readback-last".to_owned(), last),
-            reason: report.trouble.as_deref().map_or(String::new(), |reason| {
-                cut(&visible(reason), MAX_REASON_CHARS)
-            }),
-            classes: MatchClass::ALL.iter().copied().map(class_row).collect(),
+            state: Cell::new("readback-state", context.text(state)).with_severity(severity),
+            last: Cell::new("readback-last", last),
+            reason: cut(&reason, MAX_REASON_CHARS),
+            classes: MatchClass::ALL.iter().map(class_row).collect(),
             examples: examples
                 .map(|example| ExampleRow::new(example, shop, context))
                 .collect(),
             is_possible,
-            ended: report.ended.map_or(String::new(), |at| at.to_string()),
+            ended: report.ended.map_or_else(String::new, |at| at.to_string()),
         }
     }
 
@@ -107,13 +100,12 @@ impl ReadbackPanel {
 
 impl ExampleRow {
     fn new(example: &ReadbackExample, shop: &str, context: PageContext) -> Self {
-        let class = example.class;
         let number = |n: Option<u64>| n.map_or("–".to_owned(), |n| context.number(n));
         Self {
             sku: visible(&example.sku),
             link: sku_path(shop, &example.sku),
-            class: match_class_text(class, context.language).name,
-            severity: class_severity(class).name(),
+            class: class_name(example.class, context.language),
+            severity: class_severity(example.class).name(),
             ours: number(example.ours.map(u64::from)),
             markets: number(example.markets),
             reserved: number(example.reserved),

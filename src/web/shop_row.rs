@@ -2,12 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use chrono::{DateTime, Utc};
 use stock::ShopId;
 
+use super::cell::Cell;
 use super::chart::{Sparkline, sparkline};
 use super::links::shop_path;
-use super::overview::Cell;
 use super::page_context::PageContext;
 use super::shop_health::{HealthLevel, ShopCondition, ShopFacts};
 use super::texts::{self, Text};
@@ -55,97 +54,63 @@ impl ShopRow {
     /// Reads the numbers of a shop.
     pub(super) fn collect(
         state: &OpsState,
-        (id, shop): (ShopId, &OpsShop),
+        id: ShopId,
+        shop: &OpsShop,
         context: PageContext,
     ) -> Self {
-        let worker = state.migrator.status(id);
-        let readback = state.migrator.readback_report(id);
-        let waiting = worker
-            .as_ref()
-            .map_or(0, |worker| worker.waiting_skus + worker.in_flight_skus);
-        let rejected = worker.as_ref().map_or(0, |worker| worker.quarantined.len());
-        let differing = readback
-            .as_ref()
-            .map_or(0, |report| report.unexplained_skus());
-        let last_equal = readback.as_ref().and_then(|report| report.last_equal);
+        use HealthLevel::{Attention, Good, Waiting};
+        let worker = state.migrator.status(id).unwrap_or_default();
+        let readback = state.migrator.readback_report(id).unwrap_or_default();
         let facts = ShopFacts {
             mode: shop.mode,
             has_stock: !state.data.book.is_empty(id),
             is_foreign_store: state.not_sending_reason.is_some(),
-            is_paused_by_operator: worker
-                .as_ref()
-                .is_some_and(|worker| worker.paused_since.is_some()),
-            is_paused: worker
-                .as_ref()
-                .is_some_and(|worker| worker.state == WorkerState::Paused),
-            rejected: rejected as u64,
-            differing,
-            waiting: waiting as u64,
-            was_equal: last_equal.is_some(),
+            is_paused_by_operator: worker.paused_since.is_some(),
+            is_paused: worker.state == WorkerState::Paused,
+            rejected: worker.quarantined.len() as u64,
+            differing: readback.unexplained_skus(),
+            waiting: (worker.waiting_skus + worker.in_flight_skus) as u64,
+            was_equal: readback.last_equal.is_some(),
         };
         let condition = facts.condition();
-        let cell = |part: &str, text: String| Cell::new(format!("{}-{part}", shop.name), text);
-        let number = |heading, part, n: u64, severity| ColumnCell {
+        let element = |part: &str| format!("{}-{part}", shop.name);
+        let column = |heading: Text, is_number, cell| ColumnCell {
             heading: context.text(heading),
-            is_number: true,
-            cell: Cell {
-                severity: Some(severity).filter(|_| n > 0),
-                ..cell(part, context.number(n))
-            },
-            sparkline: Sparkline::default(),
-        };
-        let other = |heading, cell| ColumnCell {
-            heading: context.text(heading),
-            is_number: false,
+            is_number,
             cell,
             sparkline: Sparkline::default(),
         };
-        let time = |heading, part, at: Option<DateTime<Utc>>| {
-            let moment = context.past(at);
-            let time = Cell {
-                title: moment.title,
-                ..cell(part, moment.text)
-            };
-            other(heading, time)
+        let number = |heading, part, n, severity| {
+            let cell = Cell::count(element(part), n, severity, context.language);
+            column(heading, true, cell)
+        };
+        let time = |heading, part, at| {
+            let cell = Cell::titled(element(part), context.past(at));
+            column(heading, false, cell)
         };
         let skus = state.data.book.len(id) as u64;
-        let acknowledged = worker.as_ref().and_then(|worker| worker.last_acknowledged);
+        let mode = Cell::new(element("mode"), context.text(mode_text(shop.mode)));
+        let (differing, sent) = (facts.differing, worker.last_acknowledged);
         let cells = vec![
-            number(Text::SkusColumn, "skus", skus, HealthLevel::Good),
-            number(
-                Text::WaitingColumn,
-                "waiting",
-                facts.waiting,
-                HealthLevel::Waiting,
-            ),
-            number(
-                Text::RejectedColumn,
-                "rejected",
-                facts.rejected,
-                HealthLevel::Attention,
-            ),
-            number(
-                Text::DifferingColumn,
-                "differing",
-                differing,
-                HealthLevel::Attention,
-            ),
-            time(Text::PushColumn, "push", state.last_requests.last(id)),
-            time(Text::AcknowledgedColumn, "acknowledged", acknowledged),
-            time(Text::MatchColumn, "match", last_equal),
-            other(
-                Text::ModeColumn,
-                cell("mode", context.text(mode_text(shop.mode)).to_owned()),
-            ),
+            number(Text::SKUS_COLUMN, "skus", skus, Good),
+            number(Text::WAITING_COLUMN, "waiting", facts.waiting, Waiting),
+            number(Text::REJECTED_COLUMN, "rejected", facts.rejected, Attention),
+            number(Text::DIFFERING_COLUMN, "differing", differing, Attention),
+            time(Text::PUSH_COLUMN, "push", state.last_requests.last(id)),
+            time(Text::ACKNOWLEDGED_COLUMN, "acknowledged", sent),
+            time(Text::MATCH_COLUMN, "match", readback.last_equal),
+            column(Text::MODE_COLUMN, false, mode),
         ];
         let mut sources = state.source_manager.configs(id);
         let has_source = sources.any(|source| !source.kind.is_passive());
-        let mut state_cell = cell("state", texts::condition(condition, context.language));
-        state_cell.severity = Some(condition.severity());
         Self {
             name: shop.name.clone(),
             link: shop_path(&shop.name),
-            state: state_cell,
+            state: Cell::new(
+                element("state"),
+                texts::condition(condition, context.language),
+            )
+            .with_severity(condition.severity()),
             cells,
             feed: (!facts.has_stock && !has_source).then(|| FeedExample {
                 shop: shop.name.clone(),
@@ -161,12 +126,7 @@ impl ShopRow {
     }
 
     /// Adds the charts of the last 24 hours: waiting SKUs and requests of the Market.
-    pub(super) fn with_sparklines(
-        mut self,
-        state: &OpsState,
-        id: ShopId,
-        context: PageContext,
-    ) -> Self {
+    pub(super) fn add_sparklines(&mut self, state: &OpsState, id: ShopId, context: PageContext) {
         for (part, series) in [
             ("waiting", Series::WaitingSkus),
             ("push", Series::MarketRequests),
@@ -182,13 +142,12 @@ impl ShopRow {
             let mut cells = self.cells.iter_mut();
             if let Some(column) = cells.find(|column| column.cell.id == element) {
                 let title = match series {
-                    Series::MarketRequests => context.text(Text::ChartMarketRequests),
+                    Series::MarketRequests => context.text(Text::CHART_MARKET_REQUESTS),
                     _ => column.heading,
                 };
                 column.sparkline = sparkline(points, title, context.language);
             }
         }
-        self
     }
 }
 
@@ -199,8 +158,8 @@ pub(super) fn can_be_paused(state: &OpsState, shop: &OpsShop) -> bool {
 
 const fn mode_text(mode: Mode) -> Text {
     match mode {
-        Mode::On => Text::ModeOn,
-        Mode::DryRun => Text::ModeDryRun,
-        Mode::Off => Text::ModeOff,
+        Mode::On => Text::MODE_ON,
+        Mode::DryRun => Text::MODE_DRY_RUN,
+        Mode::Off => Text::MODE_OFF,
     }
 }

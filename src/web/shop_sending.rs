@@ -1,11 +1,11 @@
 //! Sending of one shop: the state of its worker, the operator's pause, and the quarantine.
 
+use super::cell::{Cell, TitledText};
 use super::links::sku_path;
-use super::overview::Cell;
-use super::page_context::{Moment, PageContext};
+use super::page_context::PageContext;
 use super::shop_health::{HealthLevel, ShopCondition};
 use super::texts::{self, Text};
-use super::visible::{cut, visible};
+use super::visible::visible;
 use crate::migrator::{Mode, OPERATOR_PAUSE_REASON, QuarantinedSku, WorkerState, WorkerStatus};
 
 /// Most rows of the quarantine.
@@ -34,55 +34,43 @@ impl SendingPanel {
         mode: Mode,
         context: PageContext,
     ) -> Self {
+        use HealthLevel::{Attention, Good, Trouble, Waiting};
         let language = context.language;
+        let panel = |(text, severity): (String, HealthLevel)| Self {
+            state: Cell::new("sending-state", text).with_severity(severity),
+            next_try: Cell::new("next-try", ""),
+            reason: String::new(),
+            is_paused: false,
+            can_be_paused: false,
+            effect: Cell::new("effect", ""),
+        };
         let Some(worker) = worker else {
             // The Market is not called: by the setting, or because the store is foreign.
             let condition = match mode {
                 Mode::Off => ShopCondition::Off,
                 Mode::DryRun | Mode::On => ShopCondition::NotSending,
             };
-            let text = texts::condition(condition, language);
-            let mut state = Cell::new("sending-state".to_owned(), text);
-            state.severity = Some(condition.severity());
-            return Self {
-                state,
-                next_try: Cell::new("next-try".to_owned(), String::new()),
-                reason: String::new(),
-                is_paused: false,
-                can_be_paused: false,
-                effect: Cell::new("effect".to_owned(), String::new()),
-            };
+            return panel((texts::condition(condition, language), condition.severity()));
         };
         let waiting = (worker.waiting_skus + worker.in_flight_skus) as u64;
-        let (text, severity) = match (worker.paused_since, worker.state) {
-            (Some(since), _) if mode == Mode::On => (
-                texts::paused_since(&context.full(since), language),
-                HealthLevel::Attention,
-            ),
-            (_, WorkerState::Sending) => {
-                (texts::sending_now(waiting, language), HealthLevel::Waiting)
+        let fixed = |text: Text, severity| (context.text(text).to_owned(), severity);
+        let state = match (worker.paused_since, worker.state) {
+            (Some(since), _) if mode == Mode::On => {
+                let text = texts::paused_since(&context.full(since), language);
+                (text, Attention)
             }
-            (_, WorkerState::Waiting) => (
-                context.text(Text::WorkerWaiting).to_owned(),
-                HealthLevel::Waiting,
-            ),
-            (_, WorkerState::Paused) => (
-                context.text(Text::WorkerPaused).to_owned(),
-                HealthLevel::Trouble,
-            ),
-            (_, WorkerState::DryRun) => (
-                context.text(Text::WorkerDryRun).to_owned(),
-                HealthLevel::Attention,
-            ),
-            (_, WorkerState::New | WorkerState::Idle) => {
-                (context.text(Text::WorkerIdle).to_owned(), HealthLevel::Good)
-            }
+            (_, WorkerState::Sending) => (texts::sending_now(waiting, language), Waiting),
+            (_, WorkerState::Waiting) => fixed(Text::WORKER_WAITING, Waiting),
+            (_, WorkerState::Paused) => fixed(Text::WORKER_PAUSED, Trouble),
+            (_, WorkerState::DryRun) => fixed(Text::WORKER_DRY_RUN, Attention),
+            (_, WorkerState::New | WorkerState::Idle) => fixed(Text::WORKER_IDLE, Good),
         };
-        let mut state = Cell::new("sending-state".to_owned(), text);
-        state.severity = Some(severity);
-        let next_try = worker.next_try.map(|at| context.future(at));
-        let next_text = |moment: Moment| texts::next_try(&moment.text, &moment.title, language);
-        let reason = worker.reason.as_deref().unwrap_or_default();
+        let next_try = worker.next_try.map_or_else(String::new, |at| {
+            let moment = context.future(at);
+            texts::next_try(&moment.text, &moment.title, language)
+        });
+        let reason = worker.reason.as_deref();
+        let reason = reason.filter(|reason| *reason != OPERATOR_PAUSE_REASON);
         let is_paused = worker.paused_since.is_some();
         let effect = if is_paused {
             texts::effect_of_resuming(waiting, language)
@@ -90,18 +78,12 @@ impl SendingPanel {
             texts::effect_of_pausing(waiting, language)
         };
         Self {
-            state,
-            next_try: Cell::new(
-                "next-try".to_owned(),
-                next_try.map_or(String::new(), next_text),
-            ),
-            reason: match reason {
-                OPERATOR_PAUSE_REASON => String::new(),
-                reason => visible(reason),
-            },
+            next_try: Cell::new("next-try", next_try),
+            reason: visible(reason.unwrap_or_default()),
             is_paused,
             can_be_paused: can_be_paused || is_paused,
-            effect: Cell::new("effect".to_owned(), effect),
+            effect: Cell::new("effect", effect),
+            ..panel(state)
         }
     }
 
@@ -114,17 +96,35 @@ impl SendingPanel {
     }
 }
 
-/// SKU in the table of the quarantine.
+/// SKU that the Market rejects.
 pub(super) struct QuarantineRow {
     pub(super) sku: String,
     pub(super) link: String,
     pub(super) count: String,
-    pub(super) reason: String,
-    /// Whole reason, if it is cut.
-    pub(super) reason_title: String,
-    pub(super) since: Moment,
+    pub(super) reason: TitledText,
+    pub(super) since: TitledText,
     pub(super) attempts: String,
-    pub(super) next: Moment,
+    pub(super) next: TitledText,
+}
+
+impl QuarantineRow {
+    /// The reason is cut to so many characters.
+    pub(super) fn new(
+        entry: &QuarantinedSku,
+        shop: &str,
+        max_reason_chars: usize,
+        context: PageContext,
+    ) -> Self {
+        Self {
+            sku: visible(&entry.sku),
+            link: sku_path(shop, &entry.sku),
+            count: context.number(entry.count),
+            reason: TitledText::cut(&entry.reason, max_reason_chars),
+            since: context.past(Some(entry.since)),
+            attempts: context.number(entry.attempts),
+            next: context.future(entry.retry_at),
+        }
+    }
 }
 
 /// SKUs that the Market rejects.
@@ -138,30 +138,14 @@ pub(super) struct QuarantinePanel {
 impl QuarantinePanel {
     pub(super) fn collect(worker: Option<&WorkerStatus>, shop: &str, context: PageContext) -> Self {
         let all = worker.map_or(&[] as &[QuarantinedSku], |worker| &worker.quarantined);
-        let row = |entry: &QuarantinedSku| {
-            let reason = visible(&entry.reason);
-            let short = cut(&reason, MAX_REASON_CHARS);
-            QuarantineRow {
-                sku: visible(&entry.sku),
-                link: sku_path(shop, &entry.sku),
-                count: context.number(entry.count.into()),
-                reason_title: if short == reason {
-                    String::new()
-                } else {
-                    reason
-                },
-                reason: short,
-                since: context.past(Some(entry.since)),
-                attempts: context.number(entry.attempts.into()),
-                next: context.future(entry.retry_at),
-            }
-        };
-        let rest = all.len().saturating_sub(MAX_QUARANTINE_ROWS) as u64;
-        let mut count = Cell::new("quarantined".to_owned(), context.number(all.len() as u64));
-        count.severity = Some(HealthLevel::Attention).filter(|_| !all.is_empty());
+        let shown = all.iter().take(MAX_QUARANTINE_ROWS);
+        let rest = (all.len() - shown.len()) as u64;
+        let (id, count) = ("quarantined", all.len() as u64);
         Self {
-            count,
-            rows: all.iter().take(MAX_QUARANTINE_ROWS).map(row).collect(),
+            count: Cell::count(id, count, HealthLevel::Attention, context.language),
+            rows: shown
+                .map(|entry| QuarantineRow::new(entry, shop, MAX_REASON_CHARS, context))
+                .collect(),
             rest: if rest > 0 {
                 texts::more_rows(rest, context.language)
             } else {

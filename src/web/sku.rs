@@ -2,32 +2,30 @@
 //! time line.
 
 use askama::Template;
-use axum::Extension;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query};
 use axum::http::StatusCode;
-use axum::http::header::LOCATION;
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 use stock::{ShopId, Sku};
 
-use super::Config;
-use super::language_choice::LanguageChoice;
-use super::layout::{Layout, Screen, render};
-use super::links::{encode, find_shop, shop_path, sku_path};
+use super::layout::{Layout, Screen, render, starting};
+use super::links::{encode, shop_path, sku_path};
 use super::live::{LiveValues, stream_values};
 use super::not_found;
 use super::page_context::PageContext;
+use super::page_request::ShopRequest;
+use super::shop_health::HealthLevel;
+use super::shop_sending::QuarantineRow;
 use super::similar_skus::similar_skus;
-use super::sku_facts::{SkuFacts, quick_mark};
+use super::sku_facts::{SkuFact, numbers, quick_mark};
 use super::sku_timeline::{TimelineEntry, timeline};
 use super::texts::{self, Text};
 use super::visible::visible;
-use crate::ops::{Ops, OpsState, SkuSummary};
+use crate::ops::{OpsState, SkuSummary};
 
-/// Shop and SKU in the path.
+/// SKU in the path.
 #[derive(Debug, Deserialize)]
 pub(super) struct SkuInPath {
-    pub(super) name: String,
     pub(super) sku: String,
 }
 
@@ -54,10 +52,12 @@ struct SkuPage {
     shop: String,
     shop_link: String,
     summary: String,
-    severity: &'static str,
+    severity: HealthLevel,
     is_unknown: bool,
-    facts: SkuFacts,
-    /// Statements of the sources and the effect of the rules, in English.
+    numbers: Vec<SkuFact>,
+    /// Set if the Market rejects the SKU.
+    rejection: Option<QuarantineRow>,
+    /// Statements of the sources and the effect of the rules.
     steps: Vec<String>,
     timeline: Vec<TimelineEntry>,
     /// Sentence about the time from which the events are complete.
@@ -69,104 +69,75 @@ struct SkuPage {
 }
 
 /// Serves the page of the SKU in the path.
-pub(super) async fn page(
-    State(ops): State<Ops>,
-    Extension(config): Extension<Config>,
-    Extension(choice): Extension<LanguageChoice>,
-    Path(path): Path<SkuInPath>,
-) -> Response {
-    sku_page(&ops, (config, &choice), &path.name, &path.sku).await
+pub(super) async fn page(request: ShopRequest, Path(path): Path<SkuInPath>) -> Response {
+    sku_page(&request, &path.sku).await
 }
 
 /// Serves the page of the SKU in the query; without one, redirects to the shop.
 pub(super) async fn page_by_query(
-    State(ops): State<Ops>,
-    Extension(config): Extension<Config>,
-    Extension(choice): Extension<LanguageChoice>,
-    Path(name): Path<String>,
+    request: ShopRequest,
     Query(query): Query<SkuInQuery>,
 ) -> Response {
-    if let Some(sku) = query.sku {
-        return sku_page(&ops, (config, &choice), &name, &sku).await;
+    match query.sku {
+        Some(sku) => sku_page(&request, &sku).await,
+        None => Redirect::to(&shop_path(&request.shop().name)).into_response(),
     }
-    let address = shop_path(&encode(&name));
-    (StatusCode::SEE_OTHER, [(LOCATION, address)]).into_response()
 }
 
-async fn sku_page(
-    ops: &Ops,
-    (config, choice): (Config, &LanguageChoice),
-    name: &str,
-    text: &str,
-) -> Response {
-    let Some(state) = ops.state() else {
-        return super::layout::starting(choice.language);
-    };
-    let Some((id, shop)) = find_shop(state, name) else {
-        return not_found::unknown_shop(ops, (config, choice), state, name);
-    };
+async fn sku_page(request: &ShopRequest, text: &str) -> Response {
+    let (page, shop) = (&request.page, &request.shop().name);
     let Ok(sku) = Sku::parse(text) else {
         // The search says which rule the text breaks.
-        let address = format!("/search?sku={}&shop={}", encode(text), shop.name);
-        return (StatusCode::SEE_OTHER, [(LOCATION, address)]).into_response();
+        let address = format!("/search?sku={}&shop={shop}", encode(text));
+        return Redirect::to(&address).into_response();
     };
-    let Some(explanation) = ops.explain_sku(id, &sku).await else {
-        return super::layout::starting(choice.language);
+    let Some(explanation) = page.ops.explain_sku(request.id, &sku).await else {
+        return starting(page.language);
     };
-    let context = PageContext::new(state, choice.language, config.time_zone);
+    let (state, context) = (page.state(), page.context());
     let is_unknown = explanation.summary == SkuSummary::Unknown;
     let shown = visible(sku.as_str());
-    let live_path = format!("/live/shops/{}/sku?sku={}", shop.name, encode(sku.as_str()));
-    let layout = Layout::new(
-        ops,
-        (config, choice),
-        context.now,
-        (Screen::Overview, format!("{shown} · {}", shop.name)),
-        &live_path,
-    );
-    let page = SkuPage {
-        layout: layout.into_subpage().with_search("", &shop.name),
-        structure: live_values(state, id, &sku).structure_mark(),
+    let live_path = format!("/live/shops/{shop}/sku?sku={}", encode(sku.as_str()));
+    let title = format!("{shown} · {shop}");
+    let response = render(&SkuPage {
+        layout: Layout::new(page, Screen::Overview, title, live_path)
+            .into_subpage()
+            .with_search("", shop),
+        structure: live_values(state, request.id, &sku).structure_mark(),
         sku: shown,
-        shop: shop.name.clone(),
-        shop_link: shop_path(&shop.name),
+        shop: shop.clone(),
+        shop_link: shop_path(shop),
         summary: texts::sku_summary(&explanation.summary, context),
-        severity: texts::sku_severity(&explanation.summary).name(),
+        severity: texts::sku_severity(&explanation.summary),
         is_unknown,
-        facts: SkuFacts::new(&explanation, context),
+        numbers: numbers(&explanation, context),
+        rejection: explanation
+            .quarantine
+            .as_ref()
+            .map(|entry| QuarantineRow::new(entry, shop, usize::MAX, context)),
         steps: texts::stock_steps(&explanation.sources, context),
         timeline: timeline(&explanation, context),
         events_since: texts::events_since(explanation.events_since, context),
-        others: other_shops(state, (id, &sku), context),
+        others: other_shops(state, request.id, &sku, context),
         similar: similar_skus(state, &sku, context),
-    };
+    });
     let status = if is_unknown {
         StatusCode::NOT_FOUND
     } else {
         StatusCode::OK
     };
-    (status, render(&page)).into_response()
+    (status, response).into_response()
 }
 
 /// Serves the stream of the page. It has the clock only; the browser loads the page again when the
 /// SKU changes.
-pub(super) async fn live(
-    State(ops): State<Ops>,
-    Extension(config): Extension<Config>,
-    Extension(choice): Extension<LanguageChoice>,
-    Path(name): Path<String>,
-    Query(query): Query<SkuInQuery>,
-) -> Response {
-    let Some(state) = ops.state() else {
-        return super::layout::starting(choice.language);
+pub(super) async fn live(request: ShopRequest, Query(query): Query<SkuInQuery>) -> Response {
+    let ShopRequest { page, id } = request;
+    let Ok(sku) = Sku::parse(&query.sku.unwrap_or_default()) else {
+        let name = &page.state().shops[id.index()].name;
+        return not_found::unknown_shop(&page, name);
     };
-    let sku = Sku::parse(&query.sku.unwrap_or_default());
-    let (Some((id, _)), Ok(sku)) = (find_shop(state, &name), sku) else {
-        return not_found::unknown_shop(&ops, (config, &choice), state, &name);
-    };
-    stream_values(&ops, (config, &choice), move |state, _| {
-        live_values(state, id, &sku)
-    })
+    stream_values(page, move |page| live_values(page.state(), id, &sku))
 }
 
 fn live_values(state: &OpsState, id: ShopId, sku: &Sku) -> LiveValues {
@@ -176,19 +147,19 @@ fn live_values(state: &OpsState, id: ShopId, sku: &Sku) -> LiveValues {
 }
 
 /// Returns the same SKU in other shops.
-fn other_shops(state: &OpsState, (id, sku): (ShopId, &Sku), context: PageContext) -> Vec<SkuLink> {
+fn other_shops(state: &OpsState, id: ShopId, sku: &Sku, context: PageContext) -> Vec<SkuLink> {
     let others = state.shops_with_ids().filter(|(other, _)| *other != id);
-    others
-        .filter_map(|(other, shop)| {
-            let entry = state.data.book.get(other, sku.as_str())?;
-            Some(SkuLink::new(
-                &shop.name,
-                sku,
-                entry.level().count.get(),
-                context,
-            ))
-        })
-        .collect()
+    let links = others.filter_map(|(other, shop)| {
+        let count = state
+            .data
+            .book
+            .get(other, sku.as_str())?
+            .level()
+            .count
+            .get();
+        Some(SkuLink::new(&shop.name, sku, count, context))
+    });
+    links.collect()
 }
 
 impl SkuLink {
@@ -197,7 +168,7 @@ impl SkuLink {
             link: sku_path(shop, sku.as_str()),
             sku: visible(sku.as_str()),
             shop: shop.to_owned(),
-            count: context.number(count.into()),
+            count: context.number(count),
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use stock::{ShopId, Sku};
 
-use super::page_context::{Moment, PageContext};
+use super::cell::TitledText;
+use super::page_context::PageContext;
 use super::texts::{self, Text, class_name, origin_name};
-use super::visible::visible;
 use crate::ops::{OpsState, SkuExplanation};
 
 /// Fact with its name.
@@ -16,37 +16,9 @@ pub(super) struct SkuFact {
     pub(super) title: String,
 }
 
-/// SKU in quarantine.
-pub(super) struct SkuRejection {
-    pub(super) reason: String,
-    pub(super) since: Moment,
-    pub(super) attempts: String,
-    pub(super) next: Moment,
-}
-
 /// Facts of the page.
-pub(super) struct SkuFacts {
-    pub(super) numbers: Vec<SkuFact>,
-    pub(super) rejection: Option<SkuRejection>,
-}
-
-impl SkuFacts {
-    pub(super) fn new(explanation: &SkuExplanation, context: PageContext) -> Self {
-        let quarantine = explanation.quarantine.as_ref();
-        Self {
-            numbers: numbers(explanation, context),
-            rejection: quarantine.map(|entry| SkuRejection {
-                reason: visible(&entry.reason),
-                since: context.past(Some(entry.since)),
-                attempts: context.number(entry.attempts.into()),
-                next: context.future(entry.retry_at),
-            }),
-        }
-    }
-}
-
-fn numbers(explanation: &SkuExplanation, context: PageContext) -> Vec<SkuFact> {
-    let fact = |name, value: String, moment: Moment, detail: String| SkuFact {
+pub(super) fn numbers(explanation: &SkuExplanation, context: PageContext) -> Vec<SkuFact> {
+    let fact = |name: Text, value: String, moment: TitledText, detail: String| SkuFact {
         name: context.text(name),
         value,
         detail: [moment.text, detail]
@@ -56,82 +28,64 @@ fn numbers(explanation: &SkuExplanation, context: PageContext) -> Vec<SkuFact> {
             .join(" · "),
         title: moment.title,
     };
-    let missing = |name, value| SkuFact {
-        name: context.text(name),
-        value: context.text(value).to_owned(),
-        detail: String::new(),
-        title: String::new(),
+    let missing = |name, value: Text| {
+        let value = context.text(value).to_owned();
+        fact(name, value, TitledText::default(), String::new())
     };
+    let age = |at: Option<_>| at.map_or_else(TitledText::default, |at| context.past(Some(at)));
     let mut facts = Vec::new();
     facts.push(match &explanation.book {
         Some(book) => fact(
-            Text::SkuInBook,
-            context.number(book.count.into()),
-            context.past(Some(book.updated_at)),
-            book.origin.map_or(String::new(), |origin| {
+            Text::SKU_IN_BOOK,
+            context.number(book.count),
+            age(Some(book.updated_at)),
+            book.origin.map_or_else(String::new, |origin| {
                 origin_name(origin, context.language).to_owned()
             }),
         ),
-        None => missing(Text::SkuInBook, Text::SkuNotStated),
+        None => missing(Text::SKU_IN_BOOK, Text::SKU_NOT_STATED),
     });
     facts.push(match &explanation.ledger {
         Some(ledger) => fact(
-            Text::SkuAcknowledged,
-            context.number(ledger.count.into()),
-            ledger
-                .sent_at
-                .map_or_else(no_moment, |at| context.past(Some(at))),
+            Text::SKU_ACKNOWLEDGED,
+            context.number(ledger.count),
+            age(ledger.sent_at),
             if ledger.due_again {
-                context.text(Text::SkuDueAgain).to_owned()
+                context.text(Text::SKU_DUE_AGAIN).to_owned()
             } else {
                 String::new()
             },
         ),
-        None => missing(Text::SkuAcknowledged, Text::SkuNotAcknowledged),
+        None => missing(Text::SKU_ACKNOWLEDGED, Text::SKU_NOT_ACKNOWLEDGED),
     });
     facts.push(match &explanation.market {
         Some(market) => fact(
-            Text::SkuOnMarket,
+            Text::SKU_ON_MARKET,
             market.available.map_or_else(
-                || context.text(Text::SkuNotShown).to_owned(),
-                |available| context.number(available.into()),
+                || context.text(Text::SKU_NOT_SHOWN).to_owned(),
+                |available| context.number(available),
             ),
-            market
-                .looked_at
-                .map_or_else(no_moment, |at| context.past(Some(at))),
+            age(market.looked_at),
             class_name(market.class, context.language).to_owned(),
         ),
-        None => missing(Text::SkuOnMarket, Text::SkuNotReadBack),
+        None => missing(Text::SKU_ON_MARKET, Text::SKU_NOT_READ_BACK),
     });
-    let latest = explanation.asked.iter().map(|asked| asked.hour).max();
-    facts.push(match latest {
+    let requests = explanation.asked.iter();
+    facts.push(match requests.clone().map(|asked| asked.hour).max() {
         Some(hour) => {
-            let warehouses = explanation
-                .asked
-                .iter()
-                .map(|asked| asked.warehouse.to_string());
-            let warehouses: Vec<String> = warehouses.collect();
-            let name = context.text(Text::Warehouses);
+            let warehouses: Vec<_> = requests.map(|asked| asked.warehouse.to_string()).collect();
+            let warehouses = warehouses.join(", ");
+            let (text, title) = (String::new(), context.full(hour));
             fact(
-                Text::SkuRequested,
-                texts::in_hour(&context.full(hour), context.language),
-                Moment {
-                    text: String::new(),
-                    title: context.full(hour),
-                },
-                format!("{name} {}", warehouses.join(", ")),
+                Text::SKU_REQUESTED,
+                texts::in_hour(&title, context.language),
+                TitledText { text, title },
+                format!("{} {warehouses}", context.text(Text::WAREHOUSES)),
             )
         }
-        None => missing(Text::SkuRequested, Text::Never),
+        None => missing(Text::SKU_REQUESTED, Text::NEVER),
     });
     facts
-}
-
-fn no_moment() -> Moment {
-    Moment {
-        text: String::new(),
-        title: String::new(),
-    }
 }
 
 /// Returns a text that changes with the SKU. It costs a few look-ups, so that a stream can compare

@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use stock_import::{DeliveryScope, RejectedRow};
 use tokio::time::timeout;
 
+use super::cell::{Cell, NamedCell, TitledText};
 use super::format;
-use super::overview::Cell;
 use super::page_context::PageContext;
 use super::shop_health::HealthLevel;
-use super::texts::{self, Text, text};
+use super::texts::{self, Text};
 use super::visible::visible;
 use crate::i18n::Language;
 use crate::sources::{
@@ -23,24 +22,11 @@ const MAX_ROWS: u32 = 20;
 /// Longest wait for rows on disk. While a delivery is applied, the page is shown without them.
 const ROWS_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// Value with its name.
-pub(super) struct Fact {
-    pub(super) label: &'static str,
-    pub(super) cell: Cell,
-}
-
-/// Number with its heading.
-pub(super) struct CountCell {
-    pub(super) heading: &'static str,
-    pub(super) text: String,
-    pub(super) severity_name: &'static str,
-}
-
 /// Row that is not applied.
 pub(super) struct RejectedLine {
     pub(super) line: String,
     pub(super) kind: &'static str,
-    pub(super) severity_name: &'static str,
+    pub(super) severity: HealthLevel,
     pub(super) text: String,
     pub(super) reason: String,
 }
@@ -56,9 +42,9 @@ pub(super) struct SourceCard {
     pub(super) id: String,
     pub(super) name: String,
     pub(super) state: Cell,
-    pub(super) facts: Vec<Fact>,
+    pub(super) facts: Vec<NamedCell>,
     /// Counts of the last delivery.
-    pub(super) counts: Vec<CountCell>,
+    pub(super) counts: Vec<NamedCell>,
     pub(super) failure: Option<String>,
     pub(super) absence: Option<String>,
     pub(super) held: Option<HeldNote>,
@@ -76,15 +62,6 @@ pub(super) fn is_unused(source: &SourceKind, status: &SourceStatus) -> bool {
     matches!(source, SourceKind::Import) && status.state() == SourceState::Waiting
 }
 
-/// Age of a time, with the exact time as title.
-fn time_cell(id: String, at: DateTime<Utc>, context: PageContext) -> Cell {
-    let moment = context.past(Some(at));
-    Cell {
-        title: moment.title,
-        ..Cell::new(id, moment.text)
-    }
-}
-
 /// Meaning of a state.
 pub(super) fn source_severity(state: SourceState) -> HealthLevel {
     match state {
@@ -95,21 +72,29 @@ pub(super) fn source_severity(state: SourceState) -> HealthLevel {
     }
 }
 
+/// State of a source in words, with its severity.
+pub(super) fn state_cell(id: String, status: &SourceStatus, context: PageContext) -> Cell {
+    let state = status.state();
+    let rows_so_far = status.reading_since.map(|_| status.rows_read);
+    Cell::new(
+        id,
+        texts::source_state(state, rows_so_far, context.language),
+    )
+    .with_severity(source_severity(state))
+}
+
 impl SourceCard {
     pub(super) fn collect(
         pipeline: &DeliveryPipeline,
-        (index, source): (usize, &SourceKind),
+        index: usize,
+        kind: &SourceKind,
         status: &SourceStatus,
         context: PageContext,
     ) -> Self {
         let language = context.language;
-        let name = pipeline.policy(index).name.clone();
+        let name = pipeline.source_name(index).to_owned();
         let shop = pipeline.shop_name();
         let id = format!("{shop}-{name}");
-        let state = status.state();
-        let rows_so_far = status.reading_since.map(|_| status.rows_read);
-        let state_text = texts::source_state(state, rows_so_far, language);
-        let (kind, is_polled) = (source.name(), !source.is_passive());
         let report = status.last_report.as_ref();
         let failure = status.last_failure.as_ref().map(|(at, reason)| {
             let at = context.full(*at);
@@ -125,15 +110,12 @@ impl SourceCard {
             status.held.len(),
             held.as_ref().map(|held| &held.reasons),
         );
-        let notices = report.map(|report| report.notices.as_slice());
-        let first_rows = report.map(|report| report.first_rejected.as_slice());
+        let notices = report.map_or(&[] as &[String], |report| &report.notices);
+        let first_rows = report.map_or(&[] as &[RejectedRow], |report| &report.first_rejected);
         Self {
-            state: Cell {
-                severity: Some(source_severity(state)),
-                ..Cell::new(format!("{id}-state"), state_text)
-            },
-            facts: facts(&id, (kind, is_polled), status, context),
-            counts: report.map_or_else(Vec::new, |report| counts(report, language)),
+            state: state_cell(format!("{id}-state"), status, context),
+            facts: facts(&id, kind, status, context),
+            counts: report.map_or_else(Vec::new, |report| counts(report, context)),
             failure,
             // Of a held delivery nothing is applied.
             absence: report
@@ -141,14 +123,10 @@ impl SourceCard {
                 .and_then(|report| report.absence_not_applied.as_deref())
                 .map(visible),
             held,
-            notices: notices
-                .unwrap_or_default()
-                .iter()
-                .map(|notice| visible(notice))
-                .collect(),
-            rows: rejected_lines(first_rows.unwrap_or_default(), language),
+            notices: notices.iter().map(|notice| visible(notice)).collect(),
+            rows: rejected_lines(first_rows, language),
             csv_link: format!("/sources/rejected.csv?shop={shop}&source={name}"),
-            read_action: is_polled.then(|| format!("/sources/{shop}/{name}/read")),
+            read_action: (!kind.is_passive()).then(|| format!("/sources/{shop}/{name}/read")),
             version,
             id,
             name,
@@ -159,52 +137,48 @@ impl SourceCard {
 /// Facts about the schedule and the last delivery.
 fn facts(
     id: &str,
-    (kind, is_polled): (&'static str, bool),
+    kind: &SourceKind,
     status: &SourceStatus,
     context: PageContext,
-) -> Vec<Fact> {
-    let language = context.language;
-    let cell = |part: &str, text: String| Cell::new(format!("{id}-{part}"), text);
-    let fact = |label: Text, cell: Cell| Fact {
-        label: text(label, language),
-        cell,
+) -> Vec<NamedCell> {
+    let fact = |label: Text, part: &str, text: TitledText| NamedCell {
+        name: context.text(label),
+        cell: Cell::titled(format!("{id}-{part}"), text),
     };
-    let kind_text = texts::source_kind(kind, language).to_owned();
-    let mut facts = vec![fact(Text::SourceKind, cell("kind", kind_text))];
-    if is_polled {
-        let last = match status.last_poll_at {
-            Some(at) => time_cell(format!("{id}-last-poll"), at, context),
-            None => cell("last-poll", text(Text::Never, language).to_owned()),
-        };
-        let next = status
-            .next_poll_at
-            .map(|at| format::ahead(at, context.now, language))
-            .filter(|next| !next.is_empty())
-            .unwrap_or_else(|| text(Text::PollRuns, language).to_owned());
-        facts.push(fact(Text::LastPoll, last));
-        facts.push(fact(Text::NextPoll, cell("next-poll", next)));
+    let fixed = |text: Text| TitledText::from(context.text(text).to_owned());
+    let kind_text = texts::source_kind(kind.name(), context.language).to_owned();
+    let mut facts = vec![fact(Text::SOURCE_KIND, "kind", kind_text.into())];
+    if kind.is_passive() {
+        facts.push(fact(Text::NEXT_POLL, "next-poll", fixed(Text::NOT_POLLED)));
     } else {
-        let not_polled = text(Text::NotPolled, language).to_owned();
-        facts.push(fact(Text::NextPoll, cell("next-poll", not_polled)));
+        let next = status.next_poll_at.map_or_else(
+            || fixed(Text::POLL_RUNS),
+            |at| context.future(at).text.into(),
+        );
+        facts.push(fact(
+            Text::LAST_POLL,
+            "last-poll",
+            context.past(status.last_poll_at),
+        ));
+        facts.push(fact(Text::NEXT_POLL, "next-poll", next));
     }
     let (Some(report), Some(at)) = (&status.last_report, status.last_report_at) else {
-        let none = text(Text::NoDelivery, language).to_owned();
-        facts.push(fact(Text::LastDelivery, cell("delivery", none)));
+        facts.push(fact(
+            Text::LAST_DELIVERY,
+            "delivery",
+            fixed(Text::NO_DELIVERY),
+        ));
         return facts;
     };
     let outcome = match report.outcome {
-        DeliveryOutcome::Held(_) => Text::OutcomeHeld,
-        DeliveryOutcome::Applied | DeliveryOutcome::Previewed => Text::OutcomeApplied,
+        DeliveryOutcome::Held(_) => Text::OUTCOME_HELD,
+        DeliveryOutcome::Applied | DeliveryOutcome::Previewed => Text::OUTCOME_APPLIED,
     };
-    let age = time_cell(format!("{id}-delivery"), at, context);
-    let delivery = Cell {
-        text: format!("{}, {}", age.text, text(outcome, language)),
-        ..age
-    };
-    facts.push(fact(Text::LastDelivery, delivery));
-    for (label, part, value) in report_facts(report, context) {
-        facts.push(fact(label, cell(part, value)));
-    }
+    let mut delivery = context.past(Some(at));
+    delivery.text = format!("{}, {}", delivery.text, context.text(outcome));
+    facts.push(fact(Text::LAST_DELIVERY, "delivery", delivery));
+    let others = report_facts(report, context);
+    facts.extend(others.map(|(label, part, value)| fact(label, part, value.into())));
     facts
 }
 
@@ -213,47 +187,43 @@ pub(super) fn report_facts(
     report: &DeliveryReport,
     context: PageContext,
 ) -> [(Text, &'static str, String); 3] {
-    let language = context.language;
-    let scope = match report.scope {
-        DeliveryScope::Snapshot => Text::ScopeSnapshot,
-        DeliveryScope::Delta => Text::ScopeDelta,
-    };
+    let scope = scope_text(report.scope == DeliveryScope::Snapshot);
     let stated_at = context.full(report.stated_at.to_utc());
-    let duration = format::duration(report.duration_ms, language);
+    let duration = format::duration(report.duration_ms, context.language);
     [
-        (Text::Scope, "scope", text(scope, language).to_owned()),
-        (Text::StockDate, "date", stated_at),
-        (Text::Duration, "duration", duration),
+        (Text::SCOPE, "scope", context.text(scope).to_owned()),
+        (Text::STOCK_DATE, "date", stated_at),
+        (Text::DURATION, "duration", duration),
     ]
 }
 
+pub(super) const fn scope_text(is_snapshot: bool) -> Text {
+    if is_snapshot {
+        Text::SCOPE_SNAPSHOT
+    } else {
+        Text::SCOPE_DELTA
+    }
+}
+
 /// Counts of a delivery.
-pub(super) fn counts(report: &DeliveryReport, language: Language) -> Vec<CountCell> {
+pub(super) fn counts(report: &DeliveryReport, context: PageContext) -> Vec<NamedCell> {
+    use HealthLevel::{Attention, Good};
     let changes = report.changes;
-    [
-        (Text::RowsColumn, report.rows, HealthLevel::Good),
-        (Text::NewColumn, changes.new, HealthLevel::Good),
-        (Text::ChangedColumn, changes.changed, HealthLevel::Good),
-        (Text::ZeroedColumn, changes.zeroed, HealthLevel::Attention),
-        (Text::UnchangedColumn, changes.unchanged, HealthLevel::Good),
-        (Text::OutdatedColumn, changes.outdated, HealthLevel::Good),
-        (
-            Text::RejectedColumn,
-            report.rejected,
-            HealthLevel::Attention,
-        ),
-        (
-            Text::SuspiciousColumn,
-            report.suspicious,
-            HealthLevel::Attention,
-        ),
-    ]
-    .map(|(heading, number, severity)| CountCell {
-        heading: text(heading, language),
-        text: language.number(number),
-        severity_name: if number > 0 { severity.name() } else { "" },
-    })
-    .into()
+    let counts = [
+        (Text::ROWS_COLUMN, report.rows, Good),
+        (Text::NEW_COLUMN, changes.new, Good),
+        (Text::CHANGED_COLUMN, changes.changed, Good),
+        (Text::ZEROED_COLUMN, changes.zeroed, Attention),
+        (Text::UNCHANGED_COLUMN, changes.unchanged, Good),
+        (Text::OUTDATED_COLUMN, changes.outdated, Good),
+        (Text::REJECTED_COLUMN, report.rejected, Attention),
+        (Text::SUSPICIOUS_COLUMN, report.suspicious, Attention),
+    ];
+    let cell = |(heading, number, severity): (Text, u64, _)| NamedCell {
+        name: context.text(heading),
+        cell: Cell::count("", number, severity, context.language),
+    };
+    counts.map(cell).into()
 }
 
 /// Rows of the last delivery before a restart, which only the disk has.
@@ -276,14 +246,14 @@ pub(super) async fn stored_rows(
 fn rejected_lines(rows: &[RejectedRow], language: Language) -> Vec<RejectedLine> {
     let line = |row: &RejectedRow| {
         let (kind, severity) = if row.is_suspicious {
-            (Text::RowSuspicious, HealthLevel::Attention)
+            (Text::ROW_SUSPICIOUS, HealthLevel::Attention)
         } else {
-            (Text::RowRejected, HealthLevel::Trouble)
+            (Text::ROW_REJECTED, HealthLevel::Trouble)
         };
         RejectedLine {
             line: language.number(row.line),
-            kind: text(kind, language),
-            severity_name: severity.name(),
+            kind: kind.in_language(language),
+            severity,
             text: visible(&row.text),
             reason: visible(&row.reason),
         }

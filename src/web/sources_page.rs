@@ -1,24 +1,23 @@
 //! Sources: state, schedule and last delivery of each source, and the rows that are not applied.
 
 use askama::Template;
+use axum::Router;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, Request, State};
-use axum::http::header::{LOCATION, VARY};
-use axum::http::{HeaderValue, StatusCode};
-use axum::response::{IntoResponse, Response};
-use axum::{Extension, Router};
+use axum::extract::{Path, Query, Request};
+use axum::http::HeaderValue;
+use axum::http::header::VARY;
+use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 use tower::ServiceExt as _;
 
-use super::Config;
-use super::language_choice::LanguageChoice;
 use super::layout::{Layout, Screen, render};
 use super::links::find_source;
 use super::live::{LiveValues, stream_values};
 use super::not_found;
 use super::page_context::PageContext;
+use super::page_request::PageRequest;
 use super::source_card::{HeldNote, SourceCard, is_unused, stored_rows};
-use super::texts::{self, Text, text};
+use super::texts::{self, Text};
 use crate::ops::{Ops, OpsState, list_sources, wants_html};
 use crate::sources::{DeliveryPipeline, RULES_NAME};
 
@@ -63,72 +62,50 @@ pub(super) async fn negotiate(ops: Ops, page: Router<Ops>, request: Request) -> 
 
 /// Serves the page.
 pub(super) async fn page(
-    State(ops): State<Ops>,
-    Extension(config): Extension<Config>,
-    Extension(choice): Extension<LanguageChoice>,
+    page: PageRequest,
     params: Result<Query<PageParams>, QueryRejection>,
 ) -> Response {
-    let Some(state) = ops.state() else {
-        return super::layout::starting(choice.language);
-    };
+    let state = page.state();
     let Query(params) = params.unwrap_or_default();
-    let language = choice.language;
-    let context = PageContext::new(state, choice.language, config.time_zone);
-    let mut shops = collect(state, context);
+    let mut shops = collect(state, page.context());
     for (shop, (_, pipeline)) in shops.iter_mut().zip(state.source_manager.pipelines()) {
         for card in &mut shop.sources {
             if card.rows.is_empty() {
-                card.rows = stored_rows(pipeline, &card.name, language).await;
+                card.rows = stored_rows(pipeline, &card.name, page.language).await;
             }
         }
     }
-    let structure = live_values(&shops).structure_mark();
-    let title = text(Text::Sources, language).to_owned();
-    let layout = Layout::new(
-        &ops,
-        (config, &choice),
-        context.now,
-        (Screen::Sources, title),
-        "/live/sources",
-    );
+    let title = page.text(Text::SOURCES);
     render(&SourcesPage {
-        layout,
+        layout: Layout::new(&page, Screen::Sources, title, "/live/sources"),
         has_shop_without_sources: shops.iter().any(|shop| shop.sources.is_empty()),
-        shops,
         is_read_requested: params.done.as_deref() == Some("read"),
-        structure,
+        structure: live_values(&shops).structure_mark(),
+        shops,
     })
 }
 
 /// Serves the stream of changed values.
-pub(super) async fn live(
-    State(ops): State<Ops>,
-    Extension(config): Extension<Config>,
-    Extension(choice): Extension<LanguageChoice>,
-) -> Response {
-    stream_values(&ops, (config, &choice), |state, context| {
-        live_values(&collect(state, context))
+pub(super) async fn live(page: PageRequest) -> Response {
+    stream_values(page, |page| {
+        live_values(&collect(page.state(), page.context()))
     })
 }
 
 /// Starts a poll of a source, and returns to the page.
 pub(super) async fn read(
-    State(ops): State<Ops>,
+    page: PageRequest,
     Path((shop, source)): Path<(String, String)>,
-    Extension(config): Extension<Config>,
-    Extension(choice): Extension<LanguageChoice>,
 ) -> Response {
-    let found = ops.state().and_then(|state| {
-        let (id, pipeline) = find_source(state, &shop, &source)?;
-        Some((state, id, pipeline.source_index(&source)?))
-    });
-    let Some((state, id, index)) = found else {
-        return not_found::unknown_path(State(ops), Extension(config), Extension(choice)).await;
+    let state = page.state();
+    let found = find_source(state, &shop, &source);
+    let polled = found.and_then(|(id, pipeline)| Some((id, pipeline.source_index(&source)?)));
+    let Some((id, index)) = polled else {
+        return not_found::unknown_path(page).await;
     };
     state.request_poll(id, &shop, (index, &source));
     // Names of shops and sources need no encoding.
-    let address = format!("/sources?done=read#{shop}-{source}");
-    (StatusCode::SEE_OTHER, [(LOCATION, address)]).into_response()
+    Redirect::to(&format!("/sources?done=read#{shop}-{source}")).into_response()
 }
 
 fn collect(state: &OpsState, context: PageContext) -> Vec<ShopSection> {
@@ -137,9 +114,8 @@ fn collect(state: &OpsState, context: PageContext) -> Vec<ShopSection> {
         let configs = state.source_manager.configs(shop).enumerate();
         let sources = configs.filter_map(|(index, config)| {
             let status = pipeline.status(index);
-            let source = (index, &config.kind);
             (!is_unused(&config.kind, &status))
-                .then(|| SourceCard::collect(pipeline, source, &status, context))
+                .then(|| SourceCard::collect(pipeline, index, &config.kind, &status, context))
         });
         let name = pipeline.shop_name().to_owned();
         ShopSection {
@@ -161,10 +137,8 @@ fn live_values(shops: &[ShopSection]) -> LiveValues {
         let rules = shop.held_rules.as_ref().map(|held| held.reasons.join(";"));
         values.add_structure(&format!("{} {rules:?}", shop.name));
         for card in &shop.sources {
-            let cells = card.facts.iter().map(|fact| &fact.cell);
-            for cell in std::iter::once(&card.state).chain(cells) {
-                values.set(&cell.id, &cell.text, cell.severity);
-            }
+            values.add([&card.state]);
+            values.add(card.facts.iter().map(|fact| &fact.cell));
             values.add_structure(&format!("{} {}", card.id, card.version));
         }
     }

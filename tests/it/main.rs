@@ -24,6 +24,7 @@ mod plain_words;
 mod program;
 mod push_api;
 mod rehearse;
+mod reload;
 mod replay;
 mod selftest;
 mod setup;

@@ -1,7 +1,9 @@
 //! Tokens and keys: hidden when printed, compared in constant time.
 
 use std::fmt;
+use std::sync::Arc;
 
+use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
@@ -29,23 +31,25 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Set of valid tokens, stored as SHA-256 digests.
+/// Set of valid tokens, stored as SHA-256 digests. Clones share it, so that
+/// [`replace`](Self::replace) reaches every user of the set.
 ///
 /// Digests are compared in constant time and every digest is compared, so the duration reveals
 /// neither a token nor its length.
 #[derive(Clone)]
-pub struct TokenSet(Vec<[u8; 32]>);
+pub struct TokenSet(Arc<RwLock<Vec<[u8; 32]>>>);
 
 impl TokenSet {
     /// Creates a set of these tokens.
     #[must_use]
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
-        Self(
-            secrets
-                .into_iter()
-                .map(|secret| digest(secret.expose()))
-                .collect(),
-        )
+        Self(Arc::new(RwLock::new(digests(secrets))))
+    }
+
+    /// Replaces all tokens by these.
+    pub fn replace<'a>(&self, secrets: impl IntoIterator<Item = &'a Secret>) {
+        let new = digests(secrets);
+        *self.0.write() = new;
     }
 
     /// Returns true if the text is one of the tokens.
@@ -53,6 +57,7 @@ impl TokenSet {
     pub fn contains(&self, text: &str) -> bool {
         let candidate = digest(text);
         self.0
+            .read()
             .iter()
             .fold(Choice::from(0), |found, stored| {
                 found | stored.ct_eq(&candidate)
@@ -63,8 +68,13 @@ impl TokenSet {
 
 impl fmt::Debug for TokenSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} tokens", self.0.len())
+        write!(f, "{} tokens", self.0.read().len())
     }
+}
+
+fn digests<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Vec<[u8; 32]> {
+    let secrets = secrets.into_iter();
+    secrets.map(|secret| digest(secret.expose())).collect()
 }
 
 fn digest(text: &str) -> [u8; 32] {

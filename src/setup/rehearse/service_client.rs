@@ -4,12 +4,18 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use lifecycle::Clock;
+use market_api::partner::client::{CallOutcome, MarketClient};
+use market_api::partner::readback_page::{
+    OfferList, ReadbackPage, ReadbackQuery, ReadbackSelection,
+};
+use market_api::partner::wire::MarketAddress;
 use market_sim::catalogue::CatalogueProduct;
 use market_sim::push_client::{MAX_SKUS_PER_REQUEST, PUSH_TIMEOUT};
 use market_sim::{PushClient, PushProgress, PushReport, PushTokenLocation};
 use serde_json::{Value, json};
+use strict_http::secret::Secret;
 use strict_http::{ClientConfig, Trust, client};
 
 use super::{CAMPAIGN, FEED_KEY, PUSH_TOKEN, WAREHOUSE};
@@ -67,6 +73,39 @@ impl ServiceClient {
             );
         }
         Ok(())
+    }
+
+    /// Returns the whole stock, as a client of the Market's API reads it.
+    pub(super) async fn stock(&self) -> anyhow::Result<Vec<CatalogueProduct>> {
+        let client = MarketClient::new(self.client.clone(), &format!("http://{}", self.listen));
+        let address = MarketAddress::Campaign { id: CAMPAIGN };
+        let key = Secret::new(FEED_KEY.to_owned());
+        let (mut stock, mut token) = (Vec::new(), None);
+        loop {
+            let query = ReadbackQuery {
+                warehouses: vec![WAREHOUSE],
+                selection: ReadbackSelection::List {
+                    list: OfferList::Active,
+                    token,
+                },
+            };
+            let now = Clock::wall().now();
+            let page = match client.readback(&address, &key, &query, now).await {
+                CallOutcome::Response(response) => ReadbackPage::read(&response.body, &query),
+                CallOutcome::NoResponse(reason) => Err(reason),
+            };
+            let page = page.map_err(|reason| anyhow!("read the stock of the service: {reason}"))?;
+            for offer in page.offers {
+                stock.push(CatalogueProduct {
+                    sku: offer.sku,
+                    count: offer.available.try_into().context("read a count")?,
+                });
+            }
+            if page.next.is_none() {
+                return Ok(stock);
+            }
+            token = page.next;
+        }
     }
 
     /// Requests the stock of all `skus`, as the Market does: a thousand SKUs a request, all in

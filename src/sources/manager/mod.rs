@@ -202,6 +202,28 @@ impl SourceManager {
             .flat_map(|shop| shop.sources.iter().map(|it| &it.config))
     }
 
+    /// Replaces the rules of a shop and the policies of its sources, as far as the sources are the
+    /// same by name. A new order of the sources needs a restart.
+    ///
+    /// # Errors
+    /// The statements cannot be read or applied.
+    pub async fn replace_settings(
+        &self,
+        shop: ShopId,
+        sources: &[Config],
+        rules: ShopRules,
+    ) -> Result<(), PipelineError> {
+        let Some(pipeline) = self.pipeline(shop) else {
+            return Ok(());
+        };
+        let policies = pipeline.source_names().enumerate().map(|(index, name)| {
+            let new = sources.iter().map(|source| &source.policy);
+            let new = new.into_iter().find(|policy| policy.name == name);
+            new.cloned().unwrap_or_else(|| pipeline.policy(index))
+        });
+        pipeline.replace_settings(policies.collect(), rules).await
+    }
+
     /// Triggers an immediate poll of a source.
     pub fn request_poll(&self, shop: ShopId, source: usize) {
         if let Some(source) = self.shop(shop).and_then(|shop| shop.sources.get(source)) {

@@ -13,7 +13,7 @@ use super::outcome::raise_held_alarm;
 use super::preview::{HeldRules, rules_mark};
 use super::rule_context::{RuleContext, next_evaluated};
 use super::stock_step::StockStep;
-use super::{ChangeCounts, DeliveryPipeline, PipelineError, RULES_NAME, digest};
+use super::{ChangeCounts, DeliveryPipeline, PipelineError, PipelineSettings, RULES_NAME, digest};
 use crate::ingest::Origin;
 use crate::sources::statements::{ChangeListWriter, GroupFilter, StatementStore};
 use crate::telemetry::AlarmKind;
@@ -29,7 +29,7 @@ impl DeliveryPipeline {
         source: usize,
         filter: GroupFilter,
     ) -> Result<(), PipelineError> {
-        let id = self.0.sources[source].id;
+        let id = self.source_id(source);
         // After the commit, the statements hold. A crash here leaves the mark "unapplied" on disk,
         // and the book follows at the next start.
         self.0.statuses.lock()[source].has_unapplied = true;
@@ -53,10 +53,11 @@ impl DeliveryPipeline {
     /// The statements cannot be read or applied.
     pub async fn reapply_rules(&self) -> Result<(), PipelineError> {
         let mut statements = self.statements().await;
-        let digest = self.rules_digest();
+        let settings = self.settings();
+        let digest = rules_digest(&settings);
         let is_unchanged = statements.applied_rules_digest().await? == digest;
         self.0.has_new_rules.store(!is_unchanged, Ordering::Relaxed);
-        for source in &self.0.sources {
+        for source in &settings.sources {
             if is_unchanged && statements.source_record(source.id).await?.has_unapplied {
                 self.apply(&mut statements, GroupFilter::Source(source.id))
                     .await?;
@@ -64,20 +65,13 @@ impl DeliveryPipeline {
             }
         }
         if is_unchanged {
-            self.0
-                .statuses
-                .lock()
-                .iter_mut()
-                .for_each(|status| status.has_unapplied = false);
-        }
-        if is_unchanged {
+            self.end_of_pending();
             return Ok(());
         }
         let changes = self
             .count_changes(&mut statements, GroupFilter::All, DeliveryScope::Delta)
             .await?;
-        let limits = self
-            .0
+        let limits = settings
             .sources
             .first()
             .map(|source| source.policy.limits)
@@ -112,7 +106,7 @@ impl DeliveryPipeline {
     /// The rules have not changed, others are held, or the statements cannot be read or applied.
     pub async fn accept_rules(&self, expected: Option<&str>) -> Result<(), PipelineError> {
         let mut statements = self.statements().await;
-        let digest = self.rules_digest();
+        let digest = rules_digest(&self.settings());
         if statements.applied_rules_digest().await? == digest {
             return Err(PipelineError::NothingToAccept(RULES_NAME.to_owned()));
         }
@@ -133,10 +127,16 @@ impl DeliveryPipeline {
         self.apply(statements, GroupFilter::All).await?;
         statements.save_rules_digest(digest).await?;
         self.0.has_new_rules.store(false, Ordering::Relaxed);
-        *self.0.held_rules.lock() = None;
-        for source in &self.0.sources {
+        for source in &self.settings().sources {
             statements.mark_applied(source.id).await?;
         }
+        self.end_of_pending();
+        Ok(())
+    }
+
+    /// Notes that the book has all statements, evaluated under the current rules.
+    fn end_of_pending(&self) {
+        *self.0.held_rules.lock() = None;
         self.0
             .statuses
             .lock()
@@ -144,33 +144,24 @@ impl DeliveryPipeline {
             .for_each(|status| status.has_unapplied = false);
         let about = format!("{}/{RULES_NAME}", self.0.name);
         self.0.context.alarms.clear(AlarmKind::SourceHeld, &about);
-        Ok(())
     }
 
-    /// Returns the digest of all rules that turn statements into stock.
-    fn rules_digest(&self) -> String {
-        digest::rules_digest(
-            &self.0.rules,
-            self.0.sources.iter().map(|source| &source.policy),
-        )
-    }
-
-    async fn rule_context(
+    async fn rule_context<'a>(
         &self,
+        settings: &'a PipelineSettings,
         statements: &mut StatementStore,
-    ) -> Result<RuleContext<'_>, PipelineError> {
+    ) -> Result<RuleContext<'a>, PipelineError> {
         let snapshots = statements.last_snapshots().await?.into_iter().collect();
-        let rules = self
-            .0
+        let rules = settings
             .sources
             .iter()
             .map(|source| source.policy.rules)
             .collect();
         Ok(RuleContext {
-            sources: &self.0.sources,
+            sources: &settings.sources,
             last_snapshots: snapshots,
             rules,
-            shop_rules: &self.0.rules,
+            shop_rules: &settings.rules,
             is_full_recalculation: false,
         })
     }
@@ -194,7 +185,8 @@ impl DeliveryPipeline {
         scope: DeliveryScope,
         mut list: Option<&mut ChangeListWriter>,
     ) -> Result<ChangeCounts, PipelineError> {
-        let mut context = self.rule_context(statements).await?;
+        let settings = self.settings();
+        let mut context = self.rule_context(&settings, statements).await?;
         context.is_full_recalculation = matches!(filter, GroupFilter::All);
         let mut changes = ChangeCounts::default();
         let mut groups = statements.sku_groups(filter);
@@ -252,12 +244,13 @@ impl DeliveryPipeline {
         statements: &mut StatementStore,
         filter: GroupFilter,
     ) -> Result<(), PipelineError> {
-        let mut context = self.rule_context(statements).await?;
+        let settings = self.settings();
+        let mut context = self.rule_context(&settings, statements).await?;
         context.is_full_recalculation = matches!(filter, GroupFilter::All);
         let mut batches: Vec<(Origin, Vec<Update>)> = Vec::new();
         let mut groups = statements.sku_groups(filter);
         while let Some((sku, result)) = next_evaluated(&mut groups, &context).await? {
-            let origin = self.0.sources[result.source].policy.origin;
+            let origin = settings.sources[result.source].policy.origin;
             let update = Update {
                 sku,
                 count: result.count,
@@ -299,7 +292,8 @@ impl DeliveryPipeline {
     /// The statements cannot be read.
     pub async fn explain(&self, sku: &Sku) -> Result<Vec<StockStep>, PipelineError> {
         let mut statements = self.statements().await;
-        let context = self.rule_context(&mut statements).await?;
+        let settings = self.settings();
+        let context = self.rule_context(&settings, &mut statements).await?;
         let mut groups = statements.sku_groups(GroupFilter::Sku(sku.as_str().to_owned()));
         let mut steps = Vec::new();
         while let Some(group) = groups.next().await? {
@@ -323,4 +317,10 @@ impl DeliveryPipeline {
         }
         Ok(steps)
     }
+}
+
+/// Returns the digest of all rules that turn statements into stock.
+fn rules_digest(settings: &PipelineSettings) -> String {
+    let policies = settings.sources.iter().map(|source| &source.policy);
+    digest::rules_digest(&settings.rules, policies)
 }

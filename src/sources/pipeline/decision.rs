@@ -45,7 +45,8 @@ impl DeliveryPipeline {
         delivery: Delivery,
         approval: Approval,
     ) -> Result<DeliveryReport, PipelineError> {
-        let target = &self.0.sources[source];
+        let settings = self.settings();
+        let target = &settings.sources[source];
         let mut statements = self.statements().await;
         let written = self
             .write_delivery(&mut statements, source, &delivery, &approval)
@@ -132,7 +133,8 @@ impl DeliveryPipeline {
         delivery: &Delivery,
         approval: &Approval,
     ) -> Result<WrittenDelivery, PipelineError> {
-        let target = &self.0.sources[source];
+        let settings = self.settings();
+        let target = &settings.sources[source];
         let Delivery { scope, staged, .. } = delivery;
         let SourcePolicy {
             duplicates,
@@ -186,7 +188,8 @@ impl DeliveryPipeline {
         record: &SourceRecord,
         report: &DeliveryReport,
     ) -> Result<(), PipelineError> {
-        let target = &self.0.sources[source];
+        let settings = self.settings();
+        let target = &settings.sources[source];
         if !delivery.shapes.is_empty() {
             let accepted = record
                 .accepted_shapes

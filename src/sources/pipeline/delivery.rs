@@ -59,7 +59,8 @@ impl DeliveryPipeline {
         should_apply: bool,
         read: impl AsyncFnOnce(&mut EntrySender) -> Result<R, String>,
     ) -> Result<DeliveryReport, PipelineError> {
-        let target = &self.0.sources[source];
+        let settings = self.settings();
+        let target = &settings.sources[source];
         let _reading = ReadingGuard::start(self, source);
         let stage = self
             .statements()
@@ -128,7 +129,7 @@ impl DeliveryPipeline {
     ) -> Result<DeliveryReport, PipelineError> {
         let nothing_held = || PipelineError::NothingToAccept(name.to_owned());
         let source = self.source_index(name).ok_or_else(nothing_held)?;
-        let id = self.0.sources[source].id;
+        let id = self.source_id(source);
         let held = self.statements().await.source_record(id).await?.held;
         if held.is_empty() {
             return Err(nothing_held());
@@ -158,9 +159,9 @@ impl DeliveryPipeline {
     ) -> Result<DeliveryReport, PipelineError> {
         let staged = {
             let mut statements = self.statements().await;
-            let record = statements.source_record(self.0.sources[source].id).await?;
+            let record = statements.source_record(self.source_id(source)).await?;
             if !record.held.contains(held) {
-                let name = self.0.sources[source].policy.name.clone();
+                let name = self.source_name(source).to_owned();
                 return Err(PipelineError::DeliveryChanged(name));
             }
             statements.open_held(held).await?

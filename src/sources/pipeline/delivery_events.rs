@@ -64,7 +64,7 @@ impl DeliveryPipeline {
     }
 
     fn record_source_event(&self, source: usize, event: ServiceEvent) {
-        let name = &self.0.sources[source].policy.name;
+        let name = self.source_name(source);
         let events = &self.0.context.events;
         events.record_for_shop(&self.0.name, name, event);
     }

@@ -15,6 +15,8 @@ mod digest;
 mod interruption_tests;
 mod outcome;
 mod preview;
+#[cfg(test)]
+mod reference_model_tests;
 mod rule_context;
 mod source_policy;
 mod stock_step;
@@ -25,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 pub use self::delivery_report::{
     ChangeCounts, Completeness, DeliveryOutcome, DeliveryReport, ReadReport, SourceState,
@@ -105,8 +107,9 @@ struct PipelineState {
     shop: ShopId,
     name: String,
     directory: PathBuf,
-    sources: Vec<PipelineSource>,
-    rules: ShopRules,
+    // Names of the sources, in configuration order.
+    source_names: Vec<String>,
+    settings: RwLock<Arc<PipelineSettings>>,
     statements: tokio::sync::Mutex<StatementStore>,
     statuses: Mutex<Vec<SourceStatus>>,
     // The rules differ from those under which all stock was last evaluated.
@@ -117,7 +120,14 @@ struct PipelineState {
     context: Context,
 }
 
+/// Settings that a reload may replace. A delivery keeps those of its beginning.
 #[derive(Debug)]
+struct PipelineSettings {
+    sources: Vec<PipelineSource>,
+    rules: ShopRules,
+}
+
+#[derive(Clone, Debug)]
 struct PipelineSource {
     id: SourceId,
     policy: SourcePolicy,
@@ -166,8 +176,8 @@ impl DeliveryPipeline {
             shop,
             name: name.to_owned(),
             directory: directory.to_owned(),
-            sources,
-            rules,
+            source_names: sources.iter().map(|it| it.policy.name.clone()).collect(),
+            settings: RwLock::new(Arc::new(PipelineSettings { sources, rules })),
             statements: tokio::sync::Mutex::new(statements),
             statuses: Mutex::new(statuses),
             has_new_rules: AtomicBool::new(true),
@@ -185,25 +195,52 @@ impl DeliveryPipeline {
 
     /// Returns the names of the sources, in configuration order.
     pub fn source_names(&self) -> impl Iterator<Item = &str> {
-        self.0
-            .sources
-            .iter()
-            .map(|source| source.policy.name.as_str())
+        self.0.source_names.iter().map(String::as_str)
+    }
+
+    /// Returns the name of a source.
+    #[must_use]
+    pub fn source_name(&self, source: usize) -> &str {
+        &self.0.source_names[source]
     }
 
     /// Returns the index of a source in configuration order.
     #[must_use]
     pub fn source_index(&self, name: &str) -> Option<usize> {
-        self.0
-            .sources
-            .iter()
-            .position(|source| source.policy.name == name)
+        self.source_names().position(|known| known == name)
     }
 
     /// Returns the policy of a source.
     #[must_use]
-    pub fn policy(&self, source: usize) -> &SourcePolicy {
-        &self.0.sources[source].policy
+    pub fn policy(&self, source: usize) -> SourcePolicy {
+        self.settings().sources[source].policy.clone()
+    }
+
+    /// Replaces the rules of the shop and the policies of its sources, which must be the same ones
+    /// in the same order. What belongs to the reading of a source keeps its old value. All stock is
+    /// evaluated again, and held if the new rules would zero too much.
+    ///
+    /// # Errors
+    /// The statements cannot be read or applied.
+    pub async fn replace_settings(
+        &self,
+        policies: Vec<SourcePolicy>,
+        rules: ShopRules,
+    ) -> Result<(), PipelineError> {
+        {
+            let mut statements = self.statements().await;
+            let mut sources = self.settings().sources.clone();
+            for (source, policy) in sources.iter_mut().zip(policies) {
+                statements.set_mapping(source.id, &policy.mapping).await?;
+                let old = std::mem::replace(&mut source.policy, policy);
+                source.policy.scope = old.scope;
+                source.policy.warehouses = old.warehouses;
+                source.policy.variants = old.variants;
+                source.policy.read_settings_text = old.read_settings_text;
+            }
+            *self.0.settings.write() = Arc::new(PipelineSettings { sources, rules });
+        }
+        self.reapply_rules().await
     }
 
     /// Returns the directory for temporary files of connectors.
@@ -221,7 +258,7 @@ impl DeliveryPipeline {
     /// Returns true if the latest statement of all sources decides.
     #[must_use]
     pub fn combines_by_latest(&self) -> bool {
-        self.0.rules.combine == Combine::Latest
+        self.settings().rules.combine == Combine::Latest
     }
 
     /// Returns true if a snapshot of the source was ever applied.
@@ -245,7 +282,7 @@ impl DeliveryPipeline {
     pub async fn reader_state(&self, source: usize) -> Result<String, PipelineError> {
         let mut statements = self.statements().await;
         Ok(statements
-            .source_record(self.0.sources[source].id)
+            .source_record(self.source_id(source))
             .await?
             .reader_state)
     }
@@ -257,7 +294,7 @@ impl DeliveryPipeline {
     pub async fn save_reader_state(&self, source: usize, state: &str) -> Result<(), PipelineError> {
         let mut statements = self.statements().await;
         Ok(statements
-            .save_reader_state(self.0.sources[source].id, state)
+            .save_reader_state(self.source_id(source), state)
             .await?)
     }
 
@@ -272,7 +309,7 @@ impl DeliveryPipeline {
     ) -> Result<Vec<RejectedRow>, PipelineError> {
         let mut statements = self.statements().await;
         Ok(statements
-            .rejected_rows(self.0.sources[source].id, limit)
+            .rejected_rows(self.source_id(source), limit)
             .await?)
     }
 
@@ -282,6 +319,14 @@ impl DeliveryPipeline {
         let mut statements = self.0.statements.lock().await;
         statements.clean_up().await;
         statements
+    }
+
+    fn settings(&self) -> Arc<PipelineSettings> {
+        Arc::clone(&self.0.settings.read())
+    }
+
+    fn source_id(&self, source: usize) -> SourceId {
+        self.settings().sources[source].id
     }
 
     fn now(&self) -> Timestamp {

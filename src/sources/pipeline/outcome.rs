@@ -23,7 +23,7 @@ impl DeliveryPipeline {
         delivered: Result<DeliveryReport, PipelineError>,
     ) -> Result<DeliveryReport, PipelineError> {
         let now = self.0.context.clock.now();
-        let (shop, name) = (&self.0.name, &self.0.sources[source].policy.name);
+        let (shop, name) = (&self.0.name, self.source_name(source));
         let about = format!("{shop}/{name}");
         let alarms = &self.0.context.alarms;
         let mut statuses = self.0.statuses.lock();
@@ -112,7 +112,7 @@ impl DeliveryPipeline {
     pub fn record_failure(&self, source: usize, text: &str) {
         let now = self.0.context.clock.now();
         self.record_poll_failure(source, text);
-        let about = format!("{}/{}", self.0.name, self.0.sources[source].policy.name);
+        let about = format!("{}/{}", self.0.name, self.source_name(source));
         {
             let status = &mut self.0.statuses.lock()[source];
             status.failed_total += 1;
@@ -143,7 +143,7 @@ impl DeliveryPipeline {
         let status = &mut self.0.statuses.lock()[source];
         if std::mem::take(&mut status.is_unreachable) {
             status.last_failure = None;
-            let about = format!("{}/{}", self.0.name, self.0.sources[source].policy.name);
+            let about = format!("{}/{}", self.0.name, self.source_name(source));
             self.0.context.alarms.clear(AlarmKind::SourceFailed, &about);
         }
     }

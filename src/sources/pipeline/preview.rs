@@ -272,7 +272,7 @@ impl DeliveryPipeline {
         source: usize,
         directory: &TempDir,
     ) -> Result<(TempDir, StatementStore, Vec<HeldDelivery>), PipelineError> {
-        let id = self.0.sources[source].id;
+        let id = self.source_id(source);
         for _ in 0..MAX_COPY_ATTEMPTS {
             let copy_directory = tempfile::tempdir_in(directory.path()).map_err(|source| {
                 PipelineError::Persist(StatementError::Directory {
@@ -294,7 +294,7 @@ impl DeliveryPipeline {
                 break;
             }
         }
-        let name = self.0.sources[source].policy.name.clone();
+        let name = self.source_name(source).to_owned();
         Err(PipelineError::NothingToAccept(name))
     }
 
@@ -320,7 +320,7 @@ impl DeliveryPipeline {
             (unchanged, outdated) = (changes.unchanged, changes.outdated);
             copy.commit().await?;
             copy.close_delivery().await?;
-            copy.mark_applied(self.0.sources[source].id).await?;
+            copy.mark_applied(self.source_id(source)).await?;
             list.end_delivery().await?;
         }
         Ok(ComparedChanges {

@@ -174,7 +174,7 @@ pub(in crate::sources) fn row(sku: &str, count: i64) -> DeliveryEntry {
     row_at_warehouse(sku, None, count)
 }
 
-fn row_at_warehouse(sku: &str, warehouse: Option<&str>, count: i64) -> DeliveryEntry {
+pub(super) fn row_at_warehouse(sku: &str, warehouse: Option<&str>, count: i64) -> DeliveryEntry {
     DeliveryEntry::Row(Row {
         line: 1,
         key: ProductKey::Sku(sku.to_owned()),

@@ -1,5 +1,6 @@
 //! Sentences of the events, and names of the groups in the filter.
 
+use super::{labelled, skus};
 use crate::event_log::{EVENT_KINDS, EventCounts, OperatorAction, PreviousRun, ServiceEvent};
 use crate::i18n::{Language, alarm_text};
 use crate::telemetry::AlarmKind;
@@ -51,8 +52,8 @@ impl EventGroup {
 }
 
 /// Name of a group.
-pub(in crate::web) const fn event_group(group: EventGroup, language: Language) -> &'static str {
-    let [english, russian, chinese] = match group {
+pub(in crate::web) fn event_group(group: EventGroup, language: Language) -> &'static str {
+    language.choose(match group {
         EventGroup::Alarms => ["Alarms", "Тревоги", "告警"],
         EventGroup::Sources => ["Sources", "Источники", "数据源"],
         EventGroup::Sending => ["Sending", "Отправка", "发送"],
@@ -60,12 +61,7 @@ pub(in crate::web) const fn event_group(group: EventGroup, language: Language) -
         EventGroup::Quarantine => ["Quarantine", "Карантин", "隔离"],
         EventGroup::Operator => ["Actions", "Действия", "操作"],
         EventGroup::Service => ["Service", "Сервис", "服务"],
-    };
-    match language {
-        Language::English => english,
-        Language::Russian => russian,
-        Language::Chinese => chinese,
-    }
+    })
 }
 
 /// Reason of an event in the service's own words, which are English; empty if there is none.
@@ -82,31 +78,239 @@ pub(in crate::web) fn event_reason(event: &ServiceEvent) -> &str {
         | ServiceEvent::ServiceStopped {
             failure: Some(reason),
         } => reason.as_str(),
-        ServiceEvent::ServiceStarted { .. }
-        | ServiceEvent::ServiceStopped { failure: None }
-        | ServiceEvent::AlarmCleared { .. }
-        | ServiceEvent::DeliveryApplied(_)
-        | ServiceEvent::DeliveryApproved(_)
-        | ServiceEvent::DeliveryReplaced { .. }
-        | ServiceEvent::RulesApproved
-        | ServiceEvent::SendingResumed
-        | ServiceEvent::ReadbackEqual { .. }
-        | ServiceEvent::ReadbackDifferent { .. }
-        | ServiceEvent::QuarantineLeft { .. }
-        | ServiceEvent::SelftestStarted { .. }
-        | ServiceEvent::SelftestEnded { .. }
-        | ServiceEvent::OperatorAction { .. }
-        | ServiceEvent::EventsLost { .. }
-        | ServiceEvent::Unknown => "",
+        _ => "",
     }
 }
 
 /// Sentence about an event, without its [`event_reason`].
+#[expect(
+    clippy::too_many_lines,
+    reason = "one exhaustive match shows the compiler what is missing"
+)]
 pub(in crate::web) fn event_sentence(event: &ServiceEvent, language: Language) -> String {
+    let number = |n: u64| language.number(n);
+    language.choose(match event {
+        ServiceEvent::ServiceStopped { .. } => {
+            ["the service stopped", "сервис остановлен", "服务已停止"].map(str::to_owned)
+        }
+        ServiceEvent::AlarmRaised { alarm, .. } => return alarm_title(alarm, language),
+        ServiceEvent::AlarmCleared { alarm, .. } => {
+            let cleared = ["alarm cleared: ", "тревога снята: ", "告警解除："];
+            return labelled(cleared, &alarm_title(alarm, language), language);
+        }
+        ServiceEvent::DeliveryHeld { counts, .. } => {
+            let counts = delivery_counts(counts, language);
+            [
+                format!("held for approval, {counts}"),
+                format!("выгрузка отложена до подтверждения, {counts}"),
+                format!("数据待批准，{counts}"),
+            ]
+        }
+        ServiceEvent::DeliveryFailed { .. } => [
+            "the delivery failed; the stock is unchanged",
+            "выгрузка не удалась, остатки не изменились",
+            "数据处理失败，库存未变",
+        ]
+        .map(str::to_owned),
+        ServiceEvent::SendingPaused { .. } => [
+            "sending is paused until its cause is removed",
+            "отправка приостановлена до устранения причины",
+            "发送已暂停，直到原因消除",
+        ]
+        .map(str::to_owned),
+        ServiceEvent::SendingDelayed { .. } => {
+            ["sending is delayed", "отправка отложена", "发送已延后"].map(str::to_owned)
+        }
+        ServiceEvent::ReadbackFailed { .. } => {
+            ["read-back failed", "сверка не удалась", "核对失败"].map(str::to_owned)
+        }
+        ServiceEvent::QuarantineEntered {
+            skus: n, example, ..
+        } => {
+            let skus = skus(*n, language);
+            let verb = language.plural(*n, ["попал", "попали", "попало"]);
+            [
+                format!("{skus} entered the quarantine, such as '{example}'"),
+                format!("в карантин {verb} {skus}, например '{example}'"),
+                format!("{skus} 被隔离，例如 '{example}'"),
+            ]
+        }
+        ServiceEvent::FileReplaced { file, .. } => [
+            format!(
+                "{file} was damaged: it was renamed to {file}.damaged, and a new file was begun"
+            ),
+            format!("файл {file} повреждён: он переименован в {file}.damaged, начат новый"),
+            format!("文件 {file} 已损坏：已重命名为 {file}.damaged，并新建文件"),
+        ],
+        // The other English sentences have no reason, so they are those of the event itself.
+        ServiceEvent::ServiceStarted { version, previous } => {
+            let [russian, again] = match previous {
+                PreviousRun::None => ["", ""],
+                PreviousRun::Stopped | PreviousRun::Crashed => ["снова ", "再次"],
+            };
+            let [crash, chinese_crash] = match previous {
+                PreviousRun::None | PreviousRun::Stopped => ["", ""],
+                PreviousRun::Crashed => [
+                    "; прошлый запуск завершился аварийно",
+                    "；上一次运行未正常停止",
+                ],
+            };
+            [
+                event.to_string(),
+                format!("сервис {russian}запущен, версия {version}{crash}"),
+                format!("服务已{again}启动，版本 {version}{chinese_crash}"),
+            ]
+        }
+        ServiceEvent::DeliveryApplied(counts) => {
+            let counts = delivery_counts(counts, language);
+            [
+                event.to_string(),
+                format!("выгрузка применена, {counts}"),
+                format!("数据已应用，{counts}"),
+            ]
+        }
+        ServiceEvent::DeliveryApproved(counts) => {
+            let counts = delivery_counts(counts, language);
+            [
+                event.to_string(),
+                format!("отложенная выгрузка подтверждена, {counts}"),
+                format!("待批准的数据已批准，{counts}"),
+            ]
+        }
+        ServiceEvent::DeliveryReplaced { deliveries } => {
+            let deliveries = number(*deliveries);
+            [
+                event.to_string(),
+                format!("следующая выгрузка заменила отложенные: {deliveries}"),
+                format!("较新的数据取代了 {deliveries} 批待批准的数据"),
+            ]
+        }
+        ServiceEvent::RulesApproved => [
+            event.to_string(),
+            "отложенные правила подтверждены".to_owned(),
+            "待批准的规则已批准".to_owned(),
+        ],
+        ServiceEvent::SendingResumed => [
+            event.to_string(),
+            "отправка возобновлена".to_owned(),
+            "发送已恢复".to_owned(),
+        ],
+        ServiceEvent::ReadbackEqual { listed } => {
+            let listed = number(*listed);
+            [
+                event.to_string(),
+                format!("сверка завершена: расхождений без объяснения нет, прочитано {listed}"),
+                format!("核对完成：没有无法解释的差异，已读取 {listed} 项"),
+            ]
+        }
+        ServiceEvent::ReadbackDifferent {
+            listed,
+            different,
+            resent,
+        } => {
+            let [listed, resent] = [*listed, *resent].map(number);
+            let different = skus(*different, language);
+            [
+                event.to_string(),
+                format!(
+                    "сверка завершена: расходится {different}, отправляется снова {resent}, \
+                     прочитано {listed}"
+                ),
+                format!("核对完成：{different} 不一致，重新发送 {resent} 个，已读取 {listed} 项"),
+            ]
+        }
+        ServiceEvent::QuarantineLeft { skus: n } => {
+            let skus = skus(*n, language);
+            let verb = language.plural(*n, ["вышел", "вышли", "вышло"]);
+            [
+                event.to_string(),
+                format!("из карантина {verb} {skus}"),
+                format!("{skus} 解除隔离"),
+            ]
+        }
+        ServiceEvent::SelftestStarted { sku } => [
+            event.to_string(),
+            format!("самопроверка товара '{sku}' начата"),
+            format!("商品 '{sku}' 的自检开始"),
+        ],
+        ServiceEvent::SelftestEnded { sku, passed } => {
+            let [russian, chinese] = if *passed {
+                ["пройдена", "通过"]
+            } else {
+                ["не пройдена", "未通过"]
+            };
+            [
+                event.to_string(),
+                format!("самопроверка товара '{sku}' {russian}"),
+                format!("商品 '{sku}' 的自检{chinese}"),
+            ]
+        }
+        ServiceEvent::OperatorAction { action, object } => {
+            let [russian, chinese] = operator_action(*action);
+            let object = object.as_str();
+            let object = if object.is_empty() {
+                String::new()
+            } else {
+                format!(": {object}")
+            };
+            [
+                event.to_string(),
+                format!("оператор {russian}{object}"),
+                format!("操作员{chinese}{object}"),
+            ]
+        }
+        ServiceEvent::EventsLost { events } => {
+            let events = number(*events);
+            [
+                event.to_string(),
+                format!(
+                    "не записано событий: {events}, потому что диск был заполнен или не успевал"
+                ),
+                format!("有 {events} 个事件因磁盘已满或过慢而未记录"),
+            ]
+        }
+        ServiceEvent::Unknown => [
+            event.to_string(),
+            "событие более новой версии".to_owned(),
+            "较新版本的事件".to_owned(),
+        ],
+    })
+}
+
+/// What an operator did, in Russian and Chinese.
+const fn operator_action(action: OperatorAction) -> [&'static str; 2] {
+    match action {
+        OperatorAction::Verify => ["запустил сверку", "请求核对"],
+        OperatorAction::Poll => ["запустил опрос источника", "请求轮询数据源"],
+        OperatorAction::Import => ["загрузил файл", "导入了文件"],
+        OperatorAction::ImportPreview => ["проверил файл без применения", "检查了文件但未应用"],
+        OperatorAction::Approve => ["подтвердил отложенное", "批准了待批准的内容"],
+        OperatorAction::Selftest => ["запустил самопроверку", "请求自检"],
+        OperatorAction::Pause => ["приостановил отправку", "暂停了发送"],
+        OperatorAction::Resume => ["возобновил отправку", "恢复了发送"],
+    }
+}
+
+fn delivery_counts(counts: &EventCounts, language: Language) -> String {
+    let [rows, new, changed, zeroed, rejected, suspicious] = [
+        counts.rows,
+        counts.new,
+        counts.changed,
+        counts.zeroed,
+        counts.rejected,
+        counts.suspicious,
+    ]
+    .map(|n| language.number(n));
     match language {
-        Language::English => english(event),
-        Language::Russian => russian(event),
-        Language::Chinese => chinese(event),
+        Language::English => counts.to_string(),
+        Language::Russian => format!(
+            "строк {rows}: новых {new}, изменено {changed} (стало нулём {zeroed}), отклонено \
+             {rejected}, сомнительных {suspicious}"
+        ),
+        Language::Chinese => format!(
+            "共 {rows} 行：新增 {new}，变更 {changed}（变为零 {zeroed}），拒绝 {rejected}，可疑 \
+             {suspicious}"
+        ),
     }
 }
 
@@ -115,231 +319,6 @@ fn alarm_title(name: &str, language: Language) -> String {
         || name.to_owned(),
         |kind| alarm_text(kind, language).title.to_owned(),
     )
-}
-
-fn english(event: &ServiceEvent) -> String {
-    match event {
-        ServiceEvent::ServiceStopped { .. } => "the service stopped".to_owned(),
-        ServiceEvent::AlarmRaised { alarm, .. } => alarm_title(alarm, Language::English),
-        ServiceEvent::AlarmCleared { alarm, .. } => {
-            format!("alarm cleared: {}", alarm_title(alarm, Language::English))
-        }
-        ServiceEvent::DeliveryHeld { counts, .. } => format!("held for approval, {counts}"),
-        ServiceEvent::DeliveryFailed { .. } => {
-            "the delivery failed; the stock is unchanged".to_owned()
-        }
-        ServiceEvent::SendingPaused { .. } => {
-            "sending is paused until its cause is removed".to_owned()
-        }
-        ServiceEvent::SendingDelayed { .. } => "sending is delayed".to_owned(),
-        ServiceEvent::ReadbackFailed { .. } => "read-back failed".to_owned(),
-        ServiceEvent::QuarantineEntered { skus, example, .. } => {
-            let noun = Language::English.plural(*skus, ["SKU", "SKUs", "SKUs"]);
-            let number = Language::English.number(*skus);
-            format!("{number} {noun} entered the quarantine, such as '{example}'")
-        }
-        ServiceEvent::FileReplaced { file, .. } => format!(
-            "{file} was damaged: it was renamed to {file}.damaged, and a new file was begun"
-        ),
-        other => other.to_string(),
-    }
-}
-
-fn russian(event: &ServiceEvent) -> String {
-    let number = |n: u64| Language::Russian.number(n);
-    let counts = |counts: &EventCounts| {
-        format!(
-            "строк {}: новых {}, изменено {} (стало нулём {}), отклонено {}, сомнительных {}",
-            number(counts.rows),
-            number(counts.new),
-            number(counts.changed),
-            number(counts.zeroed),
-            number(counts.rejected),
-            number(counts.suspicious)
-        )
-    };
-    match event {
-        ServiceEvent::ServiceStarted { version, previous } => match previous {
-            PreviousRun::None => format!("сервис запущен, версия {version}"),
-            PreviousRun::Stopped => format!("сервис снова запущен, версия {version}"),
-            PreviousRun::Crashed => format!(
-                "сервис снова запущен, версия {version}; прошлый запуск завершился аварийно"
-            ),
-        },
-        ServiceEvent::ServiceStopped { .. } => "сервис остановлен".to_owned(),
-        ServiceEvent::AlarmRaised { alarm, .. } => alarm_title(alarm, Language::Russian),
-        ServiceEvent::AlarmCleared { alarm, .. } => {
-            format!("тревога снята: {}", alarm_title(alarm, Language::Russian))
-        }
-        ServiceEvent::DeliveryApplied(it) => format!("выгрузка применена, {}", counts(it)),
-        ServiceEvent::DeliveryHeld { counts: it, .. } => {
-            format!("выгрузка отложена до подтверждения, {}", counts(it))
-        }
-        ServiceEvent::DeliveryFailed { .. } => {
-            "выгрузка не удалась, остатки не изменились".to_owned()
-        }
-        ServiceEvent::DeliveryApproved(it) => {
-            format!("отложенная выгрузка подтверждена, {}", counts(it))
-        }
-        ServiceEvent::DeliveryReplaced { deliveries } => format!(
-            "следующая выгрузка заменила отложенные: {}",
-            number(*deliveries)
-        ),
-        ServiceEvent::RulesApproved => "отложенные правила подтверждены".to_owned(),
-        ServiceEvent::SendingPaused { .. } => {
-            "отправка приостановлена до устранения причины".to_owned()
-        }
-        ServiceEvent::SendingDelayed { .. } => "отправка отложена".to_owned(),
-        ServiceEvent::SendingResumed => "отправка возобновлена".to_owned(),
-        ServiceEvent::ReadbackEqual { listed } => format!(
-            "сверка завершена: расхождений без объяснения нет, прочитано {}",
-            number(*listed)
-        ),
-        ServiceEvent::ReadbackDifferent {
-            listed,
-            different,
-            resent,
-        } => format!(
-            "сверка завершена: расходится {} SKU, отправляется снова {}, прочитано {}",
-            number(*different),
-            number(*resent),
-            number(*listed)
-        ),
-        ServiceEvent::ReadbackFailed { .. } => "сверка не удалась".to_owned(),
-        ServiceEvent::QuarantineEntered { skus, example, .. } => format!(
-            "в карантин {} {} SKU, например '{example}'",
-            Language::Russian.plural(*skus, ["попал", "попали", "попало"]),
-            number(*skus)
-        ),
-        ServiceEvent::QuarantineLeft { skus } => {
-            let verb = Language::Russian.plural(*skus, ["вышел", "вышли", "вышло"]);
-            format!("из карантина {verb} {} SKU", number(*skus))
-        }
-        ServiceEvent::SelftestStarted { sku } => format!("самопроверка товара '{sku}' начата"),
-        ServiceEvent::SelftestEnded { sku, passed: true } => {
-            format!("самопроверка товара '{sku}' пройдена")
-        }
-        ServiceEvent::SelftestEnded { sku, passed: false } => {
-            format!("самопроверка товара '{sku}' не пройдена")
-        }
-        ServiceEvent::OperatorAction { action, object } => {
-            let what = match action {
-                OperatorAction::Verify => "оператор запустил сверку",
-                OperatorAction::Poll => "оператор запустил опрос источника",
-                OperatorAction::Import => "оператор загрузил файл",
-                OperatorAction::ImportPreview => "оператор проверил файл без применения",
-                OperatorAction::Approve => "оператор подтвердил отложенное",
-                OperatorAction::Selftest => "оператор запустил самопроверку",
-                OperatorAction::Pause => "оператор приостановил отправку",
-                OperatorAction::Resume => "оператор возобновил отправку",
-            };
-            with_object(what, object.as_str())
-        }
-        ServiceEvent::EventsLost { events } => format!(
-            "не записано событий: {}, потому что диск был заполнен или не успевал",
-            number(*events)
-        ),
-        ServiceEvent::FileReplaced { file, .. } => {
-            format!("файл {file} повреждён: он переименован в {file}.damaged, начат новый")
-        }
-        ServiceEvent::Unknown => "событие более новой версии".to_owned(),
-    }
-}
-
-fn chinese(event: &ServiceEvent) -> String {
-    let number = |n: u64| Language::Chinese.number(n);
-    let counts = |counts: &EventCounts| {
-        format!(
-            "共 {} 行：新增 {}，变更 {}（变为零 {}），拒绝 {}，可疑 {}",
-            number(counts.rows),
-            number(counts.new),
-            number(counts.changed),
-            number(counts.zeroed),
-            number(counts.rejected),
-            number(counts.suspicious)
-        )
-    };
-    match event {
-        ServiceEvent::ServiceStarted { version, previous } => match previous {
-            PreviousRun::None => format!("服务已启动，版本 {version}"),
-            PreviousRun::Stopped => format!("服务已再次启动，版本 {version}"),
-            PreviousRun::Crashed => {
-                format!("服务已再次启动，版本 {version}；上一次运行未正常停止")
-            }
-        },
-        ServiceEvent::ServiceStopped { .. } => "服务已停止".to_owned(),
-        ServiceEvent::AlarmRaised { alarm, .. } => alarm_title(alarm, Language::Chinese),
-        ServiceEvent::AlarmCleared { alarm, .. } => {
-            format!("告警解除：{}", alarm_title(alarm, Language::Chinese))
-        }
-        ServiceEvent::DeliveryApplied(it) => format!("数据已应用，{}", counts(it)),
-        ServiceEvent::DeliveryHeld { counts: it, .. } => {
-            format!("数据待批准，{}", counts(it))
-        }
-        ServiceEvent::DeliveryFailed { .. } => "数据处理失败，库存未变".to_owned(),
-        ServiceEvent::DeliveryApproved(it) => format!("待批准的数据已批准，{}", counts(it)),
-        ServiceEvent::DeliveryReplaced { deliveries } => {
-            format!("较新的数据取代了 {} 批待批准的数据", number(*deliveries))
-        }
-        ServiceEvent::RulesApproved => "待批准的规则已批准".to_owned(),
-        ServiceEvent::SendingPaused { .. } => "发送已暂停，直到原因消除".to_owned(),
-        ServiceEvent::SendingDelayed { .. } => "发送已延后".to_owned(),
-        ServiceEvent::SendingResumed => "发送已恢复".to_owned(),
-        ServiceEvent::ReadbackEqual { listed } => {
-            format!(
-                "核对完成：没有无法解释的差异，已读取 {} 项",
-                number(*listed)
-            )
-        }
-        ServiceEvent::ReadbackDifferent {
-            listed,
-            different,
-            resent,
-        } => format!(
-            "核对完成：{} 个 SKU 不一致，重新发送 {} 个，已读取 {} 项",
-            number(*different),
-            number(*resent),
-            number(*listed)
-        ),
-        ServiceEvent::ReadbackFailed { .. } => "核对失败".to_owned(),
-        ServiceEvent::QuarantineEntered { skus, example, .. } => {
-            format!("{} 个 SKU 被隔离，例如 '{example}'", number(*skus))
-        }
-        ServiceEvent::QuarantineLeft { skus } => format!("{} 个 SKU 解除隔离", number(*skus)),
-        ServiceEvent::SelftestStarted { sku } => format!("商品 '{sku}' 的自检开始"),
-        ServiceEvent::SelftestEnded { sku, passed: true } => format!("商品 '{sku}' 的自检通过"),
-        ServiceEvent::SelftestEnded { sku, passed: false } => {
-            format!("商品 '{sku}' 的自检未通过")
-        }
-        ServiceEvent::OperatorAction { action, object } => {
-            let what = match action {
-                OperatorAction::Verify => "操作员请求核对",
-                OperatorAction::Poll => "操作员请求轮询数据源",
-                OperatorAction::Import => "操作员导入了文件",
-                OperatorAction::ImportPreview => "操作员检查了文件但未应用",
-                OperatorAction::Approve => "操作员批准了待批准的内容",
-                OperatorAction::Selftest => "操作员请求自检",
-                OperatorAction::Pause => "操作员暂停了发送",
-                OperatorAction::Resume => "操作员恢复了发送",
-            };
-            with_object(what, object.as_str())
-        }
-        ServiceEvent::EventsLost { events } => {
-            format!("有 {} 个事件因磁盘已满或过慢而未记录", number(*events))
-        }
-        ServiceEvent::FileReplaced { file, .. } => {
-            format!("文件 {file} 已损坏：已重命名为 {file}.damaged，并新建文件")
-        }
-        ServiceEvent::Unknown => "较新版本的事件".to_owned(),
-    }
-}
-
-fn with_object(what: &str, object: &str) -> String {
-    if object.is_empty() {
-        what.to_owned()
-    } else {
-        format!("{what}: {object}")
-    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,10 @@
-//! Texts of the pages. Each language has an exhaustive `match`, so none can be forgotten.
+//! Texts of the pages. The languages of a text stand side by side, so none can be forgotten.
 
-mod chinese;
-mod english;
 mod events;
+mod labels;
 mod match_class;
+mod phrases;
 mod readiness;
-mod russian;
 mod sentences;
 mod shop_sentences;
 mod sku_story;
@@ -13,7 +12,7 @@ mod sources;
 mod stock_steps;
 
 pub(super) use self::events::{EventGroup, event_group, event_reason, event_sentence};
-pub(super) use self::match_class::{class_name, match_class_text};
+pub(super) use self::match_class::{class_meaning, class_name};
 pub(super) use self::readiness::{
     as_of, readiness_check, readiness_reason, readiness_verdict, shop_verdict,
 };
@@ -27,234 +26,33 @@ pub(super) use self::sku_story::{
     search_result, sent, shown, sku_error, sku_severity, sku_summary, stated,
 };
 pub(super) use self::sources::{
-    all_kinds, compared, comparing, held_failure, hold_reasons, page_of, source_kind, source_state,
+    compared, comparing, held_failure, hold_reasons, page_of, source_kind, source_state,
     stock_changes,
 };
 pub(super) use self::stock_steps::stock_steps;
 use crate::i18n::Language;
 
-/// Text without parameters.
+/// Text without parameters, in English, Russian and Chinese.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Text {
-    AbsenceNotApplied,
-    AbsenceWouldNotApply,
-    AcceptDelivery,
-    AcceptLead,
-    AcceptRulesLead,
-    AcknowledgedColumn,
-    AcknowledgedSkus,
-    AddSource,
-    AfterColumn,
-    Alarms,
-    All,
-    AllRowsCsv,
-    AllSources,
-    AttemptsColumn,
-    ChangedColumn,
-    ChartDirtySkus,
-    ChartHighest,
-    ChartLimit,
-    ChartLowest,
-    ChartMarketRequests,
-    ChartPeriodSwitch,
-    ChartRequestsSent,
-    ChartResponseMax,
-    ChartResponseMean,
-    ChartSkusSent,
-    ChartTable,
-    Charts,
-    ChartsEmpty,
-    ChartsOfDay,
-    ChartsOfWeek,
-    CheckNotChecked,
-    ClassColumn,
-    CommandByApi,
-    CommandByFile,
-    CommandBySource,
-    ComputeAgain,
-    ConnectionLive,
-    ConnectionLost,
-    Consequence,
-    CountColumn,
-    Coverage,
-    CoverageAcknowledged,
-    CoverageKnown,
-    DeliveryAccepted,
-    DeliveryChanged,
-    Detail,
-    DifferingColumn,
-    DirtySkus,
-    Duration,
-    EventKind,
-    EventQuarantined,
-    EventReleased,
-    Events,
-    EventsUnreadable,
-    Examples,
-    Failure,
-    FeedShop,
-    FeedShopLead,
-    Filter,
-    Find,
-    HeldFile,
-    HeldLink,
-    HeldSince,
-    HeldTimes,
-    HeldTitle,
-    HigherKind,
-    InFlightSkus,
-    KindColumn,
-    LanguageSwitch,
-    LastDelivery,
-    LastDeliveryColumn,
-    LastPoll,
-    LimitRequests,
-    LimitSkus,
-    LineColumn,
-    Login,
-    LoginLead,
-    Logout,
-    LowerKind,
-    MarketsColumn,
-    MatchColumn,
-    MeaningColumn,
-    ModeColumn,
-    ModeDryRun,
-    ModeOff,
-    ModeOn,
-    Never,
-    NewColumn,
-    NewData,
-    NewKind,
-    Newest,
-    NextPage,
-    NextPoll,
-    NextPollColumn,
-    NextTryColumn,
-    NoAlarms,
-    NoDelivery,
-    NoEvents,
-    NoSources,
-    NoSourcesLead,
-    NoStockChanges,
-    NotPolled,
-    NothingHeld,
-    Notices,
-    NowColumn,
-    Numbers,
-    Older,
-    OpenEvents,
-    OpenShop,
-    OpenSource,
-    OtherShops,
-    OursColumn,
-    OutcomeApplied,
-    OutcomeHeld,
-    OutdatedColumn,
-    Overview,
-    Password,
-    PauseSending,
-    PollRuns,
-    PreviousPage,
-    PushColumn,
-    Quarantine,
-    QuarantineEmpty,
-    QuarantineLead,
-    ReadNow,
-    ReadNowEffect,
-    ReadRequested,
-    Readback,
-    ReadbackDiffers,
-    ReadbackFailed,
-    ReadbackImpossible,
-    ReadbackMatches,
-    ReadbackNever,
-    ReadbackRunning,
-    ReadinessPending,
-    ReasonColumn,
-    RejectedColumn,
-    Reload,
-    Remarks,
-    Remedy,
-    ReservedColumn,
-    ResumeSending,
-    RowColumn,
-    RowRejected,
-    RowSuspicious,
-    RowsColumn,
-    RowsNotApplied,
-    RuleSteps,
-    RuleStepsEmpty,
-    RulesAccepted,
-    RulesHeld,
-    RulesHeldFirst,
-    RulesHeldLead,
-    Scope,
-    ScopeDelta,
-    ScopeSnapshot,
-    Search,
-    SearchTips,
-    SeeChanges,
-    Sending,
-    Shop,
-    Shops,
-    SimilarSkus,
-    SinceColumn,
-    SkipToContent,
-    SkuAcknowledged,
-    SkuColumn,
-    SkuDueAgain,
-    SkuInBook,
-    SkuNotAcknowledged,
-    SkuNotReadBack,
-    SkuNotShown,
-    SkuNotStated,
-    SkuOnMarket,
-    SkuRequested,
-    SkusAlike,
-    SkusColumn,
-    SourceColumn,
-    SourceKind,
-    SourcePolledNow,
-    SourceSendsItself,
-    Sources,
-    SourcesEmpty,
-    StartingLead,
-    StartingTitle,
-    StateColumn,
-    StockDate,
-    SuspiciousColumn,
-    SwitchOver,
-    TickLead,
-    TimeColumn,
-    TimeLine,
-    UnchangedColumn,
-    UnknownPath,
-    UnknownShopLead,
-    UnknownSkuAdvice,
-    UnknownSkuCheck,
-    UnknownSkuFeed,
-    UnknownSkuSource,
-    VerifyEffect,
-    VerifyNow,
-    WaitingColumn,
-    Warehouses,
-    WholeService,
-    WorkerDryRun,
-    WorkerIdle,
-    WorkerPaused,
-    WorkerWaiting,
-    WrongPassword,
-    ZeroKind,
-    ZeroMark,
-    ZeroedColumn,
+pub(super) struct Text(pub(super) [&'static str; 3]);
+
+impl Text {
+    /// Returns the text in a language.
+    pub(super) fn in_language(self, language: Language) -> &'static str {
+        language.choose(self.0)
+    }
+}
+/// Number of SKUs.
+fn skus(n: u64, language: Language) -> String {
+    let number = language.number(n);
+    match language {
+        Language::English => format!("{number} {}", language.plural(n, ["SKU", "", "SKUs"])),
+        Language::Russian => format!("{number} SKU"),
+        Language::Chinese => format!("{number} 个 SKU"),
+    }
 }
 
-/// Returns a text in a language.
-pub(super) const fn text(name: Text, language: Language) -> &'static str {
-    match language {
-        Language::English => english::text(name),
-        Language::Russian => russian::text(name),
-        Language::Chinese => chinese::text(name),
-    }
+/// Joins a label and a value.
+fn labelled(label: [&str; 3], value: &str, language: Language) -> String {
+    format!("{}{value}", language.choose(label))
 }

@@ -1,254 +1,199 @@
 //! Checks, reasons and verdicts of the switch-over, in every language.
 
+use super::skus;
 use crate::i18n::Language;
 use crate::ops::{ReadinessCheck, ReadinessReason};
 use crate::web::visible::visible;
 
 /// Condition that a check verifies.
-pub(in crate::web) const fn readiness_check(
-    check: ReadinessCheck,
-    language: Language,
-) -> &'static str {
-    match language {
-        Language::English => match check {
-            ReadinessCheck::SendingOn => "Sending is on",
-            ReadinessCheck::StockKnown => "The stock of the shop is known",
-            ReadinessCheck::RequestsSeen => "The Market has requested stock",
-            ReadinessCheck::RequestsCovered => "All recently requested SKUs have known stock",
-            ReadinessCheck::RequestsAcknowledged => {
-                "The Market has accepted the stock of all requested SKUs"
-            }
-            ReadinessCheck::EverythingSent => "Everything is sent",
-            ReadinessCheck::NothingRejected => "The Market rejects no SKU",
-            ReadinessCheck::NotPaused => "Sending is not paused",
-            ReadinessCheck::NoDifference => "No SKU differs on the Market without an explanation",
-            ReadinessCheck::AllShown => "The Market shows all accepted SKUs",
-            ReadinessCheck::RecentFullMatch => "Full match of a read-back in the last 24 hours",
-            ReadinessCheck::SourcesActive => "Stock was stated recently",
-        },
-        Language::Russian => match check {
-            ReadinessCheck::SendingOn => "Отправка включена",
-            ReadinessCheck::StockKnown => "Остатки магазина известны",
-            ReadinessCheck::RequestsSeen => "Маркет запрашивал остатки",
-            ReadinessCheck::RequestsCovered => "У всех SKU из недавних запросов остаток известен",
-            ReadinessCheck::RequestsAcknowledged => "Маркет принял остатки всех запрошенных SKU",
-            ReadinessCheck::EverythingSent => "Всё отправлено",
-            ReadinessCheck::NothingRejected => "Маркет не отклоняет ни одного SKU",
-            ReadinessCheck::NotPaused => "Отправка не приостановлена",
-            ReadinessCheck::NoDifference => "На Маркете нет необъяснённых расхождений",
-            ReadinessCheck::AllShown => "Маркет показывает все принятые SKU",
-            ReadinessCheck::RecentFullMatch => "Сверка за последние 24 часа полностью совпала",
-            ReadinessCheck::SourcesActive => "Остатки передавались недавно",
-        },
-        Language::Chinese => match check {
-            ReadinessCheck::SendingOn => "发送已开启",
-            ReadinessCheck::StockKnown => "店铺库存已知",
-            ReadinessCheck::RequestsSeen => "Market 请求过库存",
-            ReadinessCheck::RequestsCovered => "最近请求的所有 SKU 库存均已知",
-            ReadinessCheck::RequestsAcknowledged => "Market 已接受所有被请求 SKU 的库存",
-            ReadinessCheck::EverythingSent => "全部已发送",
-            ReadinessCheck::NothingRejected => "Market 没有拒绝任何 SKU",
-            ReadinessCheck::NotPaused => "发送未暂停",
-            ReadinessCheck::NoDifference => "Market 上没有无法解释的差异",
-            ReadinessCheck::AllShown => "Market 显示所有已接受的 SKU",
-            ReadinessCheck::RecentFullMatch => "最近 24 小时内核对完全一致",
-            ReadinessCheck::SourcesActive => "最近提供过库存",
-        },
-    }
+pub(in crate::web) fn readiness_check(check: ReadinessCheck, language: Language) -> &'static str {
+    language.choose(match check {
+        ReadinessCheck::SendingOn => ["Sending is on", "Отправка включена", "发送已开启"],
+        ReadinessCheck::StockKnown => [
+            "The stock of the shop is known",
+            "Остатки магазина известны",
+            "店铺库存已知",
+        ],
+        ReadinessCheck::RequestsSeen => [
+            "The Market has requested stock",
+            "Маркет запрашивал остатки",
+            "Market 请求过库存",
+        ],
+        ReadinessCheck::RequestsCovered => [
+            "All recently requested SKUs have known stock",
+            "У всех SKU из недавних запросов остаток известен",
+            "最近请求的所有 SKU 库存均已知",
+        ],
+        ReadinessCheck::RequestsAcknowledged => [
+            "The Market has accepted the stock of all requested SKUs",
+            "Маркет принял остатки всех запрошенных SKU",
+            "Market 已接受所有被请求 SKU 的库存",
+        ],
+        ReadinessCheck::EverythingSent => ["Everything is sent", "Всё отправлено", "全部已发送"],
+        ReadinessCheck::NothingRejected => [
+            "The Market rejects no SKU",
+            "Маркет не отклоняет ни одного SKU",
+            "Market 没有拒绝任何 SKU",
+        ],
+        ReadinessCheck::NotPaused => [
+            "Sending is not paused",
+            "Отправка не приостановлена",
+            "发送未暂停",
+        ],
+        ReadinessCheck::NoDifference => [
+            "No SKU differs on the Market without an explanation",
+            "На Маркете нет необъяснённых расхождений",
+            "Market 上没有无法解释的差异",
+        ],
+        ReadinessCheck::AllShown => [
+            "The Market shows all accepted SKUs",
+            "Маркет показывает все принятые SKU",
+            "Market 显示所有已接受的 SKU",
+        ],
+        ReadinessCheck::RecentFullMatch => [
+            "Full match of a read-back in the last 24 hours",
+            "Сверка за последние 24 часа полностью совпала",
+            "最近 24 小时内核对完全一致",
+        ],
+        ReadinessCheck::SourcesActive => [
+            "Stock was stated recently",
+            "Остатки передавались недавно",
+            "最近提供过库存",
+        ],
+    })
 }
 
 /// Reason against switching off, or a remark, as a sentence without
 /// [its detail](ReadinessReason::detail).
 pub(in crate::web) fn readiness_reason(reason: &ReadinessReason, language: Language) -> String {
-    match language {
-        Language::English => english(reason),
-        Language::Russian => russian(reason),
-        Language::Chinese => chinese(reason),
-    }
-}
-
-fn count(n: usize, language: Language) -> String {
-    language.number(n as u64)
-}
-
-fn hours(n: i64, language: Language) -> String {
-    language.number(n.unsigned_abs())
-}
-
-fn english(reason: &ReadinessReason) -> String {
-    let language = Language::English;
-    let number = |n: usize| count(n, language);
-    let skus = |n: usize| {
-        let unit = language.plural(n as u64, ["SKU", "SKUs", "SKUs"]);
-        format!("{} {unit}", number(n))
-    };
-    let skus_of = |n: u64| skus(usize::try_from(n).unwrap_or(usize::MAX));
-    match reason {
-        ReadinessReason::NotSending(_) => "Nothing is sent.".to_owned(),
-        ReadinessReason::ModeNotOn(mode) => {
-            format!("Nothing is sent: migrate is \"{mode}\".")
+    let n = count(reason);
+    let (number, skus) = (language.number(n), skus(n, language));
+    language.choose(match reason {
+        ReadinessReason::NotSending(_) => {
+            ["Nothing is sent.", "Остатки не отправляются.", "未发送。"].map(str::to_owned)
         }
-        ReadinessReason::NoStock => "No stock is known yet.".to_owned(),
-        ReadinessReason::NothingRequested => {
-            "The Market has requested nothing yet, so it is unknown which SKUs it needs.".to_owned()
+        ReadinessReason::ModeNotOn(mode) => [
+            format!("Nothing is sent: migrate is \"{mode}\"."),
+            format!("Остатки не отправляются: migrate = \"{mode}\"."),
+            format!("未发送：migrate 为 {mode}。"),
+        ],
+        ReadinessReason::NoStock => {
+            ["No stock is known yet.", "Остатков ещё нет.", "尚无库存。"].map(str::to_owned)
         }
-        ReadinessReason::MissingStock { missing, asked, .. } => format!(
-            "{} of {} requested SKUs have no known stock.",
-            number(*missing),
-            number(*asked)
-        ),
-        ReadinessReason::NotAcknowledged(n) => {
-            format!("{}: the Market has not accepted the stock yet.", skus(*n))
+        ReadinessReason::NothingRequested => [
+            "The Market has requested nothing yet, so it is unknown which SKUs it needs.",
+            "Маркет ещё ничего не запрашивал, поэтому неизвестно, какие SKU ему нужны.",
+            "Market 尚未请求库存，因此不知道它需要哪些 SKU。",
+        ]
+        .map(str::to_owned),
+        ReadinessReason::MissingStock { asked, .. } => {
+            let asked = language.number(*asked as u64);
+            [
+                format!("{number} of {asked} requested SKUs have no known stock."),
+                format!("Нет остатка у {number} из {asked} запрошенных SKU."),
+                format!("被请求的 {asked} 个 SKU 中有 {number} 个库存未知。"),
+            ]
         }
-        ReadinessReason::RequestsForgotten => {
-            "The Market requested more unknown SKUs than are remembered.".to_owned()
+        ReadinessReason::NotAcknowledged(_) => [
+            format!("{skus}: the Market has not accepted the stock yet."),
+            format!("Маркет ещё не принял остатки {skus}."),
+            format!("Market 尚未接受 {skus} 的库存。"),
+        ],
+        ReadinessReason::RequestsForgotten => [
+            "The Market requested more unknown SKUs than are remembered.",
+            "Маркет запросил больше неизвестных SKU, чем запоминает сервис.",
+            "Market 请求的未知 SKU 超过了服务能记住的数量。",
+        ]
+        .map(str::to_owned),
+        ReadinessReason::WaitingToSend(_) => {
+            let verb = language.plural(n, ["Ждёт", "Ждут", "Ждут"]);
+            [
+                format!("Still to be sent: {skus}."),
+                format!("{verb} отправки {skus}."),
+                format!("{skus} 待发送。"),
+            ]
         }
-        ReadinessReason::WaitingToSend(n) => format!("Still to be sent: {}.", skus(*n)),
-        ReadinessReason::Rejected { count: n, sku, .. } => {
-            format!("The Market rejects {}, such as {}.", skus(*n), visible(sku))
+        ReadinessReason::Rejected { sku, .. } => {
+            let sku = visible(sku);
+            [
+                format!("The Market rejects {skus}, such as {sku}."),
+                format!("Маркет отклоняет {skus}, например {sku}."),
+                format!("Market 拒绝 {skus}，例如 {sku}。"),
+            ]
         }
-        ReadinessReason::Paused(_) => "Sending is paused.".to_owned(),
-        ReadinessReason::Drifted(n) => format!("Different on the Market: {}.", skus_of(*n)),
-        ReadinessReason::NotShown(n) => {
-            format!("Accepted, but not shown by the Market: {}.", skus_of(*n))
+        ReadinessReason::Paused(_) => [
+            "Sending is paused.",
+            "Отправка приостановлена.",
+            "发送已暂停。",
+        ]
+        .map(str::to_owned),
+        ReadinessReason::Drifted(_) => {
+            let verb = language.plural(n, ["расходится", "расходятся", "расходятся"]);
+            [
+                format!("Different on the Market: {skus}."),
+                format!("На Маркете {verb} {skus}."),
+                format!("Market 上有 {skus} 不一致。"),
+            ]
         }
-        ReadinessReason::FullMatchTooOld(n) => format!(
-            "The last full match was {} h ago: run stockbridge verify.",
-            hours(*n, language)
-        ),
-        ReadinessReason::NeverFullMatch => {
-            "There was no full match yet: run stockbridge verify.".to_owned()
-        }
-        ReadinessReason::NotOurs(n) => format!(
-            "The Market shows stock that you never stated: {}.",
-            skus_of(*n)
-        ),
-        ReadinessReason::SourcesSilent(n) => {
-            format!("No stock was stated for {} h.", hours(*n, language))
-        }
-    }
-}
-
-fn russian(reason: &ReadinessReason) -> String {
-    let language = Language::Russian;
-    let number = |n: usize| count(n, language);
-    match reason {
-        ReadinessReason::NotSending(_) => "Остатки не отправляются.".to_owned(),
-        ReadinessReason::ModeNotOn(mode) => {
-            format!("Остатки не отправляются: migrate = \"{mode}\".")
-        }
-        ReadinessReason::NoStock => "Остатков ещё нет.".to_owned(),
-        ReadinessReason::NothingRequested => {
-            "Маркет ещё ничего не запрашивал, поэтому неизвестно, какие SKU ему нужны.".to_owned()
-        }
-        ReadinessReason::MissingStock { missing, asked, .. } => format!(
-            "Нет остатка у {} из {} запрошенных SKU.",
-            number(*missing),
-            number(*asked)
-        ),
-        ReadinessReason::NotAcknowledged(n) => {
-            format!("Маркет ещё не принял остатки {} SKU.", number(*n))
-        }
-        ReadinessReason::RequestsForgotten => {
-            "Маркет запросил больше неизвестных SKU, чем запоминает сервис.".to_owned()
-        }
-        ReadinessReason::WaitingToSend(n) => {
-            let verb = language.plural(*n as u64, ["Ждёт", "Ждут", "Ждут"]);
-            format!("{verb} отправки {} SKU.", number(*n))
-        }
-        ReadinessReason::Rejected { count: n, sku, .. } => format!(
-            "Маркет отклоняет {} SKU, например {}.",
-            number(*n),
-            visible(sku)
-        ),
-        ReadinessReason::Paused(_) => "Отправка приостановлена.".to_owned(),
-        ReadinessReason::Drifted(n) => format!(
-            "На Маркете {} {} SKU.",
-            language.plural(*n, ["расходится", "расходятся", "расходятся"]),
-            language.number(*n)
-        ),
-        ReadinessReason::NotShown(n) => {
+        ReadinessReason::NotShown(_) => [
+            format!("Accepted, but not shown by the Market: {skus}."),
+            format!("Приняты, но не показаны на Маркете: {skus}."),
+            format!("{skus} 已接受，但 Market 未显示。"),
+        ],
+        ReadinessReason::FullMatchTooOld(_) => [
+            format!("The last full match was {number} h ago: run stockbridge verify."),
             format!(
-                "Приняты, но не показаны на Маркете: {} SKU.",
-                language.number(*n)
-            )
-        }
-        ReadinessReason::FullMatchTooOld(n) => format!(
-            "Последнее полное совпадение было {} ч назад: запустите stockbridge verify.",
-            hours(*n, language)
-        ),
-        ReadinessReason::NeverFullMatch => {
-            "Полного совпадения ещё не было: запустите stockbridge verify.".to_owned()
-        }
-        ReadinessReason::NotOurs(n) => format!(
-            "Маркет показывает остатки, которые вы не передавали: {} SKU.",
-            language.number(*n)
-        ),
-        ReadinessReason::SourcesSilent(n) => {
-            format!("Остатки не передавались {} ч.", hours(*n, language))
-        }
-    }
+                "Последнее полное совпадение было {number} ч назад: запустите stockbridge verify."
+            ),
+            format!("最近一次完全一致在 {number} 小时前：请运行 stockbridge verify。"),
+        ],
+        ReadinessReason::NeverFullMatch => [
+            "There was no full match yet: run stockbridge verify.",
+            "Полного совпадения ещё не было: запустите stockbridge verify.",
+            "还没有完全一致过：请运行 stockbridge verify。",
+        ]
+        .map(str::to_owned),
+        ReadinessReason::NotOurs(_) => [
+            format!("The Market shows stock that you never stated: {skus}."),
+            format!("Маркет показывает остатки, которые вы не передавали: {skus}."),
+            format!("Market 显示了 {number} 个您从未提供库存的 SKU。"),
+        ],
+        ReadinessReason::SourcesSilent(_) => [
+            format!("No stock was stated for {number} h."),
+            format!("Остатки не передавались {number} ч."),
+            format!("已有 {number} 小时没有提供库存。"),
+        ],
+    })
 }
 
-fn chinese(reason: &ReadinessReason) -> String {
-    let language = Language::Chinese;
-    let number = |n: usize| count(n, language);
+/// Number of SKUs or hours in a reason; 0 without one.
+fn count(reason: &ReadinessReason) -> u64 {
     match reason {
-        ReadinessReason::NotSending(_) => "未发送。".to_owned(),
-        ReadinessReason::ModeNotOn(mode) => format!("未发送：migrate 为 {mode}。"),
-        ReadinessReason::NoStock => "尚无库存。".to_owned(),
-        ReadinessReason::NothingRequested => {
-            "Market 尚未请求库存，因此不知道它需要哪些 SKU。".to_owned()
-        }
-        ReadinessReason::MissingStock { missing, asked, .. } => format!(
-            "被请求的 {} 个 SKU 中有 {} 个库存未知。",
-            number(*asked),
-            number(*missing)
-        ),
-        ReadinessReason::NotAcknowledged(n) => {
-            format!("Market 尚未接受 {} 个 SKU 的库存。", number(*n))
-        }
-        ReadinessReason::RequestsForgotten => {
-            "Market 请求的未知 SKU 超过了服务能记住的数量。".to_owned()
-        }
-        ReadinessReason::WaitingToSend(n) => format!("{} 个 SKU 待发送。", number(*n)),
-        ReadinessReason::Rejected { count: n, sku, .. } => {
-            format!("Market 拒绝 {} 个 SKU，例如 {}。", number(*n), visible(sku))
-        }
-        ReadinessReason::Paused(_) => "发送已暂停。".to_owned(),
-        ReadinessReason::Drifted(n) => {
-            format!("Market 上有 {} 个 SKU 不一致。", language.number(*n))
-        }
-        ReadinessReason::NotShown(n) => {
-            format!("{} 个 SKU 已接受，但 Market 未显示。", language.number(*n))
-        }
-        ReadinessReason::FullMatchTooOld(n) => format!(
-            "最近一次完全一致在 {} 小时前：请运行 stockbridge verify。",
-            hours(*n, language)
-        ),
-        ReadinessReason::NeverFullMatch => {
-            "还没有完全一致过：请运行 stockbridge verify。".to_owned()
-        }
-        ReadinessReason::NotOurs(n) => format!(
-            "Market 显示了 {} 个您从未提供库存的 SKU。",
-            language.number(*n)
-        ),
-        ReadinessReason::SourcesSilent(n) => {
-            format!("已有 {} 小时没有提供库存。", hours(*n, language))
-        }
+        ReadinessReason::MissingStock { missing: n, .. }
+        | ReadinessReason::NotAcknowledged(n)
+        | ReadinessReason::WaitingToSend(n)
+        | ReadinessReason::Rejected { count: n, .. } => *n as u64,
+        ReadinessReason::Drifted(n)
+        | ReadinessReason::NotShown(n)
+        | ReadinessReason::NotOurs(n) => *n,
+        ReadinessReason::FullMatchTooOld(n) | ReadinessReason::SourcesSilent(n) => n.unsigned_abs(),
+        ReadinessReason::NotSending(_)
+        | ReadinessReason::ModeNotOn(_)
+        | ReadinessReason::NoStock
+        | ReadinessReason::NothingRequested
+        | ReadinessReason::RequestsForgotten
+        | ReadinessReason::Paused(_)
+        | ReadinessReason::NeverFullMatch => 0,
     }
 }
 
 /// Verdict of one shop.
-pub(in crate::web) const fn shop_verdict(is_ready: bool, language: Language) -> &'static str {
-    match (is_ready, language) {
-        (true, Language::English) => "READY",
-        (false, Language::English) => "NOT YET",
-        (true, Language::Russian) => "ГОТОВО",
-        (false, Language::Russian) => "ЕЩЁ РАНО",
-        (true, Language::Chinese) => "就绪",
-        (false, Language::Chinese) => "尚未就绪",
-    }
+pub(in crate::web) fn shop_verdict(is_ready: bool, language: Language) -> &'static str {
+    language.choose(if is_ready {
+        ["READY", "ГОТОВО", "就绪"]
+    } else {
+        ["NOT YET", "ЕЩЁ РАНО", "尚未就绪"]
+    })
 }
 
 /// Verdict of all shops. `first` is the first reason, `others` the number of further reasons.
@@ -257,32 +202,30 @@ pub(in crate::web) fn readiness_verdict(
     others: u64,
     language: Language,
 ) -> String {
+    let colon = language.choose([": ", ": ", "："]);
+    let verdict = shop_verdict(first.is_none(), language);
     let Some(first) = first else {
-        return match language {
-            Language::English => "READY: the push API can be switched off.",
-            Language::Russian => "ГОТОВО: push API можно отключать.",
-            Language::Chinese => "就绪：可以停用推送 API。",
-        }
-        .to_owned();
+        let consequence = language.choose([
+            "the push API can be switched off.",
+            "push API можно отключать.",
+            "可以停用推送 API。",
+        ]);
+        return format!("{verdict}{colon}{consequence}");
     };
     let number = language.number(others);
     let more = match language {
         _ if others == 0 => String::new(),
-        Language::English => format!(
-            " And {number} {}.",
-            language.plural(others, ["other reason", "", "other reasons"])
-        ),
-        Language::Russian => format!(
-            " И ещё {number} {}.",
-            language.plural(others, ["причина", "причины", "причин"])
-        ),
+        Language::English => {
+            let noun = language.plural(others, ["other reason", "", "other reasons"]);
+            format!(" And {number} {noun}.")
+        }
+        Language::Russian => {
+            let noun = language.plural(others, ["причина", "причины", "причин"]);
+            format!(" И ещё {number} {noun}.")
+        }
         Language::Chinese => format!("另有 {number} 个原因。"),
     };
-    match language {
-        Language::English => format!("NOT YET: {first}{more}"),
-        Language::Russian => format!("ЕЩЁ РАНО: {first}{more}"),
-        Language::Chinese => format!("尚未就绪：{first}{more}"),
-    }
+    format!("{verdict}{colon}{first}{more}")
 }
 
 /// Time of a report.

@@ -1,114 +1,95 @@
 //! Sentences with numbers and names, in every language.
 
+use super::skus;
 use crate::i18n::Language;
 use crate::web::shop_health::ShopCondition;
 
 /// State of one shop in a few words.
 pub(in crate::web) fn condition(condition: ShopCondition, language: Language) -> String {
-    let number = |n: u64| language.number(n);
-    let skus =
-        |n: u64, forms: [&'static str; 3]| format!("{} {}", number(n), language.plural(n, forms));
+    let text = match condition {
+        ShopCondition::InSync => ["in sync", "остатки совпадают", "库存一致"],
+        ShopCondition::NoStock => ["no stock yet", "остатков ещё нет", "尚无库存"],
+        ShopCondition::NotSending => [
+            "not sending: foreign store",
+            "отправки нет: чужое хранилище",
+            "未发送：存储属于其他安装",
+        ],
+        ShopCondition::Paused => ["sending is paused", "отправка приостановлена", "发送已暂停"],
+        ShopCondition::PausedByOperator => [
+            "sending is paused by the operator",
+            "отправку приостановил оператор",
+            "发送已由操作员暂停",
+        ],
+        ShopCondition::Off => [
+            "not sending: migrate is off",
+            "отправка выключена",
+            "未发送：migrate 为 off",
+        ],
+        ShopCondition::DryRun => [
+            "not sending: dry run",
+            "пробный режим, отправки нет",
+            "试运行，不发送",
+        ],
+        ShopCondition::NotVerified => [
+            "sent, not verified yet",
+            "отправлено, сверки ещё не было",
+            "已发送，尚未核对",
+        ],
+        ShopCondition::Rejected(n) => {
+            let verb = language.choose(["the Market rejects", "Маркет отклоняет", "Market 拒绝"]);
+            return format!("{verb} {}", skus(n, language));
+        }
+        ShopCondition::Differing(n) => return differing(n, language),
+        ShopCondition::Sending(n) => {
+            let russian = ["отправляется", "отправляются", "отправляются"];
+            let verb = language.choose(["sending", language.plural(n, russian), "正在发送"]);
+            return format!("{verb} {}", skus(n, language));
+        }
+    };
+    language.choose(text).to_owned()
+}
+
+fn differing(n: u64, language: Language) -> String {
+    let skus = skus(n, language);
     match language {
-        Language::English => match condition {
-            ShopCondition::InSync => "in sync".to_owned(),
-            ShopCondition::NoStock => "no stock yet".to_owned(),
-            ShopCondition::NotSending => "not sending: foreign store".to_owned(),
-            ShopCondition::Paused => "sending is paused".to_owned(),
-            ShopCondition::PausedByOperator => "sending is paused by the operator".to_owned(),
-            ShopCondition::Off => "not sending: migrate is off".to_owned(),
-            ShopCondition::DryRun => "not sending: dry run".to_owned(),
-            ShopCondition::Rejected(n) => {
-                format!("the Market rejects {}", skus(n, ["SKU", "SKUs", "SKUs"]))
-            }
-            ShopCondition::Differing(n) => {
-                format!(
-                    "{} on the Market",
-                    skus(n, ["SKU differs", "", "SKUs differ"])
-                )
-            }
-            ShopCondition::Sending(n) => format!("sending {}", skus(n, ["SKU", "SKUs", "SKUs"])),
-            ShopCondition::NotVerified => "sent, not verified yet".to_owned(),
-        },
-        Language::Russian => match condition {
-            ShopCondition::InSync => "остатки совпадают".to_owned(),
-            ShopCondition::NoStock => "остатков ещё нет".to_owned(),
-            ShopCondition::NotSending => "отправки нет: чужое хранилище".to_owned(),
-            ShopCondition::Paused => "отправка приостановлена".to_owned(),
-            ShopCondition::PausedByOperator => "отправку приостановил оператор".to_owned(),
-            ShopCondition::Off => "отправка выключена".to_owned(),
-            ShopCondition::DryRun => "пробный режим, отправки нет".to_owned(),
-            ShopCondition::Rejected(n) => format!("Маркет отклоняет {} SKU", number(n)),
-            ShopCondition::Differing(n) => format!(
-                "на Маркете {} {} SKU",
-                language.plural(n, ["расходится", "расходятся", "расходятся"]),
-                number(n)
-            ),
-            ShopCondition::Sending(n) => format!(
-                "{} {} SKU",
-                language.plural(n, ["отправляется", "отправляются", "отправляются"]),
-                number(n)
-            ),
-            ShopCondition::NotVerified => "отправлено, сверки ещё не было".to_owned(),
-        },
-        Language::Chinese => match condition {
-            ShopCondition::InSync => "库存一致".to_owned(),
-            ShopCondition::NoStock => "尚无库存".to_owned(),
-            ShopCondition::NotSending => "未发送：存储属于其他安装".to_owned(),
-            ShopCondition::Paused => "发送已暂停".to_owned(),
-            ShopCondition::PausedByOperator => "发送已由操作员暂停".to_owned(),
-            ShopCondition::Off => "未发送：migrate 为 off".to_owned(),
-            ShopCondition::DryRun => "试运行，不发送".to_owned(),
-            ShopCondition::Rejected(n) => format!("Market 拒绝 {} 个 SKU", number(n)),
-            ShopCondition::Differing(n) => format!("Market 上有 {} 个 SKU 不一致", number(n)),
-            ShopCondition::Sending(n) => format!("正在发送 {} 个 SKU", number(n)),
-            ShopCondition::NotVerified => "已发送，尚未核对".to_owned(),
-        },
+        Language::English => {
+            let verb = language.plural(n, ["differs", "", "differ"]);
+            format!("{skus} {verb} on the Market")
+        }
+        Language::Russian => {
+            let verb = language.plural(n, ["расходится", "расходятся", "расходятся"]);
+            format!("на Маркете {verb} {skus}")
+        }
+        Language::Chinese => format!("Market 上有 {skus} 不一致"),
     }
 }
 
 /// Number of shops in sync, as the first sentence of the overview.
 pub(in crate::web) fn sync_verdict(in_sync: u64, all: u64, language: Language) -> String {
-    let number = |n: u64| language.number(n);
-    match language {
-        Language::English if in_sync == all => match all {
-            1 => "The shop is in sync.".to_owned(),
-            _ => format!("All {} shops are in sync.", number(all)),
-        },
-        Language::English if all == 1 => "The shop is not in sync.".to_owned(),
-        Language::English => {
-            let verb = if in_sync == 1 { "is" } else { "are" };
-            format!(
-                "{} of {} shops {verb} in sync.",
-                number(in_sync),
-                number(all)
-            )
-        }
-        Language::Russian if in_sync == all => match all {
-            1 => "Остатки магазина совпадают с Маркетом.".to_owned(),
-            _ => format!(
-                "Остатки совпадают с Маркетом во всех магазинах ({}).",
-                number(all)
-            ),
-        },
-        Language::Russian if all == 1 => {
-            "Остатки магазина пока не совпадают с Маркетом.".to_owned()
-        }
-        Language::Russian => format!(
-            "Остатки совпадают с Маркетом в {} из {} магазинов.",
-            number(in_sync),
-            number(all)
-        ),
-        Language::Chinese if in_sync == all => match all {
-            1 => "店铺库存与 Market 一致。".to_owned(),
-            _ => format!("全部 {} 家店铺的库存与 Market 一致。", number(all)),
-        },
-        Language::Chinese if all == 1 => "店铺库存与 Market 尚不一致。".to_owned(),
-        Language::Chinese => format!(
-            "{} 家店铺中有 {} 家的库存与 Market 一致。",
-            number(all),
-            number(in_sync)
-        ),
-    }
+    let (number, of) = (language.number(in_sync), language.number(all));
+    let verb = language.plural(in_sync, ["is", "", "are"]);
+    language.choose(match (in_sync == all, all) {
+        (true, 1) => [
+            "The shop is in sync.".to_owned(),
+            "Остатки магазина совпадают с Маркетом.".to_owned(),
+            "店铺库存与 Market 一致。".to_owned(),
+        ],
+        (false, 1) => [
+            "The shop is not in sync.".to_owned(),
+            "Остатки магазина пока не совпадают с Маркетом.".to_owned(),
+            "店铺库存与 Market 尚不一致。".to_owned(),
+        ],
+        (true, _) => [
+            format!("All {of} shops are in sync."),
+            format!("Остатки совпадают с Маркетом во всех магазинах ({of})."),
+            format!("全部 {of} 家店铺的库存与 Market 一致。"),
+        ],
+        (false, _) => [
+            format!("{number} of {of} shops {verb} in sync."),
+            format!("Остатки совпадают с Маркетом в {number} из {of} магазинов."),
+            format!("{of} 家店铺中有 {number} 家的库存与 Market 一致。"),
+        ],
+    })
 }
 
 /// Number of active alarms; empty without any.
@@ -116,10 +97,10 @@ pub(in crate::web) fn alarm_count(alarms: u64, language: Language) -> String {
     let number = language.number(alarms);
     match language {
         _ if alarms == 0 => String::new(),
-        Language::English => format!(
-            "{number} {}.",
-            language.plural(alarms, ["alarm", "", "alarms"])
-        ),
+        Language::English => {
+            let noun = language.plural(alarms, ["alarm", "", "alarms"]);
+            format!("{number} {noun}.")
+        }
         Language::Russian => format!("Тревог: {number}."),
         Language::Chinese => format!("{number} 个告警。"),
     }
@@ -127,17 +108,9 @@ pub(in crate::web) fn alarm_count(alarms: u64, language: Language) -> String {
 
 /// Joins sentences as the language does; empty ones are left out.
 pub(in crate::web) fn join(sentences: &[String], language: Language) -> String {
-    let sentences: Vec<&str> = sentences
-        .iter()
-        .map(String::as_str)
-        .filter(|sentence| !sentence.is_empty())
-        .collect();
-    let space = if language == Language::Chinese {
-        ""
-    } else {
-        " "
-    };
-    sentences.join(space)
+    let sentences = sentences.iter().map(String::as_str);
+    let sentences: Vec<&str> = sentences.filter(|it| !it.is_empty()).collect();
+    sentences.join(language.choose([" ", " ", ""]))
 }
 
 /// Days until the push API ends, or a sentence that it ends today or has ended.
@@ -147,17 +120,17 @@ pub(in crate::web) fn days_left(days: i64, date: &str, language: Language) -> St
     match language {
         Language::English if days < 0 => format!("The push API ended on {date}."),
         Language::English if days == 0 => format!("The push API ends today, on {date}."),
-        Language::English => format!(
-            "The push API ends in {number} {}, on {date}.",
-            language.plural(count, ["day", "days", "days"])
-        ),
+        Language::English => {
+            let noun = language.plural(count, ["day", "", "days"]);
+            format!("The push API ends in {number} {noun}, on {date}.")
+        }
         Language::Russian if days < 0 => format!("Push API отключён {date}."),
         Language::Russian if days == 0 => format!("Push API отключается сегодня ({date})."),
-        Language::Russian => format!(
-            "До отключения push API {} {number} {} ({date}).",
-            language.plural(count, ["остался", "осталось", "осталось"]),
-            language.plural(count, ["день", "дня", "дней"])
-        ),
+        Language::Russian => {
+            let verb = language.plural(count, ["остался", "осталось", "осталось"]);
+            let noun = language.plural(count, ["день", "дня", "дней"]);
+            format!("До отключения push API {verb} {number} {noun} ({date}).")
+        }
         Language::Chinese if days < 0 => format!("推送 API 已于 {date} 停用。"),
         Language::Chinese if days == 0 => format!("推送 API 今天（{date}）停用。"),
         Language::Chinese => format!("推送 API 将在 {number} 天后（{date}）停用。"),

@@ -1,5 +1,6 @@
 //! Sentences of a shop's page, in every language.
 
+use super::skus;
 use crate::i18n::Language;
 use crate::web::shop_actions::ActionResult;
 
@@ -14,51 +15,44 @@ pub(in crate::web) fn unknown_shop(name: &str, language: Language) -> String {
 
 /// Sentence about an action of the operator.
 pub(in crate::web) fn action_result(result: ActionResult, at: &str, language: Language) -> String {
-    let sentence = match language {
-        Language::English => match result {
-            ActionResult::ReadbackRequested => {
-                "The read-back has been requested. Its result appears below."
-            }
-            ActionResult::Paused => "Sending is paused. It stays paused until you resume it.",
-            ActionResult::Resumed => "Sending is resumed. The waiting SKUs are sent now.",
-            ActionResult::PollRequested => {
-                "The poll of the source has been requested. Its result appears below."
-            }
-            ActionResult::NotForwarded => "Nothing was done: nothing is sent for this shop.",
-            ActionResult::NotPersisted => {
-                "Nothing was done: the change could not be written to disk. See the alarms."
-            }
-            ActionResult::UnknownSource => "Nothing was done: the shop has no such source.",
-        },
-        Language::Russian => match result {
-            ActionResult::ReadbackRequested => "Сверка запрошена. Результат появится ниже.",
-            ActionResult::Paused => {
-                "Отправка приостановлена. Она не начнётся, пока вы её не возобновите."
-            }
-            ActionResult::Resumed => "Отправка возобновлена. Ожидавшие SKU отправляются.",
-            ActionResult::PollRequested => "Опрос источника запрошен. Результат появится ниже.",
-            ActionResult::NotForwarded => {
-                "Ничего не изменилось: остатки этого магазина не отправляются."
-            }
-            ActionResult::NotPersisted => {
-                "Ничего не изменилось: изменение не удалось записать на диск. Посмотрите тревоги."
-            }
-            ActionResult::UnknownSource => "Ничего не изменилось: такого источника у магазина нет.",
-        },
-        Language::Chinese => match result {
-            ActionResult::ReadbackRequested => "已请求核对，结果将显示在下方。",
-            ActionResult::Paused => "发送已暂停，直到您恢复为止。",
-            ActionResult::Resumed => "发送已恢复，正在发送等待中的 SKU。",
-            ActionResult::PollRequested => "已请求轮询该数据源，结果将显示在下方。",
-            ActionResult::NotForwarded => "未做任何更改：该店铺不发送库存。",
-            ActionResult::NotPersisted => "未做任何更改：更改无法写入磁盘。请查看告警。",
-            ActionResult::UnknownSource => "未做任何更改：该店铺没有此数据源。",
-        },
-    };
-    match language {
-        Language::English | Language::Russian => format!("{at}: {sentence}"),
-        Language::Chinese => format!("{at}：{sentence}"),
-    }
+    let sentence = language.choose(match result {
+        ActionResult::ReadbackRequested => [
+            "The read-back has been requested. Its result appears below.",
+            "Сверка запрошена. Результат появится ниже.",
+            "已请求核对，结果将显示在下方。",
+        ],
+        ActionResult::Paused => [
+            "Sending is paused. It stays paused until you resume it.",
+            "Отправка приостановлена. Она не начнётся, пока вы её не возобновите.",
+            "发送已暂停，直到您恢复为止。",
+        ],
+        ActionResult::Resumed => [
+            "Sending is resumed. The waiting SKUs are sent now.",
+            "Отправка возобновлена. Ожидавшие SKU отправляются.",
+            "发送已恢复，正在发送等待中的 SKU。",
+        ],
+        ActionResult::PollRequested => [
+            "The poll of the source has been requested. Its result appears below.",
+            "Опрос источника запрошен. Результат появится ниже.",
+            "已请求轮询该数据源，结果将显示在下方。",
+        ],
+        ActionResult::NotForwarded => [
+            "Nothing was done: nothing is sent for this shop.",
+            "Ничего не изменилось: остатки этого магазина не отправляются.",
+            "未做任何更改：该店铺不发送库存。",
+        ],
+        ActionResult::NotPersisted => [
+            "Nothing was done: the change could not be written to disk. See the alarms.",
+            "Ничего не изменилось: изменение не удалось записать на диск. Посмотрите тревоги.",
+            "未做任何更改：更改无法写入磁盘。请查看告警。",
+        ],
+        ActionResult::UnknownSource => [
+            "Nothing was done: the shop has no such source.",
+            "Ничего не изменилось: такого источника у магазина нет.",
+            "未做任何更改：该店铺没有此数据源。",
+        ],
+    });
+    format!("{at}{}{sentence}", language.choose([": ", ": ", "："]))
 }
 
 /// State of a shop whose sending the operator has paused.
@@ -72,15 +66,8 @@ pub(in crate::web) fn paused_since(since: &str, language: Language) -> String {
 
 /// State of a shop whose changes are being sent.
 pub(in crate::web) fn sending_now(waiting: u64, language: Language) -> String {
-    format!("{} {}", in_words(language), skus(waiting, language))
-}
-
-const fn in_words(language: Language) -> &'static str {
-    match language {
-        Language::English => "sending",
-        Language::Russian => "идёт, осталось",
-        Language::Chinese => "正在发送",
-    }
+    let verb = language.choose(["sending", "идёт, осталось", "正在发送"]);
+    format!("{verb} {}", skus(waiting, language))
 }
 
 /// Time of the next request.
@@ -94,53 +81,48 @@ pub(in crate::web) fn next_try(distance: &str, full: &str, language: Language) -
 
 /// Effect of the button that pauses sending.
 pub(in crate::web) fn effect_of_pausing(waiting: u64, language: Language) -> String {
-    let count = skus(waiting, language);
+    let (count, verb) = (skus(waiting, language), wait(waiting, language));
     match language {
         Language::English => format!(
             "If you pause, nothing is sent for this shop until you resume, also after a restart. \
-             {count} {} now, and later changes wait too. The Market keeps the counts it has, and \
-             read-backs continue.",
-            language.plural(waiting, ["waits", "", "wait"])
+             {count} {verb} now, and later changes wait too. The Market keeps the counts it has, \
+             and read-backs continue."
         ),
         Language::Russian => format!(
             "После приостановки остатки магазина не отправляются, пока вы не возобновите отправку, \
-             в том числе после перезапуска. Сейчас {} {count}; следующие изменения тоже будут \
-             ждать. На Маркете останутся прежние остатки, сверка продолжается.",
-            language.plural(waiting, ["ждёт", "ждут", "ждут"])
+             в том числе после перезапуска. Сейчас {verb} {count}; следующие изменения тоже будут \
+             ждать. На Маркете останутся прежние остатки, сверка продолжается."
         ),
         Language::Chinese => format!(
-            "暂停后，在您恢复之前不会发送该店铺的任何库存，重启后也一样。现在有 {count} 在等待，之后的更改\
-             也会等待。Market 保留现有数量，核对继续进行。"
+            "暂停后，在您恢复之前不会发送该店铺的任何库存，重启后也一样。现在有 {count} {verb}，之后的\
+             更改也会等待。Market 保留现有数量，核对继续进行。"
         ),
     }
 }
 
 /// Effect of the button that resumes sending.
 pub(in crate::web) fn effect_of_resuming(waiting: u64, language: Language) -> String {
-    let count = skus(waiting, language);
+    let (count, verb) = (skus(waiting, language), wait(waiting, language));
     match language {
         Language::English => format!(
-            "Sending is paused: {count} {}. If you resume, they are sent at once, within the \
-             Market's limit.",
-            language.plural(waiting, ["waits", "", "wait"])
+            "Sending is paused: {count} {verb}. If you resume, they are sent at once, within the \
+             Market's limit."
         ),
         Language::Russian => format!(
-            "Отправка приостановлена: {} {count}. После возобновления всё, что ждёт, будет сразу \
-             отправлено в пределах лимита Маркета.",
-            language.plural(waiting, ["ждёт", "ждут", "ждут"])
+            "Отправка приостановлена: {verb} {count}. После возобновления всё, что ждёт, будет \
+             сразу отправлено в пределах лимита Маркета."
         ),
         Language::Chinese => {
-            format!("发送已暂停：有 {count} 在等待。恢复后会在 Market 的限额内立即发送。")
+            format!("发送已暂停：有 {count} {verb}。恢复后会在 Market 的限额内立即发送。")
         }
     }
 }
 
-fn skus(n: u64, language: Language) -> String {
-    let number = language.number(n);
+fn wait(skus: u64, language: Language) -> &'static str {
     match language {
-        Language::English => format!("{number} {}", language.plural(n, ["SKU", "", "SKUs"])),
-        Language::Russian => format!("{number} SKU"),
-        Language::Chinese => format!("{number} 个 SKU"),
+        Language::English => language.plural(skus, ["waits", "", "wait"]),
+        Language::Russian => language.plural(skus, ["ждёт", "ждут", "ждут"]),
+        Language::Chinese => "在等待",
     }
 }
 
@@ -156,17 +138,17 @@ pub(in crate::web) fn more_rows(n: u64, language: Language) -> String {
 
 /// Counts of a delivery.
 pub(in crate::web) fn delivery_counts(rows: u64, changed: u64, language: Language) -> String {
-    let (rows_number, changed_number) = (language.number(rows), language.number(changed));
+    let (number, changed) = (language.number(rows), language.number(changed));
     match language {
-        Language::English => format!(
-            "{rows_number} {}, {changed_number} changed",
-            language.plural(rows, ["row", "", "rows"])
-        ),
-        Language::Russian => format!(
-            "{rows_number} {}, изменений: {changed_number}",
-            language.plural(rows, ["строка", "строки", "строк"])
-        ),
-        Language::Chinese => format!("{rows_number} 行，{changed_number} 处更改"),
+        Language::English => {
+            let noun = language.plural(rows, ["row", "", "rows"]);
+            format!("{number} {noun}, {changed} changed")
+        }
+        Language::Russian => {
+            let noun = language.plural(rows, ["строка", "строки", "строк"]);
+            format!("{number} {noun}, изменений: {changed}")
+        }
+        Language::Chinese => format!("{number} 行，{changed} 处更改"),
     }
 }
 
@@ -178,17 +160,11 @@ pub(in crate::web) fn readback_ended(
     language: Language,
 ) -> String {
     let number = language.number(resent);
-    match language {
-        Language::English => {
-            format!("Last complete read-back {ago} ({full}). SKUs sent again: {number}.")
-        }
-        Language::Russian => {
-            format!("Последняя полная сверка {ago} ({full}). Отправлено ещё раз: {number} SKU.")
-        }
-        Language::Chinese => {
-            format!("最近一次完整核对：{ago}（{full}）。再次发送 {number} 个 SKU。")
-        }
-    }
+    language.choose([
+        format!("Last complete read-back {ago} ({full}). SKUs sent again: {number}."),
+        format!("Последняя полная сверка {ago} ({full}). Отправлено ещё раз: {number} SKU."),
+        format!("最近一次完整核对：{ago}（{full}）。再次发送 {number} 个 SKU。"),
+    ])
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use stock::SkuError;
 
 use super::match_class::class_name;
+use super::{Text, skus};
 use crate::i18n::Language;
 use crate::ingest::Origin;
 use crate::migrator::Mode;
@@ -13,36 +14,18 @@ use crate::web::page_context::PageContext;
 use crate::web::shop_health::HealthLevel;
 
 /// Name of an origin.
-pub(in crate::web) const fn origin_name(origin: Origin, language: Language) -> &'static str {
-    match language {
-        Language::English => match origin {
-            Origin::CampaignPut | Origin::BusinessPost => "partner API",
-            Origin::File => "file",
-            Origin::OldHandler => "old handler",
-            Origin::Exchange => "1C exchange",
-            Origin::MoySklad => "MoySklad",
-            Origin::Sql => "database",
-            Origin::Import => "import by hand",
-        },
-        Language::Russian => match origin {
-            Origin::CampaignPut | Origin::BusinessPost => "партнёрский API",
-            Origin::File => "файл",
-            Origin::OldHandler => "старый обработчик",
-            Origin::Exchange => "обмен с 1С",
-            Origin::MoySklad => "МойСклад",
-            Origin::Sql => "база данных",
-            Origin::Import => "загрузка вручную",
-        },
-        Language::Chinese => match origin {
-            Origin::CampaignPut | Origin::BusinessPost => "合作伙伴 API",
-            Origin::File => "文件",
-            Origin::OldHandler => "旧处理程序",
-            Origin::Exchange => "1C 数据交换",
-            Origin::MoySklad => "MoySklad",
-            Origin::Sql => "数据库",
-            Origin::Import => "手动导入",
-        },
-    }
+pub(in crate::web) fn origin_name(origin: Origin, language: Language) -> &'static str {
+    language.choose(match origin {
+        Origin::CampaignPut | Origin::BusinessPost => {
+            ["partner API", "партнёрский API", "合作伙伴 API"]
+        }
+        Origin::File => ["file", "файл", "文件"],
+        Origin::OldHandler => ["old handler", "старый обработчик", "旧处理程序"],
+        Origin::Exchange => ["1C exchange", "обмен с 1С", "1C 数据交换"],
+        Origin::MoySklad => ["MoySklad", "МойСклад", "MoySklad"],
+        Origin::Sql => ["database", "база данных", "数据库"],
+        Origin::Import => ["import by hand", "загрузка вручную", "手动导入"],
+    })
 }
 
 /// Level of the summary.
@@ -80,12 +63,7 @@ pub(in crate::web) const fn sku_severity(summary: &SkuSummary) -> HealthLevel {
 pub(in crate::web) fn sku_summary(summary: &SkuSummary, context: PageContext) -> String {
     let language = context.language;
     match summary {
-        SkuSummary::Unknown => match language {
-            Language::English => "Neither the seller nor the Market has named this SKU.",
-            Language::Russian => "Ни продавец, ни Маркет не называли этот SKU.",
-            Language::Chinese => "卖家和 Market 都没有提到过该 SKU。",
-        }
-        .to_owned(),
+        SkuSummary::Unknown => context.text(Text::UNKNOWN_SKU).to_owned(),
         SkuSummary::OnlyRequested { hour } => {
             let hour = context.short_time(*hour);
             match language {
@@ -97,11 +75,9 @@ pub(in crate::web) fn sku_summary(summary: &SkuSummary, context: PageContext) ->
                     "Маркет запрашивает этот SKU (последний раз в течение часа с {hour}), но \
                      продавец не передавал его остаток."
                 ),
-                Language::Chinese => {
-                    format!(
-                        "Market 请求该 SKU（最近一次在 {hour} 起的一小时内），但卖家从未提供其库存。"
-                    )
-                }
+                Language::Chinese => format!(
+                    "Market 请求该 SKU（最近一次在 {hour} 起的一小时内），但卖家从未提供其库存。"
+                ),
             }
         }
         SkuSummary::Stated {
@@ -112,144 +88,122 @@ pub(in crate::web) fn sku_summary(summary: &SkuSummary, context: PageContext) ->
             sending,
             is_paused,
         } => {
-            let (number, at) = (context.number((*count).into()), context.full(*updated_at));
+            let (number, at) = (context.number(*count), context.full(*updated_at));
             let first = match language {
                 Language::English => format!("The seller has {number} as of {at}; "),
                 Language::Russian => format!("У продавца {number} на {at}; "),
                 Language::Chinese => format!("截至 {at}，卖家有 {number} 件；"),
             };
-            let sent = sent_state(*sent, context);
-            let shown = shown.map_or(String::new(), |shown| shown_state(shown, context));
-            let end = if language == Language::Chinese {
-                "。"
-            } else {
-                "."
-            };
+            let sent = sent_state(*sent, language);
+            let shown = shown.map_or_else(String::new, |shown| shown_state(shown, language));
+            let end = language.choose([".", ".", "。"]);
             let obstacle = obstacle(*sending, *is_paused, language);
             format!("{first}{sent}{shown}{end}{obstacle}")
         }
     }
 }
 
-fn sent_state(sent: SentState, context: PageContext) -> String {
-    match (context.language, sent) {
-        (Language::English, SentState::Rejected) => "the Market rejects it".to_owned(),
-        (Language::English, SentState::Acknowledged) => "the Market has acknowledged it".to_owned(),
-        (Language::English, SentState::AcknowledgedOnly(count)) => format!(
-            "the Market has acknowledged only {}",
-            context.number(count.into())
-        ),
-        (Language::English, SentState::NotAcknowledged) => {
-            "the Market has not acknowledged it".to_owned()
+fn sent_state(sent: SentState, language: Language) -> String {
+    let text = match sent {
+        SentState::Rejected => [
+            "the Market rejects it",
+            "Маркет его отклоняет",
+            "Market 拒绝该数量",
+        ],
+        SentState::Acknowledged => [
+            "the Market has acknowledged it",
+            "Маркет его принял",
+            "Market 已确认",
+        ],
+        SentState::NotAcknowledged => [
+            "the Market has not acknowledged it",
+            "Маркет его ещё не принял",
+            "Market 尚未确认",
+        ],
+        SentState::AcknowledgedOnly(count) => {
+            let number = language.number(count.into());
+            return language.choose([
+                format!("the Market has acknowledged only {number}"),
+                format!("Маркет принял только {number}"),
+                format!("Market 只确认了 {number} 件"),
+            ]);
         }
-        (Language::Russian, SentState::Rejected) => "Маркет его отклоняет".to_owned(),
-        (Language::Russian, SentState::Acknowledged) => "Маркет его принял".to_owned(),
-        (Language::Russian, SentState::AcknowledgedOnly(count)) => {
-            format!("Маркет принял только {}", context.number(count.into()))
-        }
-        (Language::Russian, SentState::NotAcknowledged) => "Маркет его ещё не принял".to_owned(),
-        (Language::Chinese, SentState::Rejected) => "Market 拒绝该数量".to_owned(),
-        (Language::Chinese, SentState::Acknowledged) => "Market 已确认".to_owned(),
-        (Language::Chinese, SentState::AcknowledgedOnly(count)) => {
-            format!("Market 只确认了 {} 件", context.number(count.into()))
-        }
-        (Language::Chinese, SentState::NotAcknowledged) => "Market 尚未确认".to_owned(),
-    }
+    };
+    language.choose(text).to_owned()
 }
 
-fn shown_state(shown: ShownState, context: PageContext) -> String {
-    match shown {
-        ShownState::Missing => match context.language {
-            Language::English => ", but does not show it",
-            Language::Russian => ", но не показывает",
-            Language::Chinese => "，但不显示",
-        }
-        .to_owned(),
-        ShownState::Shown {
-            available,
-            class,
-            is_before_sending,
-        } => {
-            let number = context.number(available.into());
-            let class = class_name(class, context.language);
-            let (text, before) = match context.language {
-                Language::English => (
-                    format!(", and showed {number} ({class}"),
-                    ", before this value was sent",
-                ),
-                Language::Russian => (
-                    format!(" и показывал {number} ({class}"),
-                    ", до отправки этого значения",
-                ),
-                Language::Chinese => (format!("，显示 {number} 件（{class}"), "，在发送该值之前"),
-            };
-            let before = if is_before_sending { before } else { "" };
-            let close = match context.language {
-                Language::Chinese => "）",
-                Language::English | Language::Russian => ")",
-            };
-            format!("{text}{before}{close}")
-        }
+fn shown_state(shown: ShownState, language: Language) -> String {
+    let ShownState::Shown {
+        available,
+        class,
+        is_before_sending,
+    } = shown
+    else {
+        let missing = [", but does not show it", ", но не показывает", "，但不显示"];
+        return language.choose(missing).to_owned();
+    };
+    let number = language.number(available.into());
+    let class = class_name(class, language);
+    let before = language.choose([
+        ", before this value was sent",
+        ", до отправки этого значения",
+        "，在发送该值之前",
+    ]);
+    let before = if is_before_sending { before } else { "" };
+    match language {
+        Language::English => format!(", and showed {number} ({class}{before})"),
+        Language::Russian => format!(" и показывал {number} ({class}{before})"),
+        Language::Chinese => format!("，显示 {number} 件（{class}{before}）"),
     }
 }
 
 /// Sentence about the reason why nothing is sent; empty if sending is on.
-const fn obstacle(sending: SendingMode, is_paused: bool, language: Language) -> &'static str {
-    match language {
-        Language::English => match sending {
-            SendingMode::Mode(Mode::On) if is_paused => " Sending is paused by the operator.",
-            SendingMode::Mode(Mode::On) => "",
-            SendingMode::Mode(Mode::DryRun) => " Nothing is sent: migrate is dry-run.",
-            SendingMode::Mode(Mode::Off) => " Nothing is sent: migrate is off.",
-            SendingMode::ForeignStore => {
-                " Nothing is sent: the store belongs to another installation."
-            }
-        },
-        Language::Russian => match sending {
-            SendingMode::Mode(Mode::On) if is_paused => " Отправку приостановил оператор.",
-            SendingMode::Mode(Mode::On) => "",
-            SendingMode::Mode(Mode::DryRun) => " Пробный режим: ничего не отправляется.",
-            SendingMode::Mode(Mode::Off) => " Отправка выключена: migrate = off.",
-            SendingMode::ForeignStore => {
-                " Ничего не отправляется: хранилище принадлежит другой установке."
-            }
-        },
-        Language::Chinese => match sending {
-            SendingMode::Mode(Mode::On) if is_paused => "发送已由操作员暂停。",
-            SendingMode::Mode(Mode::On) => "",
-            SendingMode::Mode(Mode::DryRun) => "不发送：migrate 为 dry-run。",
-            SendingMode::Mode(Mode::Off) => "不发送：migrate 为 off。",
-            SendingMode::ForeignStore => "不发送：存储属于其他安装。",
-        },
-    }
+fn obstacle(sending: SendingMode, is_paused: bool, language: Language) -> &'static str {
+    language.choose(match sending {
+        SendingMode::Mode(Mode::On) if is_paused => [
+            " Sending is paused by the operator.",
+            " Отправку приостановил оператор.",
+            "发送已由操作员暂停。",
+        ],
+        SendingMode::Mode(Mode::On) => [""; 3],
+        SendingMode::Mode(Mode::DryRun) => [
+            " Nothing is sent: migrate is dry-run.",
+            " Пробный режим: ничего не отправляется.",
+            "不发送：migrate 为 dry-run。",
+        ],
+        SendingMode::Mode(Mode::Off) => [
+            " Nothing is sent: migrate is off.",
+            " Отправка выключена: migrate = off.",
+            "不发送：migrate 为 off。",
+        ],
+        SendingMode::ForeignStore => [
+            " Nothing is sent: the store belongs to another installation.",
+            " Ничего не отправляется: хранилище принадлежит другой установке.",
+            "不发送：存储属于其他安装。",
+        ],
+    })
 }
 
 /// Event: the seller stated a new count.
-pub(in crate::web) fn stated(count: u32, origin: Option<&str>, language: Language) -> String {
-    let number = language.number(count.into());
-    match language {
-        Language::English => format!("Stated: {number}{}", by(origin, language)),
-        Language::Russian => format!("Передано: {number}{}", by(origin, language)),
-        Language::Chinese => format!("提供：{number} 件{}", by(origin, language)),
-    }
+pub(in crate::web) fn stated(count: u32, origin: Option<Origin>, language: Language) -> String {
+    let stated = language.choose(["Stated: ", "Передано: ", "提供："]);
+    stated_by(stated, count, origin, language)
 }
 
 /// Event: the seller repeated the known count.
-pub(in crate::web) fn repeated(count: u32, origin: Option<&str>, language: Language) -> String {
-    let number = language.number(count.into());
-    match language {
-        Language::English => format!("Stated again: {number}{}", by(origin, language)),
-        Language::Russian => format!("Передано ещё раз: {number}{}", by(origin, language)),
-        Language::Chinese => format!("再次提供：{number} 件{}", by(origin, language)),
-    }
+pub(in crate::web) fn repeated(count: u32, origin: Option<Origin>, language: Language) -> String {
+    let repeated = language.choose(["Stated again: ", "Передано ещё раз: ", "再次提供："]);
+    stated_by(repeated, count, origin, language)
 }
 
-fn by(origin: Option<&str>, language: Language) -> String {
-    match (origin, language) {
-        (None, _) => String::new(),
-        (Some(origin), Language::English | Language::Russian) => format!(" ({origin})"),
-        (Some(origin), Language::Chinese) => format!("（{origin}）"),
-    }
+fn stated_by(event: &str, count: u32, origin: Option<Origin>, language: Language) -> String {
+    let pieces = language.choose(["", "", " 件"]);
+    let number = language.number(count.into());
+    let by = origin.map_or_else(String::new, |origin| {
+        let [open, close] = language.choose([[" (", ")"], [" (", ")"], ["（", "）"]]);
+        format!("{open}{}{close}", origin_name(origin, language))
+    });
+    format!("{event}{number}{pieces}{by}")
 }
 
 /// Event: a request with the SKU ended. `request` has its number of SKUs and its milliseconds.
@@ -260,30 +214,33 @@ pub(in crate::web) fn sent(
     language: Language,
 ) -> String {
     let number = language.number(count.into());
-    let outcome = match (language, is_accepted) {
-        (Language::English, true) => format!("Sent: {number}. The Market acknowledged it"),
-        (Language::English, false) => format!("Sent: {number}. The Market did not accept it"),
-        (Language::Russian, true) => format!("Отправлено: {number}. Маркет принял"),
-        (Language::Russian, false) => format!("Отправлено: {number}. Маркет не принял"),
-        (Language::Chinese, true) => format!("已发送：{number} 件，Market 已确认"),
-        (Language::Chinese, false) => format!("已发送：{number} 件，Market 未接受"),
+    let sent = match language {
+        Language::English => format!("Sent: {number}. "),
+        Language::Russian => format!("Отправлено: {number}. "),
+        Language::Chinese => format!("已发送：{number} 件，"),
     };
-    let Some((skus, milliseconds)) = request else {
-        return outcome;
-    };
-    let skus_number = language.number(skus);
-    match language {
-        Language::English => {
-            let word = language.plural(skus, ["SKU", "", "SKUs"]);
-            format!("{outcome} ({skus_number} {word} in the request, {milliseconds} ms)")
+    let outcome = language.choose(if is_accepted {
+        [
+            "The Market acknowledged it",
+            "Маркет принял",
+            "Market 已确认",
+        ]
+    } else {
+        [
+            "The Market did not accept it",
+            "Маркет не принял",
+            "Market 未接受",
+        ]
+    });
+    let request = request.map_or_else(String::new, |(n, milliseconds)| {
+        let skus = skus(n, language);
+        match language {
+            Language::English => format!(" ({skus} in the request, {milliseconds} ms)"),
+            Language::Russian => format!(" ({skus} в запросе, {milliseconds} мс)"),
+            Language::Chinese => format!("（请求中有 {skus}，{milliseconds} 毫秒）"),
         }
-        Language::Russian => {
-            format!("{outcome} ({skus_number} SKU в запросе, {milliseconds} мс)")
-        }
-        Language::Chinese => {
-            format!("{outcome}（请求中有 {skus_number} 个 SKU，{milliseconds} 毫秒）")
-        }
-    }
+    });
+    format!("{sent}{outcome}{request}")
 }
 
 /// Fact: the Market acknowledged a count.
@@ -321,52 +278,33 @@ pub(in crate::web) fn requested(warehouse: u64, language: Language) -> String {
 
 /// Sentence about the time from which the events are complete.
 pub(in crate::web) fn events_since(since: Option<DateTime<Utc>>, context: PageContext) -> String {
-    match (since, context.language) {
-        (None, Language::English) => {
-            "Events since the start of the service; of earlier ones, the last fact of each kind."
-                .to_owned()
-        }
-        (None, Language::Russian) => {
-            "События с запуска сервиса; из более ранних — последний факт каждого вида.".to_owned()
-        }
-        (None, Language::Chinese) => "服务启动以来的事件；更早的只显示每类的最后一项。".to_owned(),
-        (Some(since), language) => {
-            let since = context.full(since);
-            match language {
-                Language::English => format!("Events are complete since {since}."),
-                Language::Russian => format!("События сохранены полностью с {since}."),
-                Language::Chinese => format!("自 {since} 起的事件是完整的。"),
-            }
-        }
+    let Some(since) = since else {
+        return context.text(Text::EVENTS_SINCE_START).to_owned();
+    };
+    let since = context.full(since);
+    match context.language {
+        Language::English => format!("Events are complete since {since}."),
+        Language::Russian => format!("События сохранены полностью с {since}."),
+        Language::Chinese => format!("自 {since} 起的事件是完整的。"),
     }
 }
 
 /// Rule that a text in the search field breaks.
 pub(in crate::web) fn sku_error(error: &SkuError, language: Language) -> String {
     let limit = stock::MAX_SKU_LENGTH;
-    match (language, error) {
-        (Language::English, SkuError::Empty) => "Enter a SKU.".to_owned(),
-        (Language::Russian, SkuError::Empty) => "Введите SKU.".to_owned(),
-        (Language::Chinese, SkuError::Empty) => "请输入 SKU。".to_owned(),
-        (Language::English, SkuError::Control(code)) => {
-            format!("A SKU has no control characters; this text has U+{code:04X}.")
-        }
-        (Language::Russian, SkuError::Control(code)) => {
-            format!("В SKU нет управляющих символов, а в этом тексте есть U+{code:04X}.")
-        }
-        (Language::Chinese, SkuError::Control(code)) => {
-            format!("SKU 不含控制字符，而该文本含有 U+{code:04X}。")
-        }
-        (Language::English, SkuError::TooLong(length)) => {
-            format!("A SKU has at most {limit} characters; this text has {length}.")
-        }
-        (Language::Russian, SkuError::TooLong(length)) => {
-            format!("В SKU не больше {limit} символов, а в этом тексте {length}.")
-        }
-        (Language::Chinese, SkuError::TooLong(length)) => {
-            format!("SKU 最多 {limit} 个字符，而该文本有 {length} 个。")
-        }
-    }
+    language.choose(match error {
+        SkuError::Empty => ["Enter a SKU.", "Введите SKU.", "请输入 SKU。"].map(str::to_owned),
+        SkuError::Control(code) => [
+            format!("A SKU has no control characters; this text has U+{code:04X}."),
+            format!("В SKU нет управляющих символов, а в этом тексте есть U+{code:04X}."),
+            format!("SKU 不含控制字符，而该文本含有 U+{code:04X}。"),
+        ],
+        SkuError::TooLong(length) => [
+            format!("A SKU has at most {limit} characters; this text has {length}."),
+            format!("В SKU не больше {limit} символов, а в этом тексте {length}."),
+            format!("SKU 最多 {limit} 个字符，而该文本有 {length} 个。"),
+        ],
+    })
 }
 
 /// Heading of the search.
@@ -381,32 +319,28 @@ pub(in crate::web) fn search_heading(text: &str, language: Language) -> String {
 /// Result of the search.
 pub(in crate::web) fn search_result(count: u64, is_cut: bool, language: Language) -> String {
     let number = language.number(count);
-    match language {
-        Language::English if is_cut => {
-            format!(
-                "More than {number} SKUs begin with this text; {number} of them are shown. Enter more characters."
-            )
-        }
-        Language::Russian if is_cut => {
-            format!("Таких SKU больше {number}, показаны {number} из них. Введите больше символов.")
-        }
-        Language::Chinese if is_cut => {
-            format!("超过 {number} 个 SKU，仅显示其中 {number} 个。请输入更多字符。")
-        }
-        Language::English if count == 0 => {
-            "No SKU has this spelling, and none begins with it.".to_owned()
-        }
-        Language::Russian if count == 0 => {
-            "Такого SKU нет, и ни один SKU так не начинается.".to_owned()
-        }
-        Language::Chinese if count == 0 => "没有这样的 SKU，也没有以此开头的 SKU。".to_owned(),
-        Language::English => format!(
-            "No SKU has exactly this spelling. {number} {} with it.",
-            language.plural(count, ["SKU begins", "", "SKUs begin"])
-        ),
-        Language::Russian => format!("Точно такого SKU нет. Так начинаются SKU: {number}."),
-        Language::Chinese => format!("没有完全相同的 SKU。有 {number} 个以此开头。"),
+    if count == 0 && !is_cut {
+        return Text::NO_SUCH_SKU.in_language(language).to_owned();
     }
+    let begin = language.plural(count, ["SKU begins", "", "SKUs begin"]);
+    language.choose(if is_cut {
+        [
+            format!(
+                "More than {number} SKUs begin with this text; {number} of them are shown. \
+                 Enter more characters."
+            ),
+            format!(
+                "Таких SKU больше {number}, показаны {number} из них. Введите больше символов."
+            ),
+            format!("超过 {number} 个 SKU，仅显示其中 {number} 个。请输入更多字符。"),
+        ]
+    } else {
+        [
+            format!("No SKU has exactly this spelling. {number} {begin} with it."),
+            format!("Точно такого SKU нет. Так начинаются SKU: {number}."),
+            format!("没有完全相同的 SKU。有 {number} 个以此开头。"),
+        ]
+    })
 }
 
 /// Time that is known to the hour. `start` is the beginning of the hour.

@@ -2,6 +2,7 @@
 
 use stock_import::delivery_guard::HoldReason;
 
+use super::skus;
 use crate::i18n::Language;
 use crate::sources::SourceState;
 use crate::web::visible::visible;
@@ -12,77 +13,58 @@ pub(in crate::web) fn source_state(
     rows_so_far: Option<u64>,
     language: Language,
 ) -> String {
-    let count = rows_so_far.unwrap_or_default();
+    let text = match state {
+        SourceState::Reading => return reading(rows_so_far.unwrap_or_default(), language),
+        SourceState::Failed => ["failed", "ошибка", "失败"],
+        SourceState::Held => ["held for approval", "ждёт подтверждения", "待批准"],
+        SourceState::Incomplete => [
+            "applied, but absent SKUs keep their stock",
+            "выгрузка применена, но отсутствующие SKU не обнулены",
+            "已应用，但缺少的 SKU 未归零",
+        ],
+        SourceState::Ok => ["applied", "выгрузка применена", "已应用"],
+        SourceState::Waiting => [
+            "waits for the first delivery",
+            "ждёт первой выгрузки",
+            "等待第一批数据",
+        ],
+    };
+    language.choose(text).to_owned()
+}
+
+fn reading(count: u64, language: Language) -> String {
     let rows = language.number(count);
     match language {
-        Language::English => match state {
-            SourceState::Reading => format!(
-                "reading, {rows} {} so far",
-                language.plural(count, ["row", "rows", "rows"])
-            ),
-            SourceState::Failed => "failed".to_owned(),
-            SourceState::Held => "held for approval".to_owned(),
-            SourceState::Incomplete => "applied, but absent SKUs keep their stock".to_owned(),
-            SourceState::Ok => "applied".to_owned(),
-            SourceState::Waiting => "waits for the first delivery".to_owned(),
-        },
-        Language::Russian => match state {
-            SourceState::Reading => format!("читается, строк: {rows}"),
-            SourceState::Failed => "ошибка".to_owned(),
-            SourceState::Held => "ждёт подтверждения".to_owned(),
-            SourceState::Incomplete => {
-                "выгрузка применена, но отсутствующие SKU не обнулены".to_owned()
-            }
-            SourceState::Ok => "выгрузка применена".to_owned(),
-            SourceState::Waiting => "ждёт первой выгрузки".to_owned(),
-        },
-        Language::Chinese => match state {
-            SourceState::Reading => format!("正在读取，已读 {rows} 行"),
-            SourceState::Failed => "失败".to_owned(),
-            SourceState::Held => "待批准".to_owned(),
-            SourceState::Incomplete => "已应用，但缺少的 SKU 未归零".to_owned(),
-            SourceState::Ok => "已应用".to_owned(),
-            SourceState::Waiting => "等待第一批数据".to_owned(),
-        },
+        Language::English => {
+            let noun = language.plural(count, ["row", "", "rows"]);
+            format!("reading, {rows} {noun} so far")
+        }
+        Language::Russian => format!("читается, строк: {rows}"),
+        Language::Chinese => format!("正在读取，已读 {rows} 行"),
     }
 }
 
 /// Progress of a comparison of a held delivery with the stock.
-pub(in crate::web) fn comparing(skus: u64, language: Language) -> String {
-    let number = language.number(skus);
-    match language {
-        Language::English => format!(
-            "Comparing with the stock: {number} {} so far. The page loads itself again.",
-            language.plural(skus, ["SKU", "SKUs", "SKUs"])
-        ),
-        Language::Russian => {
-            format!("Идёт сравнение с остатками, сравнено SKU: {number}. Страница обновится сама.")
-        }
-        Language::Chinese => format!("正在与库存比较，已比较 {number} 个 SKU。页面会自动刷新。"),
-    }
+pub(in crate::web) fn comparing(n: u64, language: Language) -> String {
+    let (number, skus) = (language.number(n), skus(n, language));
+    language.choose([
+        format!("Comparing with the stock: {skus} so far. The page loads itself again."),
+        format!("Идёт сравнение с остатками, сравнено SKU: {number}. Страница обновится сама."),
+        format!("正在与库存比较，已比较 {skus}。页面会自动刷新。"),
+    ])
 }
 
 /// Kind of a source, by its name in the setting `kind`.
 pub(in crate::web) fn source_kind(kind: &'static str, language: Language) -> &'static str {
-    match (kind, language) {
-        ("file", Language::English) => "file",
-        ("file", Language::Russian) => "файл",
-        ("file", Language::Chinese) => "文件",
-        ("legacy", Language::English) => "old handler",
-        ("legacy", Language::Russian) => "старый обработчик",
-        ("legacy", Language::Chinese) => "旧处理程序",
-        ("1c", Language::English | Language::Chinese) => "1C",
-        ("1c", Language::Russian) => "1С",
-        ("moysklad", Language::English | Language::Chinese) => "MoySklad",
-        ("moysklad", Language::Russian) => "МойСклад",
-        ("sql", Language::English) => "SQL database",
-        ("sql", Language::Russian) => "база данных SQL",
-        ("sql", Language::Chinese) => "SQL 数据库",
-        ("import", Language::English) => "import by hand",
-        ("import", Language::Russian) => "загрузка вручную",
-        ("import", Language::Chinese) => "手动导入",
-        (other, _) => other,
-    }
+    language.choose(match kind {
+        "file" => ["file", "файл", "文件"],
+        "legacy" => ["old handler", "старый обработчик", "旧处理程序"],
+        "1c" => ["1C", "1С", "1C"],
+        "moysklad" => ["MoySklad", "МойСклад", "MoySklad"],
+        "sql" => ["SQL database", "база данных SQL", "SQL 数据库"],
+        "import" => ["import by hand", "загрузка вручную", "手动导入"],
+        other => [other; 3],
+    })
 }
 
 /// Reasons why a delivery is held.
@@ -95,73 +77,47 @@ pub(in crate::web) fn hold_reasons(reasons: &[HoldReason], language: Language) -
 
 fn hold_reason(reason: &HoldReason, language: Language) -> String {
     let number = |n: u64| language.number(n);
-    match language {
-        Language::English => match reason {
-            HoldReason::Empty => "The complete list is empty.".to_owned(),
-            HoldReason::TooFewRows(impact) => format!(
-                "It has {} rows, the last complete list had {}.",
-                number(impact.rows),
-                number(impact.rows_before)
-            ),
-            HoldReason::TooManyZeroed(impact) => format!(
-                "It would turn {} of {} SKUs in stock to zero.",
-                number(impact.zeroed),
-                number(impact.in_stock)
-            ),
-            HoldReason::TooManyRejected(impact) => format!(
-                "{} of {} rows are rejected or suspicious.",
-                number(impact.rejected),
-                number(impact.rejected + impact.rows)
-            ),
-            HoldReason::ShapeChanged(difference) => format!(
-                "It is read differently from the last accepted one: {}",
-                visible(difference)
-            ),
-        },
-        Language::Russian => match reason {
-            HoldReason::Empty => "Снимок пустой.".to_owned(),
-            HoldReason::TooFewRows(impact) => format!(
-                "Строк: {}, а в прошлом снимке было {}.",
-                number(impact.rows),
-                number(impact.rows_before)
-            ),
-            HoldReason::TooManyZeroed(impact) => format!(
-                "Обнулились бы {} из {} SKU с остатком.",
-                number(impact.zeroed),
-                number(impact.in_stock)
-            ),
-            HoldReason::TooManyRejected(impact) => format!(
-                "Отклонены или сомнительны {} из {} строк.",
-                number(impact.rejected),
-                number(impact.rejected + impact.rows)
-            ),
-            HoldReason::ShapeChanged(difference) => format!(
-                "Читается не так, как последняя принятая выгрузка: {}",
-                visible(difference)
-            ),
-        },
-        Language::Chinese => match reason {
-            HoldReason::Empty => "完整快照是空的。".to_owned(),
-            HoldReason::TooFewRows(impact) => format!(
-                "只有 {} 行，上一次快照有 {} 行。",
-                number(impact.rows),
-                number(impact.rows_before)
-            ),
-            HoldReason::TooManyZeroed(impact) => format!(
-                "{} 个有库存的 SKU 中有 {} 个会归零。",
-                number(impact.in_stock),
-                number(impact.zeroed)
-            ),
-            HoldReason::TooManyRejected(impact) => format!(
-                "{} 行中有 {} 行被拒绝或可疑。",
-                number(impact.rejected + impact.rows),
-                number(impact.rejected)
-            ),
-            HoldReason::ShapeChanged(difference) => {
-                format!("读取方式与上一批已接受的数据不同：{}", visible(difference))
-            }
-        },
-    }
+    language.choose(match reason {
+        HoldReason::Empty => [
+            "The complete list is empty.",
+            "Снимок пустой.",
+            "完整快照是空的。",
+        ]
+        .map(str::to_owned),
+        HoldReason::TooFewRows(impact) => {
+            let [rows, before] = [impact.rows, impact.rows_before].map(number);
+            [
+                format!("It has {rows} rows, the last complete list had {before}."),
+                format!("Строк: {rows}, а в прошлом снимке было {before}."),
+                format!("只有 {rows} 行，上一次快照有 {before} 行。"),
+            ]
+        }
+        HoldReason::TooManyZeroed(impact) => {
+            let [zeroed, in_stock] = [impact.zeroed, impact.in_stock].map(number);
+            [
+                format!("It would turn {zeroed} of {in_stock} SKUs in stock to zero."),
+                format!("Обнулились бы {zeroed} из {in_stock} SKU с остатком."),
+                format!("{in_stock} 个有库存的 SKU 中有 {zeroed} 个会归零。"),
+            ]
+        }
+        HoldReason::TooManyRejected(impact) => {
+            let all = impact.rejected + impact.rows;
+            let [rejected, all] = [impact.rejected, all].map(number);
+            [
+                format!("{rejected} of {all} rows are rejected or suspicious."),
+                format!("Отклонены или сомнительны {rejected} из {all} строк."),
+                format!("{all} 行中有 {rejected} 行被拒绝或可疑。"),
+            ]
+        }
+        HoldReason::ShapeChanged(difference) => {
+            let difference = visible(difference);
+            [
+                format!("It is read differently from the last accepted one: {difference}"),
+                format!("Читается не так, как последняя принятая выгрузка: {difference}"),
+                format!("读取方式与上一批已接受的数据不同：{difference}"),
+            ]
+        }
+    })
 }
 
 /// Time and duration of a comparison.
@@ -175,26 +131,14 @@ pub(in crate::web) fn compared(at: &str, duration: &str, language: Language) -> 
 
 /// Number of SKUs that a held delivery would change.
 pub(in crate::web) fn stock_changes(n: u64, language: Language) -> String {
-    let number = language.number(n);
+    let skus = skus(n, language);
     match language {
-        Language::English => format!(
-            "{number} {} would change",
-            language.plural(n, ["SKU", "SKUs", "SKUs"])
-        ),
-        Language::Russian => format!(
-            "{} {number} SKU",
-            language.plural(n, ["Изменится", "Изменятся", "Изменятся"])
-        ),
-        Language::Chinese => format!("{number} 个 SKU 将发生变化"),
-    }
-}
-
-/// Name of the list with all kinds of changes.
-pub(in crate::web) const fn all_kinds(language: Language) -> &'static str {
-    match language {
-        Language::English => "all",
-        Language::Russian => "все",
-        Language::Chinese => "全部",
+        Language::English => format!("{skus} would change"),
+        Language::Russian => {
+            let verb = language.plural(n, ["Изменится", "Изменятся", "Изменятся"]);
+            format!("{verb} {skus}")
+        }
+        Language::Chinese => format!("{skus} 将发生变化"),
     }
 }
 

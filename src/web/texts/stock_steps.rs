@@ -4,9 +4,11 @@
 use stock_import::Quantity;
 use stock_import::stock_rules::{Combine, RuleStep, StatedPieces};
 
+use super::{Text, labelled};
 use crate::i18n::Language;
 use crate::ops::StockSteps;
 use crate::sources::{StatementStep, StockStep};
+use crate::web::format::decimal_mark;
 use crate::web::page_context::PageContext;
 use crate::web::visible::visible;
 
@@ -15,37 +17,27 @@ pub(in crate::web) fn stock_steps(steps: &StockSteps, context: PageContext) -> V
     match &steps.0 {
         Ok(steps) => steps.iter().map(|step| sentence(step, context)).collect(),
         Err(error) => {
-            let error = visible(error);
-            vec![match context.language {
-                Language::English => {
-                    format!("The statements of the sources cannot be read: {error}")
-                }
-                Language::Russian => format!("Не удаётся прочитать данные источников: {error}"),
-                Language::Chinese => format!("无法读取来自数据源的库存数据：{error}"),
-            }]
+            let failure = [
+                "The statements of the sources cannot be read: ",
+                "Не удаётся прочитать данные источников: ",
+                "无法读取来自数据源的库存数据：",
+            ];
+            vec![labelled(failure, &visible(error), context.language)]
         }
     }
 }
 
 fn sentence(step: &StockStep, context: PageContext) -> String {
-    let language = context.language;
     match step {
         StockStep::Statement(statement) => statement_sentence(statement, context),
-        StockStep::RemovedSource => match language {
-            Language::English => "A source that was removed from the configuration does not count",
-            Language::Russian => "Источник удалён из конфигурации и не учитывается",
-            Language::Chinese => "已从配置中删除的数据源不计入",
-        }
-        .to_owned(),
-        StockStep::Rule(step) => rule_sentence(step, language),
+        StockStep::RemovedSource => context.text(Text::REMOVED_SOURCE).to_owned(),
+        StockStep::Rule(step) => rule_sentence(step, context.language),
         StockStep::Result { count, stated_at } => {
-            let count = context.number(count.get().into());
+            let count = context.number(count.get());
+            let result = labelled(["Result: ", "Итог: ", "结果："], &count, context.language);
+            let as_of = [" as of ", " по состоянию на ", "，截至 "];
             let at = context.full(stated_at.to_utc());
-            match language {
-                Language::English => format!("Result: {count} as of {at}"),
-                Language::Russian => format!("Итог: {count} по состоянию на {at}"),
-                Language::Chinese => format!("结果：{count}，截至 {at}"),
-            }
+            result + &labelled(as_of, &at, context.language)
         }
     }
 }
@@ -62,34 +54,26 @@ fn statement_sentence(statement: &StatementStep, context: PageContext) -> String
     };
     if !statement.variant.is_empty() {
         let variant = quoted(&statement.variant, language);
-        text += &match language {
-            Language::English => format!(", variant {variant}"),
-            Language::Russian => format!(", вариант {variant}"),
-            Language::Chinese => format!("，规格{variant}"),
-        };
+        text += &labelled([", variant ", ", вариант ", "，规格"], &variant, language);
     }
     text += &warehouse_part(&statement.warehouse, language);
     if let Some(at) = statement.stated_at {
-        let at = context.full(at.to_utc());
-        text += &match language {
-            Language::English => format!(", as of {at}"),
-            Language::Russian => format!(", по состоянию на {at}"),
-            Language::Chinese => format!("，截至 {at}"),
-        };
+        let as_of = [", as of ", ", по состоянию на ", "，截至 "];
+        text += &labelled(as_of, &context.full(at.to_utc()), language);
     }
     if statement.is_absent {
-        text += match language {
-            Language::English => "; its last snapshot lacks the product",
-            Language::Russian => "; в последнем снимке товара нет",
-            Language::Chinese => "；最近一次快照中没有该商品",
-        };
+        text += language.choose([
+            "; its last snapshot lacks the product",
+            "; в последнем снимке товара нет",
+            "；最近一次快照中没有该商品",
+        ]);
     }
     if statement.is_other_warehouse {
-        text += match language {
-            Language::English => "; this warehouse does not feed the shop",
-            Language::Russian => "; этот склад не учитывается в магазине",
-            Language::Chinese => "；该仓库不向此店铺供货",
-        };
+        text += language.choose([
+            "; this warehouse does not feed the shop",
+            "; этот склад не учитывается в магазине",
+            "；该仓库不向此店铺供货",
+        ]);
     }
     text
 }
@@ -102,11 +86,7 @@ fn rule_sentence(step: &RuleStep, language: Language) -> String {
             rows,
             pieces,
         } => {
-            let units = match language {
-                Language::English => "rows",
-                Language::Russian => "строк",
-                Language::Chinese => "行",
-            };
+            let units = language.choose(["rows", "строк", "行"]);
             combined(*combine, *rows, units, *pieces, language)
         }
         RuleStep::Sources {
@@ -114,69 +94,58 @@ fn rule_sentence(step: &RuleStep, language: Language) -> String {
             sources,
             pieces,
         } => {
-            let units = match language {
-                Language::English => "sources",
-                Language::Russian => "источников",
-                Language::Chinese => "个数据源",
-            };
+            let units = language.choose(["sources", "источников", "个数据源"]);
             combined(*combine, *sources, units, *pieces, language)
         }
         RuleStep::Buffer { buffer, pieces } => {
             let (buffer, pieces) = (language.number((*buffer).into()), signed(*pieces, language));
-            match language {
-                Language::English => format!("Less the safety buffer {buffer}: {pieces}"),
-                Language::Russian => format!("За вычетом страхового запаса {buffer}: {pieces}"),
-                Language::Chinese => format!("减去安全库存 {buffer}：{pieces}"),
-            }
+            language.choose([
+                format!("Less the safety buffer {buffer}: {pieces}"),
+                format!("За вычетом страхового запаса {buffer}: {pieces}"),
+                format!("减去安全库存 {buffer}：{pieces}"),
+            ])
         }
         RuleStep::ZeroBelow(limit) => {
             let limit = language.number((*limit).into());
-            match language {
-                Language::English => format!("Less than {limit} counts as 0: 0"),
-                Language::Russian => format!("Меньше {limit} считается нулём: 0"),
-                Language::Chinese => format!("少于 {limit} 视为 0：0"),
-            }
+            language.choose([
+                format!("Less than {limit} counts as 0: 0"),
+                format!("Меньше {limit} считается нулём: 0"),
+                format!("少于 {limit} 视为 0：0"),
+            ])
         }
         RuleStep::Cap(cap) => {
             let cap = signed(*cap, language);
-            match language {
-                Language::English => format!("At most {cap}: {cap}"),
-                Language::Russian => format!("Не больше {cap}: {cap}"),
-                Language::Chinese => format!("上限 {cap}：{cap}"),
-            }
+            language.choose([
+                format!("At most {cap}: {cap}"),
+                format!("Не больше {cap}: {cap}"),
+                format!("上限 {cap}：{cap}"),
+            ])
         }
         RuleStep::Override(count) => {
-            let count = language.number(count.get().into());
-            match language {
-                Language::English => format!("Set for this SKU: {count}"),
-                Language::Russian => format!("Задано для этого SKU: {count}"),
-                Language::Chinese => format!("为该 SKU 单独设定：{count}"),
-            }
+            let set = [
+                "Set for this SKU: ",
+                "Задано для этого SKU: ",
+                "为该 SKU 单独设定：",
+            ];
+            labelled(set, &language.number(count.get().into()), language)
         }
     }
 }
 
 /// Sentence about the conversion of a statement to pieces.
 fn pieces_sentence(stated: &StatedPieces, language: Language) -> String {
-    let mut text = match (&stated.source_sku, language) {
-        (Some(source_sku), language) => quoted(source_sku, language),
-        (None, Language::English) => "In pieces".to_owned(),
-        (None, Language::Russian) => "В штуках".to_owned(),
-        (None, Language::Chinese) => "件数".to_owned(),
+    let mut text = match &stated.source_sku {
+        Some(source_sku) => quoted(source_sku, language),
+        None => language
+            .choose(["In pieces", "В штуках", "件数"])
+            .to_owned(),
     };
     text += &warehouse_part(&stated.warehouse, language);
-    text += match language {
-        Language::English | Language::Russian => ": ",
-        Language::Chinese => "：",
-    };
+    text += language.choose([": ", ": ", "："]);
     text += &quantity(stated.quantity, language);
     if let Some(reserve) = stated.reserve {
-        let reserve = quantity(reserve, language);
-        text += &match language {
-            Language::English => format!(" less the reserve {reserve}"),
-            Language::Russian => format!(" минус резерв {reserve}"),
-            Language::Chinese => format!(" 减去预留 {reserve}"),
-        };
+        let less = [" less the reserve ", " минус резерв ", " 减去预留 "];
+        text += &labelled(less, &quantity(reserve, language), language);
     }
     if stated.pack_size > 1 {
         let size = signed(stated.pack_size, language);
@@ -206,31 +175,22 @@ fn combined(
     language: Language,
 ) -> String {
     let pieces = signed(pieces, language);
-    match language {
-        Language::English => {
-            let function = match combine {
-                Combine::Latest => "Latest",
-                Combine::Sum => "Sum",
-                Combine::Minimum => "Smallest",
-                Combine::First => "First",
-            };
-            format!("{function} of {count} {units}: {pieces}")
+    let function = language.choose(match combine {
+        Combine::Latest => ["Latest", "Последнее по дате", "最新值"],
+        Combine::Sum => ["Sum", "Сумма", "合计"],
+        Combine::Minimum => ["Smallest", "Наименьшее", "最小值"],
+        Combine::First => ["First", "Первое по порядку в конфигурации", "第一个"],
+    });
+    match (language, combine) {
+        (Language::English, _) => format!("{function} of {count} {units}: {pieces}"),
+        (Language::Russian, _) => format!("{function} ({units}: {count}): {pieces}"),
+        (Language::Chinese, Combine::First) => {
+            format!("按配置顺序取 {count} {units}中的{function}：{pieces}")
         }
-        Language::Russian => {
-            let function = match combine {
-                Combine::Latest => "Последнее по дате",
-                Combine::Sum => "Сумма",
-                Combine::Minimum => "Наименьшее",
-                Combine::First => "Первое по порядку в конфигурации",
-            };
-            format!("{function} ({units}: {count}): {pieces}")
+        (Language::Chinese, Combine::Sum) => format!("{count} {units}的{function}：{pieces}"),
+        (Language::Chinese, Combine::Latest | Combine::Minimum) => {
+            format!("{count} {units}中的{function}：{pieces}")
         }
-        Language::Chinese => match combine {
-            Combine::Latest => format!("{count} {units}中的最新值：{pieces}"),
-            Combine::Sum => format!("{count} {units}的合计：{pieces}"),
-            Combine::Minimum => format!("{count} {units}中的最小值：{pieces}"),
-            Combine::First => format!("按配置顺序取 {count} {units}中的第一个：{pieces}"),
-        },
     }
 }
 
@@ -240,20 +200,12 @@ fn warehouse_part(warehouse: &str, language: Language) -> String {
         return String::new();
     }
     let warehouse = quoted(warehouse, language);
-    match language {
-        Language::English => format!(", warehouse {warehouse}"),
-        Language::Russian => format!(", склад {warehouse}"),
-        Language::Chinese => format!("，仓库{warehouse}"),
-    }
+    labelled([", warehouse ", ", склад ", "，仓库"], &warehouse, language)
 }
 
 fn quoted(text: &str, language: Language) -> String {
-    let text = visible(text);
-    match language {
-        Language::English => format!("'{text}'"),
-        Language::Russian => format!("«{text}»"),
-        Language::Chinese => format!("“{text}”"),
-    }
+    let [open, close] = language.choose([["'", "'"], ["«", "»"], ["“", "”"]]);
+    format!("{open}{}{close}", visible(text))
 }
 
 /// Number with a minus sign if it is negative.
@@ -275,10 +227,7 @@ fn quantity(quantity: Quantity, language: Language) -> String {
     if fraction == 0 {
         return format!("{sign}{whole}");
     }
-    let mark = match language {
-        Language::English | Language::Chinese => '.',
-        Language::Russian => ',',
-    };
+    let mark = decimal_mark(language);
     let digits = format!("{fraction:03}");
     format!("{sign}{whole}{mark}{}", digits.trim_end_matches('0'))
 }

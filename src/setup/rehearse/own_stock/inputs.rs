@@ -2,21 +2,23 @@
 //!
 //! Decides which source a file belongs to, and which SKUs are requested from an old handler.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use lifecycle::Clock;
 use stock::Sku;
 use stock_import::formats::Format;
 use stock_import::stock_rules::ShopRules;
+use stock_import::{DeliveryEntry, ProductKey};
 use strict_http::ClientConfig;
 
 use super::OwnStockArgs;
-use super::reference_model::ReferenceModel;
 use crate::config::{Config, ShopConfig};
 use crate::setup::rehearse::{RehearsalMethod, any_port, service_config, service_secrets};
-use crate::sources::{self, SourceKind, files, operator_files};
+use crate::sources::{self, EntrySender, SourceKind, files, operator_files, read_once};
 
 /// Poll interval of files. A file is read when two polls see the same size and time.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -45,21 +47,6 @@ impl RehearsalInputs {
             }
         }
         Ok(inputs)
-    }
-
-    /// Returns the configuration of the HTTP client for sources.
-    pub(super) fn outbound(&self) -> ClientConfig {
-        ClientConfig {
-            extra_ca_file: self.ca_file.clone(),
-            ..ClientConfig::default()
-        }
-    }
-
-    /// Returns true if all sources are files, which do not change during the rehearsal.
-    pub(super) fn is_static(&self) -> bool {
-        self.sources
-            .iter()
-            .all(|source| matches!(source.kind, SourceKind::Files(_)))
     }
 
     /// Returns the number of SKUs requested from an old handler, if it is the only source.
@@ -188,9 +175,12 @@ impl RehearsalInputs {
             .into_iter()
             .partition(is_handler);
         self.sources = others;
-        if !self.sources.is_empty() {
-            let model = ReferenceModel::read(self, spool).await?;
-            skus_to_ask.extend(model.skus().filter_map(|sku| Sku::parse(&sku).ok()));
+        let outbound = ClientConfig {
+            extra_ca_file: self.ca_file.clone(),
+            ..ClientConfig::default()
+        };
+        for source in &self.sources {
+            skus_to_ask.extend(read_skus(source, &outbound, spool).await?);
         }
         if args.from_handler.is_some() {
             // The file is only the list of SKUs. Their counts come from the handler.
@@ -212,6 +202,51 @@ impl RehearsalInputs {
         }
         Ok(())
     }
+}
+
+/// Reads the SKUs that a source has rows about.
+async fn read_skus(
+    source: &sources::Config,
+    outbound: &ClientConfig,
+    spool: &Path,
+) -> anyhow::Result<Vec<Sku>> {
+    let policy = &source.policy;
+    let mut mapping: HashMap<&str, Vec<&str>> = HashMap::new();
+    for (source_sku, sku, _) in &policy.mapping {
+        mapping.entry(source_sku).or_default().push(sku);
+    }
+    let (mut rows, mut entries) = EntrySender::channel();
+    let reading = async {
+        let read = read_once(source, outbound, spool, Clock::wall().now(), &mut rows).await;
+        drop(rows);
+        read
+    };
+    let collecting = async {
+        let mut skus = Vec::new();
+        while let Some(entries) = entries.recv().await {
+            for entry in entries {
+                let source_sku = match entry {
+                    DeliveryEntry::Article { sku, .. } => sku,
+                    DeliveryEntry::Row(row) => match row.key {
+                        ProductKey::Sku(sku) => sku,
+                        ProductKey::Id(_) => continue,
+                    },
+                    DeliveryEntry::PartBoundary
+                    | DeliveryEntry::Rejected(_)
+                    | DeliveryEntry::Suspicious(_) => continue,
+                };
+                let unmapped = [source_sku.as_str()];
+                let mapped = mapping.get(source_sku.as_str());
+                let mapped = mapped.map_or(&unmapped[..], Vec::as_slice);
+                skus.extend(mapped.iter().filter_map(|sku| Sku::parse(sku).ok()));
+            }
+        }
+        skus
+    };
+    let (read, skus) = tokio::join!(reading, collecting);
+    read.map_err(anyhow::Error::msg)
+        .with_context(|| format!("the source {}", policy.name))?;
+    Ok(skus)
 }
 
 /// Builds a file source from a path and the settings of `--set`.

@@ -1,13 +1,12 @@
 //! Rehearsal with the seller's own stock, from a file, an old handler or the configured sources.
 //!
-//! A reference model reads the same sources, and the simulator's copy must equal its result. Stock
-//! is sent to the Market simulator only, and sources are only read.
+//! The stock that the service shows to a client of the Market's API after it has read the sources is
+//! expected in its answers to the Market and in the simulator's copy. Stock is sent to the Market
+//! simulator only, and sources are only read.
 
 mod inputs;
-mod reference_model;
 mod source_reports;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -18,10 +17,9 @@ use self::inputs::RehearsalInputs;
 pub(crate) use self::inputs::file_source;
 use lifecycle::Clock;
 use lifecycle::{CrashSignal, Tasks};
+use market_sim::MarketSimulator;
 use market_sim::catalogue::CatalogueProduct;
-use market_sim::{MarketSimulator, PushReport, SimulatorConfig};
 
-use self::reference_model::ReferenceModel;
 use self::source_reports::wait_for_sources;
 use super::scenario::{Scenario, ask_everything};
 use super::service_client::ServiceClient;
@@ -95,16 +93,9 @@ pub(super) async fn rehearse(args: &super::Args) -> anyhow::Result<ExitCode> {
     let inputs = RehearsalInputs::load(&args.own, directory.path()).await?;
     print_line("Your own stock, the whole service, and the Market simulator with the real limits.");
     let started = Instant::now();
-    let model = ReferenceModel::read(&inputs, directory.path()).await?;
 
     let tasks = Tasks::new(CrashSignal::default());
-    // The simulator shows only the seller's SKUs. Sources other than files may get new SKUs during
-    // the rehearsal, so for them every SKU is in the catalogue.
-    let catalogue = inputs.is_static().then(|| model.skus().collect());
-    let market = MarketSimulator::new(SimulatorConfig {
-        catalogue,
-        ..market_config(false)
-    });
+    let market = MarketSimulator::new(market_config(false));
     let address = market
         .start(any_port(), &tasks)
         .await
@@ -123,7 +114,7 @@ pub(super) async fn rehearse(args: &super::Args) -> anyhow::Result<ExitCode> {
     let service = ServiceClient::new(app.public_addr(), app.ops_addr())?;
 
     let rehearsal = async {
-        let reports = wait_for_sources(&OpsClient::new(service.ops)?, model.rows()).await?;
+        let reports = wait_for_sources(&OpsClient::new(service.ops)?).await?;
         reports
             .iter()
             .for_each(|report| print_line(&report.to_string()));
@@ -131,12 +122,9 @@ pub(super) async fn rehearse(args: &super::Args) -> anyhow::Result<ExitCode> {
             print_line("\nFAILED: a source was not applied, see above. Nothing was sent.");
             return Ok(false);
         }
-        let dates: Vec<_> = reports.iter().map(|report| report.stated_at).collect();
-        let stock = model.stock(&dates);
+        let stock = service.stock().await?;
         print_summary(&stock, inputs.handler_sku_count());
         let push_report = ask_everything(&service, &stock).await;
-        let stock =
-            adopt_source_changes(&inputs, directory.path(), stock, &dates, &push_report).await?;
         let scenario = Scenario::with_sources(service, market.clone(), stock);
         let report = scenario.run_after_feed(push_report, started).await?;
         print_line(&report.to_string());
@@ -169,47 +157,4 @@ fn print_summary(stock: &[CatalogueProduct], requested: Option<usize>) {
             stock.len() / MARKET_SKUS_PER_MINUTE
         ));
     }
-}
-
-/// Returns the expected stock, with the counts that changed in a source during the rehearsal.
-///
-/// A served count may differ from the model because of a defect, or because the source changed in
-/// between. In the second case a new read of the source also differs from the first one, and the
-/// served count is expected.
-async fn adopt_source_changes(
-    inputs: &RehearsalInputs,
-    spool: &std::path::Path,
-    stock: Vec<CatalogueProduct>,
-    dates: &[stock::Timestamp],
-    push: &PushReport,
-) -> anyhow::Result<Vec<CatalogueProduct>> {
-    let answered_count = |sku: &str| push.stocks.get(sku).map(|(count, _)| *count);
-    let is_different =
-        |product: &CatalogueProduct| answered_count(&product.sku) != Some(product.count);
-    if inputs.is_static() || !stock.iter().any(is_different) {
-        return Ok(stock);
-    }
-    let current_stock = ReferenceModel::read(inputs, spool).await?.stock(dates);
-    let current: HashMap<&str, u32> = current_stock
-        .iter()
-        .map(|p| (p.sku.as_str(), p.count))
-        .collect();
-    let mut changed = 0;
-    let settled = stock.into_iter().map(|product| {
-        let CatalogueProduct { sku, count } = &product;
-        let count = match answered_count(sku) {
-            Some(response) if response != *count && current.get(sku.as_str()) != Some(count) => {
-                changed += 1;
-                response
-            }
-            Some(_) | None => *count,
-        };
-        CatalogueProduct { count, ..product }
-    });
-    let settled = settled.collect();
-    print_line(&format!(
-        "{:<12} {changed} SKUs in the source during the rehearsal",
-        "changed"
-    ));
-    Ok(settled)
 }

@@ -7,11 +7,14 @@ use anyhow::bail;
 use tokio::time::{Instant, sleep};
 
 use crate::command::ops_client::OpsClient;
-use crate::command::progress::ProgressReporter;
+use crate::command::print_line;
 use crate::ops::{DeliveryDto, RowDto, SourceStatusDto};
 
 /// Interval at which the sources' progress is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(400);
+
+/// Interval of the lines about the number of rows.
+const PRINT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Time without progress after which the rehearsal gives up. It is longer than a handler may take
 /// for its first response and one retry.
@@ -24,20 +27,11 @@ const FIRST_DELIVERY_TIMEOUT: Duration = Duration::from_secs(20);
 const MAX_ROWS_PRINTED: usize = 10;
 
 /// Result of one source, for printing.
-pub(super) struct SourceReport {
-    /// Time of the statement, if a delivery was applied.
-    pub(super) stated_at: stock::Timestamp,
-    source: SourceStatusDto,
-}
+pub(super) struct SourceReport(SourceStatusDto);
 
 /// Waits until every source is applied, or one fails or is held, and returns a report of each.
-///
-/// `rows` is the approximate total number of rows, for the progress bar.
-pub(super) async fn wait_for_sources(
-    client: &OpsClient,
-    rows: usize,
-) -> anyhow::Result<Vec<SourceReport>> {
-    let mut progress = ProgressReporter::start("read", rows, "rows");
+pub(super) async fn wait_for_sources(client: &OpsClient) -> anyhow::Result<Vec<SourceReport>> {
+    let mut last_printed = Instant::now();
     let started = Instant::now();
     let mut last_change = (0, Instant::now());
     let mut previous_dates = Vec::new();
@@ -51,11 +45,13 @@ pub(super) async fn wait_for_sources(
         let is_done =
             !sources.is_empty() && sources.iter().all(is_applied) && dates == previous_dates;
         if is_done || sources.iter().any(is_refused) {
-            progress.clear();
-            return Ok(sources.into_iter().map(SourceReport::new).collect());
+            return Ok(sources.into_iter().map(SourceReport).collect());
         }
-        let rows = sources.iter().filter_map(|source| source.rows_so_far).sum();
-        progress.set_position(usize::try_from(rows).unwrap_or(usize::MAX));
+        let rows: u64 = sources.iter().filter_map(|source| source.rows_so_far).sum();
+        if last_printed.elapsed() >= PRINT_INTERVAL {
+            last_printed = Instant::now();
+            print_line(&format!("{:<12} {rows} rows so far", "read"));
+        }
         if rows != last_change.0 || dates != previous_dates {
             last_change = (rows, Instant::now());
         }
@@ -75,21 +71,9 @@ pub(super) async fn wait_for_sources(
 }
 
 impl SourceReport {
-    fn new(source: SourceStatusDto) -> Self {
-        let stated_at = source
-            .last
-            .as_ref()
-            .map(|last| last.stated_at)
-            .unwrap_or_default();
-        Self {
-            stated_at: stated_at.into(),
-            source,
-        }
-    }
-
     /// Returns true if the delivery is applied completely.
     pub(super) fn is_applied(&self) -> bool {
-        matches!(&*self.source.state, "ok" | "incomplete")
+        matches!(&*self.0.state, "ok" | "incomplete")
     }
 }
 
@@ -103,7 +87,7 @@ impl fmt::Display for SourceReport {
             failure,
             rejected,
             ..
-        } = &self.source;
+        } = &self.0;
         write!(f, "{source:<12} ")?;
         match (last, failure) {
             (_, Some(failure)) => {
@@ -132,7 +116,7 @@ impl fmt::Display for SourceReport {
                     Duration::from_millis(took_ms.unsigned_abs()).as_secs_f64()
                 )?;
             }
-            (None, None) => write!(f, "kind {kind}: {}", self.source.state)?,
+            (None, None) => write!(f, "kind {kind}: {}", self.0.state)?,
         }
         if let Some(hold_reason) = held {
             write!(

@@ -1,36 +1,27 @@
-//! Reference model: computes the stock of the sources in memory, independently of the service.
+//! Property test of the pipeline against a reference model.
 //!
-//! It shares the readers and the arithmetic of the rules with the service, but not the code that
-//! stages, stores, merges and applies statements. The simulator's copy must equal its result.
+//! The model computes the stock of several sources in memory. It shares the arithmetic of the rules
+//! with the pipeline, but not the code that stages, stores, merges and applies statements. Variants of
+//! a product are outside it: their rules depend on earlier deliveries.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::path::Path;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use anyhow::{Context, anyhow, bail};
-use chrono::{DateTime, TimeDelta, Utc};
-use lifecycle::Clock;
-use market_sim::catalogue::CatalogueProduct;
-use stock::{Sku, Timestamp};
-use stock_import::stock_rules::{RuleTrace, ShopRules, SourceQuantity, SourceRules, evaluate};
-use stock_import::{DeliveryEntry, ProductKey, Quantity, Row, VariantPolicy};
-use tokio::sync::mpsc;
+use proptest::prelude::*;
+use stock::Sku;
+use stock_import::delivery_guard::GuardLimits;
+use stock_import::stock_rules::{Combine, RuleTrace, SourceQuantity, SourceRules, evaluate};
+use stock_import::{DeliveryEntry, ProductKey, Quantity, RejectedRow, Row};
 
-use super::inputs::RehearsalInputs;
-use crate::sources::{
-    AbsentPolicy, Config, DuplicatePolicy, EntrySender, SourceKind, SourcePolicy, SourceWarehouses,
-    read_once,
-};
-
-/// Maximum time by which a row may be ahead of the clock. Later rows are ignored.
-const MAX_AHEAD: TimeDelta = TimeDelta::minutes(5);
+use super::tests::{PipelineHarness, row_at_warehouse, test_policy};
+use super::*;
 
 /// Statements of all sources, with the rules that turn them into stock.
-pub(super) struct ReferenceModel {
+struct ReferenceModel {
     // By SKU, in the order of the sources.
     statements: BTreeMap<String, Vec<ModelStatement>>,
     policies: Vec<SourcePolicy>,
     rules: ShopRules,
-    rows: usize,
 }
 
 /// Statement of one source about a SKU in one warehouse.
@@ -45,18 +36,15 @@ struct ModelStatement {
 }
 
 impl ReferenceModel {
-    /// Reads every source completely. `spool` is a directory for temporary files.
-    pub(super) async fn read(inputs: &RehearsalInputs, spool: &Path) -> anyhow::Result<Self> {
+    fn new(deliveries: Vec<(SourcePolicy, Vec<DeliveryEntry>)>, rules: ShopRules) -> Self {
         let mut statements: BTreeMap<String, Vec<ModelStatement>> = BTreeMap::new();
-        let mut rows = 0;
-        for (source, config) in inputs.sources.iter().enumerate() {
-            let source_rows = read_source(config, inputs, spool).await?;
-            rows += source_rows.len();
+        let mut policies = Vec::new();
+        for (source, (policy, entries)) in deliveries.into_iter().enumerate() {
             let mut mapping: HashMap<&str, Vec<(&str, u32)>> = HashMap::new();
-            for (source_sku, sku, pack) in &config.policy.mapping {
+            for (source_sku, sku, pack) in &policy.mapping {
                 mapping.entry(source_sku).or_default().push((sku, *pack));
             }
-            for ((source_sku, warehouse), row) in source_rows {
+            for ((source_sku, warehouse), row) in merge_rows(entries, &policy) {
                 let Some(quantity) = row.quantity.filter(|_| !row.is_conflicting) else {
                     continue;
                 };
@@ -79,34 +67,18 @@ impl ReferenceModel {
                         });
                 }
             }
+            policies.push(policy);
         }
-        let policies = inputs
-            .sources
-            .iter()
-            .map(|source| source.policy.clone())
-            .collect();
-        Ok(Self {
+        Self {
             statements,
             policies,
-            rules: inputs.rules.clone(),
-            rows,
-        })
-    }
-
-    /// Returns the approximate number of rows.
-    pub(super) fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// Returns every SKU with a known count, including 0.
-    pub(super) fn skus(&self) -> impl Iterator<Item = String> {
-        let epoch = vec![Timestamp::from(chrono::DateTime::UNIX_EPOCH); self.policies.len()];
-        self.stock(&epoch).into_iter().map(|product| product.sku)
+            rules,
+        }
     }
 
     /// Computes the shop's stock. `dates` has the time of each source's statement, for rows without
     /// one.
-    pub(super) fn stock(&self, dates: &[Timestamp]) -> Vec<CatalogueProduct> {
+    fn stock(&self, dates: &[Timestamp]) -> BTreeMap<String, u32> {
         let rules: Vec<SourceRules> = self.policies.iter().map(|taking| taking.rules).collect();
         let product = |(sku, statements): (&String, &Vec<ModelStatement>)| {
             let sku = Sku::parse(sku).ok()?;
@@ -118,10 +90,7 @@ impl ReferenceModel {
                 &self.rules,
                 &mut RuleTrace::disabled(),
             )?;
-            Some(CatalogueProduct {
-                sku: sku.as_str().to_owned(),
-                count: result.count.get(),
-            })
+            Some((sku.to_string(), result.count.get()))
         };
         self.statements.iter().filter_map(product).collect()
     }
@@ -177,88 +146,31 @@ struct ModelRow {
 /// Rows of one source, by its own spelling of the SKU and the warehouse.
 type ModelRows = HashMap<(String, String), ModelRow>;
 
-async fn read_source(
-    config: &Config,
-    inputs: &RehearsalInputs,
-    spool: &Path,
-) -> anyhow::Result<ModelRows> {
-    let name = &config.policy.name;
-    let (mut rows, entries) = EntrySender::channel();
-    let outbound = inputs.outbound();
-    let reading = async {
-        let read = read_once(config, &outbound, spool, Clock::wall().now(), &mut rows).await;
-        drop(rows);
-        read
-    };
-    let (read, (model_rows, parts)) = tokio::join!(reading, collect_rows(entries, config));
-    read.map_err(|reason| anyhow!(reason))
-        .with_context(|| format!("the source {name}"))?;
-    // Each file is a delivery of its own, and SKUs that the last one lacks become zero. The order
-    // of the files depends on more than their rows, so the model cannot compute it.
-    if matches!(&config.kind, SourceKind::Files(files) if !files.is_one_delivery)
-        && config.policy.absent == AbsentPolicy::Zero
-        && parts > 1
-    {
-        bail!(
-            "the source {name} has several separate files and absent = \"zero\", which a rehearsal \
-             cannot compare: give only the last file with --from FILE"
-        );
-    }
-    Ok(model_rows)
-}
-
-/// Collects the rows of one source, and returns them with the number of parts after the first.
-async fn collect_rows(
-    mut entries: mpsc::Receiver<Vec<DeliveryEntry>>,
-    config: &Config,
-) -> (ModelRows, u32) {
-    let duplicates = config.policy.duplicates;
-    let now = Clock::wall().now();
+/// Merges the rows of one delivery.
+fn merge_rows(entries: Vec<DeliveryEntry>, policy: &SourcePolicy) -> ModelRows {
+    let duplicates = policy.duplicates;
     let mut collector = RowCollector {
         duplicates,
         ..RowCollector::default()
     };
-    while let Some(entries) = entries.recv().await {
-        entries
-            .into_iter()
-            .for_each(|entry| collector.record(entry, now));
-    }
+    entries
+        .into_iter()
+        .for_each(|entry| collector.record(entry));
     let RowCollector {
         rows: mut rows_by_sku,
         by_id,
         articles,
-        part,
         rejected_skus: faulty,
         ..
     } = collector;
-    let shared_variants = SharedSkuVariants::find(by_id.iter().map(|(id, ..)| id), &articles);
-    // Variants that share a SKU are kept apart until `variants` decides about them.
-    let mut variants: HashMap<String, ModelRows> = HashMap::new();
     for (id, warehouse, row) in by_id {
-        let Some(source_sku) = sku_of_id(&id, &articles) else {
-            continue;
-        };
-        let target_rows = if shared_variants.0.contains(&id) {
-            variants.entry(source_sku.to_owned()).or_default()
-        } else {
-            &mut rows_by_sku
-        };
-        let name = if shared_variants.0.contains(&id) {
-            id.clone()
-        } else {
-            source_sku.to_owned()
-        };
-        merge_row(target_rows, (name, warehouse), row, duplicates);
-    }
-    for (source_sku, of_variants) in variants {
-        let own_rows = rows_by_sku
-            .extract_if(|(known, _), _| *known == source_sku)
-            .count();
-        // Variants are added only with `variants = "sum"`, and not if the product has its own row.
-        if config.read_settings.variants == VariantPolicy::Sum && own_rows == 0 {
-            for ((_, warehouse), row) in of_variants {
-                add_variant(&mut rows_by_sku, (source_sku.clone(), warehouse), row);
-            }
+        if let Some(source_sku) = articles.get(&id) {
+            merge_row(
+                &mut rows_by_sku,
+                (source_sku.clone(), warehouse),
+                row,
+                duplicates,
+            );
         }
     }
     // If one row of a SKU was rejected, the other rows may be only a part of its stock.
@@ -269,65 +181,7 @@ async fn collect_rows(
             row.is_conflicting |= faulty.get(source_sku).is_some_and(|part| *part >= row.part);
         }
     }
-    (rows_by_sku, part)
-}
-
-/// Returns the SKU of an id: its own, or else its product's.
-fn sku_of_id<'a>(id: &str, articles: &'a HashMap<String, String>) -> Option<&'a str> {
-    let product = id.split_once('#').map_or(id, |(product, _)| product);
-    articles
-        .get(id)
-        .or_else(|| articles.get(product))
-        .map(String::as_str)
-}
-
-/// Variants that share their SKU with their product or with another variant.
-struct SharedSkuVariants(HashSet<String>);
-
-impl SharedSkuVariants {
-    fn find<'a>(
-        ids: impl Iterator<Item = &'a String>,
-        articles: &'a HashMap<String, String>,
-    ) -> Self {
-        let variants: HashSet<&String> = ids
-            .chain(articles.keys())
-            .filter(|id| id.contains('#'))
-            .collect();
-        let mut owners: HashMap<&str, HashSet<&str>> = HashMap::new();
-        for id in &variants {
-            let product = id
-                .split_once('#')
-                .map_or(id.as_str(), |(product, _)| product);
-            if let Some(sku) = sku_of_id(id, articles) {
-                owners.entry(sku).or_default().insert(id);
-            }
-            if let Some(sku) = articles.get(product) {
-                owners.entry(sku).or_default().insert(product);
-            }
-        }
-        let shares = |id: &&String| {
-            sku_of_id(id, articles).is_some_and(|sku| owners.get(sku).is_some_and(|o| o.len() > 1))
-        };
-        Self(variants.into_iter().filter(shares).cloned().collect())
-    }
-}
-
-/// Adds the quantities of a variant to those of its SKU.
-fn add_variant(rows: &mut ModelRows, key: (String, String), new: ModelRow) {
-    let Some(old) = rows.get_mut(&key) else {
-        rows.insert(key, new);
-        return;
-    };
-    let sum = |one: Option<Quantity>, other: Option<Quantity>| match (one, other) {
-        (Some(one), Some(other)) => {
-            Quantity::from_thousandths(one.thousandths() + other.thousandths())
-        }
-        (one, other) => one.or(other),
-    };
-    old.quantity = sum(old.quantity, new.quantity);
-    old.reserve = sum(old.reserve, new.reserve);
-    old.stated_at = old.stated_at.max(new.stated_at);
-    old.is_conflicting |= new.is_conflicting;
+    rows_by_sku
 }
 
 /// Rows read so far.
@@ -344,7 +198,7 @@ struct RowCollector {
 }
 
 impl RowCollector {
-    fn record(&mut self, entry: DeliveryEntry, now: DateTime<Utc>) {
+    fn record(&mut self, entry: DeliveryEntry) {
         match entry {
             DeliveryEntry::PartBoundary => self.part += 1,
             DeliveryEntry::Article { id, sku } => {
@@ -352,7 +206,7 @@ impl RowCollector {
                     self.articles.insert(id, sku.as_str().to_owned());
                 }
             }
-            DeliveryEntry::Row(row) => self.record_row(row, now),
+            DeliveryEntry::Row(row) => self.record_row(row),
             // Neither kind of row changes the stock.
             DeliveryEntry::Rejected(fault) | DeliveryEntry::Suspicious(fault) => {
                 if let Some(Ok(sku)) = fault.sku.as_deref().map(Sku::parse) {
@@ -363,7 +217,7 @@ impl RowCollector {
         }
     }
 
-    fn record_row(&mut self, row: Row, now: DateTime<Utc>) {
+    fn record_row(&mut self, row: Row) {
         let Row {
             key,
             warehouse: place,
@@ -372,10 +226,6 @@ impl RowCollector {
             stated_at: at,
             ..
         } = row;
-        if at.is_some_and(|at| at > Timestamp::from(now + MAX_AHEAD)) {
-            return;
-        }
-        let at = at.map(|at| at.min(Timestamp::from(now)));
         let warehouse = place
             .as_deref()
             .map(str::trim)
@@ -411,16 +261,16 @@ fn merge_row(
         rows.insert(key, new);
         return;
     };
-    let dates = new.stated_at.zip(old.stated_at);
-    let is_later = new.part > old.part || dates.is_some_and(|(new, old)| new > old);
-    let is_earlier = new.part < old.part || dates.is_some_and(|(new, old)| new < old);
-    if is_later {
-        *old = new;
-        return;
+    let rank = |row: &ModelRow| (row.part, row.stated_at);
+    match rank(&new).cmp(&rank(old)) {
+        Ordering::Greater => *old = new,
+        Ordering::Less => {}
+        Ordering::Equal => merge_equal_rank(old, &new, duplicates),
     }
-    if is_earlier {
-        return;
-    }
+}
+
+/// Merges two rows of which neither replaces the other.
+fn merge_equal_rank(old: &mut ModelRow, new: &ModelRow, duplicates: DuplicatePolicy) {
     match (duplicates, old.quantity, new.quantity) {
         (DuplicatePolicy::Reject | DuplicatePolicy::Sum, None, None) => {}
         (DuplicatePolicy::Same, one, other) => {
@@ -512,4 +362,124 @@ mod tests {
             Some(3)
         );
     }
+}
+
+// === The property ===
+
+/// Small ranges make duplicates, conflicts and shared SKUs likely. In one delivery all rows have a
+/// date or none has one: a mixture has no order.
+fn any_entry(is_dated: bool) -> impl Strategy<Value = DeliveryEntry> {
+    let sku = || (0_u8..5).prop_map(|n| format!("S{n}"));
+    let id = || "[pqr]";
+    let key = prop_oneof![
+        5 => sku().prop_map(ProductKey::Sku),
+        2 => id().prop_map(ProductKey::Id),
+    ];
+    let warehouse = prop_oneof![Just(None), Just(Some("Msk")), Just(Some("Spb"))];
+    let quantity = || (0_i64..9).prop_map(Quantity::from_pieces);
+    let stated_at = (1_i64..4).prop_map(move |hour| {
+        let date = chrono::DateTime::UNIX_EPOCH + chrono::TimeDelta::hours(hour);
+        is_dated.then(|| Timestamp::from(date))
+    });
+    let row = (
+        key,
+        warehouse,
+        quantity(),
+        proptest::option::of(quantity()),
+        stated_at,
+    );
+    let row = row.prop_map(|(key, warehouse, quantity, reserve, stated_at)| {
+        DeliveryEntry::Row(Row {
+            line: 1,
+            key,
+            warehouse: warehouse.map(str::to_owned),
+            quantity,
+            reserve: reserve.flatten(),
+            stated_at,
+        })
+    });
+    let article = (id(), sku()).prop_map(|(id, sku)| DeliveryEntry::Article { id, sku });
+    let rejected = sku().prop_map(|sku| {
+        let mut row = RejectedRow::new(1, "", "a reason");
+        row.sku = Some(sku);
+        DeliveryEntry::Rejected(row)
+    });
+    prop_oneof![12 => row, 3 => article, 1 => rejected, 1 => Just(DeliveryEntry::PartBoundary)]
+}
+
+fn any_source(name: &'static str) -> impl Strategy<Value = (SourcePolicy, Vec<DeliveryEntry>)> {
+    let warehouses = prop_oneof![
+        Just(SourceWarehouses::All),
+        Just(SourceWarehouses::Named(vec![
+            "msk".to_owned(),
+            String::new()
+        ])),
+    ];
+    let duplicates = prop_oneof![
+        Just(DuplicatePolicy::Reject),
+        Just(DuplicatePolicy::Same),
+        Just(DuplicatePolicy::Sum),
+    ];
+    let mapping = prop_oneof![
+        Just(Vec::new()),
+        Just(vec![
+            ("S0".to_owned(), "S1".to_owned(), 2),
+            ("S0".to_owned(), "S9".to_owned(), 1)
+        ]),
+    ];
+    // One row in a warehouse of ours, because a delivery without any is refused.
+    let entries = any::<bool>().prop_flat_map(|is_dated| {
+        let ours = Just(row_at_warehouse("S7", Some("Msk"), 1));
+        (ours, proptest::collection::vec(any_entry(is_dated), 0..14))
+    });
+    let entries = entries.prop_map(|(ours, entries)| [vec![ours], entries].concat());
+    let source = (warehouses, duplicates, mapping, entries);
+    source.prop_map(move |(warehouses, duplicates, mapping, entries)| {
+        let policy = SourcePolicy {
+            warehouses,
+            duplicates,
+            mapping,
+            limits: GuardLimits {
+                min_rows_ratio: 0.0,
+                max_zeroed_ratio: 1.0,
+                max_rejected_ratio: 1.0,
+                accept_after_repeats: None,
+            },
+            ..test_policy(name)
+        };
+        (policy, entries)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn stock_equals_a_reference_model(
+        first in any_source("erp"),
+        second in any_source("sheet"),
+        combine in prop_oneof![Just(Combine::Sum), Just(Combine::Minimum), Just(Combine::First)],
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let rules = ShopRules { combine, ..ShopRules::default() };
+        let deliveries = vec![first, second];
+        let (stock, dates) = runtime.block_on(deliver_all(&deliveries, &rules));
+        prop_assert_eq!(stock, ReferenceModel::new(deliveries, rules).stock(&dates));
+    }
+}
+
+/// Delivers to the pipeline, and returns the stock and the time of each source's statement.
+async fn deliver_all(
+    deliveries: &[(SourcePolicy, Vec<DeliveryEntry>)],
+    rules: &ShopRules,
+) -> (BTreeMap<String, u32>, Vec<Timestamp>) {
+    let policies = deliveries
+        .iter()
+        .map(|(policy, _)| policy.clone())
+        .collect();
+    let harness = PipelineHarness::new(policies, rules.clone()).await;
+    let mut dates = Vec::new();
+    for (source, (_, entries)) in deliveries.iter().enumerate() {
+        dates.push(harness.deliver(source, entries.clone()).await.stated_at);
+    }
+    (harness.stock(), dates)
 }
