@@ -31,7 +31,6 @@ use lifecycle::{CrashSignal, Tasks};
 use strict_http::{HttpServer, ServerLimits};
 
 use self::reload::{Reloader, ShopCredentials};
-use self::router::read_through;
 use self::services::Services;
 use crate::auth_failures::AuthFailures;
 use crate::config::Config;
@@ -143,18 +142,12 @@ impl App {
             .start(&config.outbound(), &tasks.sources)
             .context("start the sources")?;
         auth_failures.register(&mut registry);
-        let exchange = source_manager.router(&tasks.sources, &auth_failures);
-        let endpoints = (
-            read_through(source_manager.clone(), tasks.sources.clone()),
-            exchange,
-            auth_failures,
-        );
         let credentials: Vec<_> = config.shops.iter().map(ShopCredentials::new).collect();
         let (router, push_metrics) = services.routes(
             (&config, &credentials),
             ingest,
-            endpoints,
-            Arc::clone(&last_requests),
+            (&source_manager, &tasks.sources),
+            (auth_failures, Arc::clone(&last_requests)),
             &mut registry,
         );
 
@@ -165,11 +158,8 @@ impl App {
             push_metrics,
             last_counts: HashMap::new(),
         };
-        let background = &tasks.background;
-        background.spawn(
-            "chart_sampler",
-            sampler.run(previous.chart_file, background.clone()),
-        );
+        let sampler = sampler.run(previous.chart_file, tasks.background.clone());
+        tasks.background.spawn("chart_sampler", sampler);
         let (store, events) = (Arc::clone(&services.store), services.events.clone());
         let reloader = Reloader {
             at_start: config.clone(),
