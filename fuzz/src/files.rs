@@ -4,7 +4,7 @@ use std::io::{Cursor, Read as _, Write as _};
 use std::panic::catch_unwind;
 use std::sync::LazyLock;
 
-use stock_import::formats::{Format, read, unpack};
+use stock_import::formats::{Format, FormatHints, read, unpack};
 use stock_import::{DeliveryEntry, Quantity, ReadSettings};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
@@ -80,7 +80,7 @@ pub(crate) fn container(bytes: &[u8]) {
     let _ignored = unpack(
         "fuzzed",
         &mut Cursor::new(bytes),
-        None,
+        FormatHints::default(),
         &spool,
         &mut |file| {
             // The compression ratio stops a zip bomb. Reading all that is allowed takes too long

@@ -29,10 +29,9 @@ pub(crate) struct BorrowedObject<'a>(Vec<(Cow<'a, str>, BorrowedJson<'a>)>);
 
 impl<'a> BorrowedObject<'a> {
     pub(crate) fn get(&self, name: &str) -> Option<&BorrowedJson<'a>> {
-        self.0
-            .iter()
-            .find(|(member, _)| member == name)
-            .map(|(_, value)| value)
+        let mut members = self.0.iter();
+        let member = members.find(|(member, _)| member == name);
+        member.map(|(_, value)| value)
     }
 }
 
@@ -41,28 +40,32 @@ impl<'a> BorrowedJson<'a> {
         serde_json::from_slice(body).map_err(|e| format!("Illegal input: {e}"))
     }
 
+    pub(crate) fn as_bool(&self) -> Option<bool> {
+        let Self::Bool(flag) = self else { return None };
+        Some(*flag)
+    }
+
+    /// Returns a positive whole number, such as an id.
+    pub(crate) fn as_positive(&self) -> Option<u64> {
+        let Self::Unsigned(it) = self else {
+            return None;
+        };
+        Some(*it).filter(|it| *it > 0)
+    }
+
     pub(crate) fn as_str(&self) -> Option<&str> {
-        if let Self::Text(text) = self {
-            Some(text)
-        } else {
-            None
-        }
+        let Self::Text(text) = self else { return None };
+        Some(text)
     }
 
     pub(crate) fn as_array(&self) -> Option<&[Self]> {
-        if let Self::Array(items) = self {
-            Some(items)
-        } else {
-            None
-        }
+        let Self::Array(list) = self else { return None };
+        Some(list)
     }
 
     pub(crate) fn as_object(&self) -> Option<&BorrowedObject<'a>> {
-        if let Self::Object(members) = self {
-            Some(members)
-        } else {
-            None
-        }
+        let Self::Object(it) = self else { return None };
+        Some(it)
     }
 }
 

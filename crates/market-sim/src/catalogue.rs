@@ -24,13 +24,11 @@ pub fn generate(products: usize) -> Vec<CatalogueProduct> {
     let edge_cases = edge_case_skus();
     let synthetic = (0..).map(|n: u64| synthetic_sku(n));
     let skus = edge_cases.into_iter().chain(synthetic).take(products);
-    (0..)
-        .zip(skus)
-        .map(|(n, sku)| CatalogueProduct {
-            sku,
-            count: random_count(n),
-        })
-        .collect()
+    let product = |(n, sku)| CatalogueProduct {
+        sku,
+        count: random_count(n),
+    };
+    (0..).zip(skus).map(product).collect()
 }
 
 /// Stock count of product `n`: about one in eight is sold out, and small counts are common.
@@ -85,21 +83,16 @@ fn synthetic_sku(n: u64) -> String {
         7 => format!("00-{number:08}"),
         8 => format!("art.{number:010}"),
         _ => {
-            format!(
-                "{}-{number:08}-{}",
-                pick(&GOODS, rest),
-                pick(&COLOURS, rest / 10)
-            )
+            let (goods, colour) = (pick(&GOODS, rest), pick(&COLOURS, rest / 10));
+            format!("{goods}-{number:08}-{colour}")
         }
     }
 }
 
 fn pick<'a>(choices: &[&'a str], random: u64) -> &'a str {
     let len = u64::try_from(choices.len()).unwrap_or(1);
-    choices
-        .get(usize::try_from(random % len).unwrap_or_default())
-        .copied()
-        .unwrap_or_default()
+    let index = usize::try_from(random % len).unwrap_or_default();
+    choices.get(index).copied().unwrap_or_default()
 }
 
 /// Permutes the numbers below a hundred million. Larger numbers stay unchanged.

@@ -100,10 +100,10 @@ pub fn compare<'a>(
             }
         }
     }
-    for (sku, (count, _)) in market
+    let surplus = market
         .iter()
-        .filter(|(sku, _)| !known.contains(sku.as_str()))
-    {
+        .filter(|(sku, _)| !known.contains(sku.as_str()));
+    for (sku, (count, _)) in surplus {
         comparison.surplus.record(|| sku.as_str().to_owned());
         if *count == 0 {
             comparison.invented_zeros.record(|| sku.as_str().to_owned());

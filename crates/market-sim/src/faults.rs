@@ -48,37 +48,18 @@ impl MarketFault {
     /// Returns true if the request costs quota. All do except those with a 5xx, and the Market's own
     /// 420 for volume.
     pub(crate) fn consumes_quota(self) -> bool {
-        match self {
-            Self::ServerError | Self::ApplyThenError | Self::VolumeLimit => false,
-            Self::ParallelLimit
-            | Self::Hang
-            | Self::ApplyThenHang
-            | Self::CloseWithoutResponse
-            | Self::TruncatedResponse
-            | Self::ErrorInOk
-            | Self::HtmlInOk
-            | Self::EmptyOk
-            | Self::Redirect
-            | Self::Slow => true,
-        }
+        !matches!(
+            self,
+            Self::ServerError | Self::ApplyThenError | Self::VolumeLimit
+        )
     }
 
     /// Returns true if the request is applied. `random` decides for [`Self::EmptyOk`].
     pub(crate) fn applies(self, random: u64) -> bool {
-        match self {
-            Self::ApplyThenHang | Self::TruncatedResponse | Self::ApplyThenError | Self::Slow => {
-                true
-            }
-            Self::EmptyOk => random.is_multiple_of(2),
-            Self::ParallelLimit
-            | Self::VolumeLimit
-            | Self::ServerError
-            | Self::Hang
-            | Self::CloseWithoutResponse
-            | Self::ErrorInOk
-            | Self::HtmlInOk
-            | Self::Redirect => false,
-        }
+        matches!(
+            self,
+            Self::ApplyThenHang | Self::TruncatedResponse | Self::ApplyThenError | Self::Slow
+        ) || (self == Self::EmptyOk && random.is_multiple_of(2))
     }
 }
 
@@ -96,7 +77,8 @@ pub struct FaultPlan {
     max_skus: Option<usize>,
     drop_rate: f64,
     order_rate: f64,
-    announced_limit: Option<usize>,
+    /// Limit that responses announce and the simulator enforces.
+    pub(crate) announced_limit: Option<usize>,
     seed: u64,
     pub(crate) slow_delay: Duration,
     pub(crate) hang_duration: Option<Duration>,
@@ -151,13 +133,12 @@ impl FaultPlan {
     /// Creates a plan with all faults, which together hit `total_rate` of the requests, `0.0..=1.0`.
     #[must_use]
     pub fn all_faults(seed: u64, total_rate: f64) -> Self {
-        let rate_per_fault =
-            total_rate / f64::from(u32::try_from(MarketFault::ALL.len()).unwrap_or(u32::MAX));
-        MarketFault::ALL
-            .iter()
-            .fold(Self::seeded(seed), |plan, fault| {
-                plan.with_fault(*fault, rate_per_fault)
-            })
+        let count = u32::try_from(MarketFault::ALL.len()).unwrap_or(u32::MAX);
+        let rate = total_rate / f64::from(count);
+        let faults = MarketFault::ALL.iter();
+        faults.fold(Self::seeded(seed), |plan, fault| {
+            plan.with_fault(*fault, rate)
+        })
     }
 
     /// Creates a plan that gives one entry to each of the first requests. `None` and all later
@@ -284,20 +265,11 @@ impl FaultPlan {
         self.max_skus.is_some_and(|max| skus > max)
     }
 
-    /// Limit that responses announce and the simulator enforces.
-    pub(crate) fn announced_limit(&self) -> Option<usize> {
-        self.announced_limit
-    }
-
     pub(crate) fn line_outcome(&self, number: u64, index: usize) -> LineOutcome {
+        let order_seed = seeded_random::number(self.seed, u64::MAX);
         if Self::is_selected(self.drop_rate, !self.seed, number, index) {
             LineOutcome::Dropped
-        } else if Self::is_selected(
-            self.order_rate,
-            seeded_random::number(self.seed, u64::MAX),
-            number,
-            index,
-        ) {
+        } else if Self::is_selected(self.order_rate, order_seed, number, index) {
             LineOutcome::Sold
         } else {
             LineOutcome::Kept
@@ -305,13 +277,9 @@ impl FaultPlan {
     }
 
     fn is_selected(rate: f64, seed: u64, number: u64, index: usize) -> bool {
-        rate > 0.0 && {
-            let index = u64::try_from(index).unwrap_or(u64::MAX);
-            seeded_random::fraction(seeded_random::number(
-                seeded_random::number(seed, number),
-                index,
-            )) < rate
-        }
+        let index = u64::try_from(index).unwrap_or(u64::MAX);
+        let random = || seeded_random::number(seeded_random::number(seed, number), index);
+        rate > 0.0 && seeded_random::fraction(random()) < rate
     }
 
     /// Returns the messages of a 400 if some of `skus` are rejected, otherwise an empty list.
@@ -321,15 +289,11 @@ impl FaultPlan {
     ) -> Vec<String> {
         let rejected = skus.filter(|sku| self.rejected_skus.contains(*sku));
         if self.names_rejected_skus {
-            rejected
-                .map(|sku| format!("Stock for '{sku}' could not be accepted"))
-                .collect()
-        } else {
-            rejected
-                .take(1)
-                .map(|_| "Request could not be processed".to_owned())
-                .collect()
+            let message = |sku| format!("Stock for '{sku}' could not be accepted");
+            return rejected.map(message).collect();
         }
+        let message = |_| "Request could not be processed".to_owned();
+        rejected.take(1).map(message).collect()
     }
 }
 

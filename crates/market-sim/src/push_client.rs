@@ -132,13 +132,10 @@ impl PushClient<'_> {
         let bodies: Vec<Bytes> = batches.iter().map(|skus| self.request_body(skus)).collect();
         let url = self.url();
         let started = Instant::now();
-        let mut in_flight: FuturesUnordered<_> = bodies
-            .into_iter()
-            .enumerate()
-            .map(|(index, body)| {
-                let url = url.as_str();
-                async move { (index, self.send_request(url, body).await) }
-            })
+        let (client, url) = (*self, url.as_str());
+        let requests = bodies.into_iter().enumerate();
+        let mut in_flight: FuturesUnordered<_> = requests
+            .map(|(index, body)| async move { (index, client.send_request(url, body).await) })
             .collect();
         let mut responses: Vec<Option<Result<RawPushResponse, String>>> = Vec::new();
         responses.resize_with(batches.len(), || None);
@@ -207,11 +204,10 @@ impl PushClient<'_> {
             chunks.push(chunk);
         }
         let content_type = response.headers().get(CONTENT_TYPE);
+        let content_type = content_type.and_then(|value| value.to_str().ok());
         Ok(RawPushResponse {
             status: response.status().as_u16(),
-            content_type: content_type
-                .and_then(|v| v.to_str().ok())
-                .map(str::to_owned),
+            content_type: content_type.map(str::to_owned),
             chunks,
             latency: started.elapsed(),
         })
@@ -242,13 +238,9 @@ impl PushClient<'_> {
         if response.status != 200 {
             return Err(format!("status {}", response.status));
         }
-        let media_type = response
-            .content_type
-            .as_deref()
-            .and_then(|value| value.split(';').next());
-        if !media_type
-            .is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case("application/json"))
-        {
+        let content_type = response.content_type.as_deref().unwrap_or_default();
+        let media_type = content_type.split(';').next().unwrap_or_default();
+        if !media_type.trim().eq_ignore_ascii_case("application/json") {
             return Err(format!("content type {:?}", response.content_type));
         }
         let body = response.chunks.concat();
@@ -260,17 +252,15 @@ impl PushClient<'_> {
             let sku = item.sku.as_ref();
             // A response keeps the order of the request, so SKUs before the found one are missing.
             let candidates = remaining.as_slice();
-            let position = candidates
-                .iter()
-                .position(|candidate| candidate == sku)
-                .ok_or_else(|| format!("{sku:?} was not requested, or is out of order"))?;
+            let position = candidates.iter().position(|candidate| candidate == sku);
+            let position =
+                position.ok_or_else(|| format!("{sku:?} was not requested, or is out of order"))?;
             for missing in candidates.iter().take(position) {
                 report.missing.record(|| missing.clone());
             }
             remaining.nth(position);
-            let stock = item
-                .parse(&warehouse)
-                .map_err(|rule| format!("{sku:?}: {rule}"))?;
+            let stock = item.parse(&warehouse);
+            let stock = stock.map_err(|rule| format!("{sku:?}: {rule}"))?;
             report.stocks.insert(CompactString::new(sku), stock);
         }
         for missing in remaining {
@@ -308,25 +298,19 @@ struct SimPushStock<'a> {
 impl SimPushSku<'_> {
     fn parse(&self, warehouse: &str) -> Result<(u32, DateTime<Utc>), String> {
         if self.warehouse_id.get() != warehouse {
-            return Err(format!(
-                "warehouseId is {}, expected {warehouse}",
-                self.warehouse_id
-            ));
+            let id = self.warehouse_id;
+            return Err(format!("warehouseId is {id}, expected {warehouse}"));
         }
         let [level] = self.items.as_slice() else {
-            return Err(format!(
-                "items has {} elements, expected one",
-                self.items.len()
-            ));
+            let count = self.items.len();
+            return Err(format!("items has {count} elements, expected one"));
         };
-        if level.kind != "FIT" {
-            return Err(format!("type is {}, expected FIT", level.kind));
+        let SimPushStock { count, kind, .. } = level;
+        if kind != "FIT" {
+            return Err(format!("type is {kind}, expected FIT"));
         }
-        if level.count > MAX_COUNT {
-            return Err(format!(
-                "count is {}, the limit is {MAX_COUNT}",
-                level.count
-            ));
+        if *count > MAX_COUNT {
+            return Err(format!("count is {count}, the limit is {MAX_COUNT}"));
         }
         let at = DateTime::parse_from_rfc3339(&level.updated_at)
             .map_err(|e| format!("updatedAt is {:?}: {e}", level.updated_at))?;

@@ -48,13 +48,8 @@ struct QuotaUsage {
     readbacks: MinuteWindow,
     in_flight: usize,
     peak_in_flight: usize,
-    requested_wait: Option<RequestedWait>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct RequestedWait {
-    requested_at: Instant,
-    until: Instant,
+    /// Time during which requests are too early, both ends excluded.
+    requested_wait: Option<(Instant, Instant)>,
 }
 
 /// Remaining quota, and the time until the oldest charge expires.
@@ -124,18 +119,14 @@ impl QuotaTracker {
 
     /// Records that a response asked the client to wait.
     pub(crate) fn request_wait(&self, requested_at: Instant, wait: Duration) {
-        self.usage.lock().requested_wait = Some(RequestedWait {
-            requested_at,
-            until: requested_at + wait,
-        });
+        let wait = (requested_at + WAIT_GRACE, requested_at + wait);
+        self.usage.lock().requested_wait = Some(wait);
     }
 
     /// Returns true if a request arrives before the requested wait is over.
     pub(crate) fn is_too_soon(&self, at: Instant) -> bool {
-        self.usage
-            .lock()
-            .requested_wait
-            .is_some_and(|wait| at > wait.requested_at + WAIT_GRACE && at < wait.until)
+        let wait = self.usage.lock().requested_wait;
+        wait.is_some_and(|(start, until)| at > start && at < until)
     }
 
     /// Returns the highest demand of updates within a minute and of parallel requests. Rejected
@@ -179,11 +170,8 @@ impl MinuteWindow {
     }
 
     fn refund(&mut self, at: Instant, amount: usize) {
-        if let Some(index) = self
-            .arrivals
-            .iter()
-            .rposition(|arrival| *arrival == (at, amount))
-        {
+        let mut arrivals = self.arrivals.iter();
+        if let Some(index) = arrivals.rposition(|arrival| *arrival == (at, amount)) {
             self.arrivals.remove(index);
             self.sum -= amount;
         }

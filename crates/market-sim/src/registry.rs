@@ -46,22 +46,19 @@ pub(crate) struct SimBusiness {
 
 impl SimBusiness {
     pub(crate) fn accepts_key(&self, key: &str) -> bool {
-        self.campaigns
-            .iter()
-            .any(|campaign| campaign.accepts_key(key))
+        let mut campaigns = self.campaigns.iter();
+        campaigns.any(|campaign| campaign.accepts_key(key))
     }
 
     pub(crate) fn has_groups(&self) -> bool {
-        self.campaigns
-            .iter()
-            .any(|campaign| campaign.config.group.is_some())
+        let mut campaigns = self.campaigns.iter();
+        campaigns.any(|campaign| campaign.config.group.is_some())
     }
 
     /// Returns the campaigns that sell from a warehouse.
     pub(crate) fn selling_from(&self, warehouse: u64) -> impl Iterator<Item = &Arc<SimCampaign>> {
-        self.campaigns
-            .iter()
-            .filter(move |campaign| campaign.config.warehouse == warehouse)
+        let campaigns = self.campaigns.iter();
+        campaigns.filter(move |campaign| campaign.config.warehouse == warehouse)
     }
 }
 
@@ -83,40 +80,30 @@ impl AccountRegistry {
     pub(crate) fn new(config: &SimulatorConfig) -> Self {
         let mut stocks = BTreeMap::new();
         let mut campaigns = BTreeMap::new();
-        for campaign_config in &config.campaigns {
-            let group = campaign_config
-                .group
-                .as_ref()
-                .map(|group| StockLocation::Group(group.id));
-            let location = group.unwrap_or(StockLocation::Warehouse(campaign_config.warehouse));
-            let new_stock = || {
-                Arc::new(SimWarehouseStock::new(
-                    campaign_config.group.is_some(),
-                    config.visibility_delay,
-                ))
+        let new_quota = |owner| Arc::new(QuotaTracker::new(owner, config.max_parallel));
+        for campaign in &config.campaigns {
+            let location = match &campaign.group {
+                Some(group) => StockLocation::Group(group.id),
+                None => StockLocation::Warehouse(campaign.warehouse),
             };
+            let (is_grouped, delay) = (campaign.group.is_some(), config.visibility_delay);
+            let new_stock = || Arc::new(SimWarehouseStock::new(is_grouped, delay));
             let stock: &Arc<SimWarehouseStock> = stocks
-                .entry((business_id(campaign_config), location))
+                .entry((business_id(campaign), location))
                 .or_insert_with(new_stock);
-            let campaign = SimCampaign {
-                config: campaign_config.clone(),
-                quota: Arc::new(QuotaTracker::new(
-                    QuotaOwner::Campaign(campaign_config.id),
-                    config.max_parallel,
-                )),
+            let sim_campaign = SimCampaign {
+                config: campaign.clone(),
+                quota: new_quota(QuotaOwner::Campaign(campaign.id)),
                 stock: Arc::clone(stock),
                 hidden_offers: Mutex::default(),
             };
-            campaigns.insert(campaign_config.id, Arc::new(campaign));
+            campaigns.insert(campaign.id, Arc::new(sim_campaign));
         }
         let mut businesses = BTreeMap::new();
         for campaign in campaigns.values() {
             let id = campaign.business_id();
             let business: &mut SimBusiness = businesses.entry(id).or_insert_with(|| SimBusiness {
-                quota: Arc::new(QuotaTracker::new(
-                    QuotaOwner::Business(id),
-                    config.max_parallel,
-                )),
+                quota: new_quota(QuotaOwner::Business(id)),
                 campaigns: Vec::new(),
             });
             business.campaigns.push(Arc::clone(campaign));
@@ -128,9 +115,8 @@ impl AccountRegistry {
     }
 
     pub(crate) fn knows_key(&self, key: &str) -> bool {
-        self.campaigns
-            .values()
-            .any(|campaign| campaign.accepts_key(key))
+        let mut campaigns = self.campaigns.values();
+        campaigns.any(|campaign| campaign.accepts_key(key))
     }
 
     pub(crate) fn quotas(&self) -> impl Iterator<Item = &QuotaTracker> {

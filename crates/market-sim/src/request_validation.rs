@@ -54,12 +54,19 @@ pub(crate) fn parse_update(
     warehouse: u64,
     now: DateTime<Utc>,
 ) -> ParsedUpdate<SimUpdateLine> {
-    parse_lines(
-        body,
-        "skus",
-        |value| parse_line(value, now),
-        |line| (warehouse, line.sku.as_str()),
-    )
+    let parse_line = |value: &BorrowedJson<'_>, error: LineError<'_>| {
+        let line = value.as_object();
+        let line = line.ok_or_else(|| error("", "must be an object"))?;
+        let sku = parse_sku(line, error)?;
+        let items = line.get("items").and_then(BorrowedJson::as_array);
+        let Some([BorrowedJson::Object(item)]) = items else {
+            return Err(error(".items", "size must be between 1 and 1"));
+        };
+        parse_stock(item, sku, ".items[0]", now, error)
+    };
+    parse_lines(body, "skus", parse_line, |line| {
+        (warehouse, line.sku.as_str())
+    })
 }
 
 /// Parses an update of a business, each line with its warehouse id. One invalid line rejects the
@@ -69,42 +76,33 @@ pub(crate) fn parse_business_update(
     now: DateTime<Utc>,
     is_known: impl Fn(u64) -> bool,
 ) -> ParsedUpdate<(u64, SimUpdateLine)> {
-    let parse_warehouse_line = |value: &BorrowedJson<'_>| {
-        let members = value
-            .as_object()
-            .ok_or(UpdateLineError::Field("", "must be an object"))?;
-        let sku = parse_sku(members)?;
+    let parse_line = |value: &BorrowedJson<'_>, error: LineError<'_>| {
+        let members = value.as_object();
+        let members = members.ok_or_else(|| error("", "must be an object"))?;
+        let sku = parse_sku(members, error)?;
         let field = ".partnerWarehouseId";
-        let warehouse = match members.get("partnerWarehouseId") {
-            Some(BorrowedJson::Unsigned(id)) if *id > 0 => *id,
-            _ => {
-                return Err(UpdateLineError::Field(
-                    field,
-                    "must be a whole number of at least 1",
-                ));
-            }
-        };
+        let warehouse = members.get("partnerWarehouseId");
+        let warehouse = warehouse.and_then(BorrowedJson::as_positive);
+        let warehouse =
+            warehouse.ok_or_else(|| error(field, "must be a whole number of at least 1"))?;
         if !is_known(warehouse) {
-            return Err(UpdateLineError::Field(
-                field,
-                "must be a warehouse of the business",
-            ));
+            return Err(error(field, "must be a warehouse of the business"));
         }
-        let line = parse_stock(members, sku, (".count", ".updatedAt"), now)?;
+        let line = parse_stock(members, sku, "", now, error)?;
         Ok((warehouse, line))
     };
-    parse_lines(
-        body,
-        "skuItems",
-        parse_warehouse_line,
-        |(warehouse, line)| (*warehouse, line.sku.as_str()),
-    )
+    parse_lines(body, "skuItems", parse_line, |(warehouse, line)| {
+        (*warehouse, line.sku.as_str())
+    })
 }
+
+/// Creates the message about a field of a line that breaks a rule.
+type LineError<'e> = &'e dyn Fn(&str, &str) -> String;
 
 fn parse_lines<L>(
     body: &[u8],
     member: &str,
-    parse: impl Fn(&BorrowedJson<'_>) -> Result<L, UpdateLineError>,
+    parse: impl Fn(&BorrowedJson<'_>, LineError<'_>) -> Result<L, String>,
     key: impl Fn(&L) -> (u64, &str),
 ) -> ParsedUpdate<L> {
     let value = match BorrowedJson::parse(body) {
@@ -117,20 +115,16 @@ fn parse_lines<L>(
     };
     let sku_count = list.len();
     if sku_count == 0 || sku_count > MAX_SKUS {
-        return rejected(
-            sku_count,
-            format!("'{member}' size must be between 1 and {MAX_SKUS}"),
-        );
+        let message = format!("'{member}' size must be between 1 and {MAX_SKUS}");
+        return rejected(sku_count, message);
     }
     let mut lines = Vec::with_capacity(sku_count);
     let mut errors = Vec::new();
     for (index, value) in list.iter().enumerate() {
-        match parse(value) {
+        let error = |field: &str, rule: &str| format!("'{member}[{index}]{field}' {rule}");
+        match parse(value, &error) {
             Ok(line) => lines.push(line),
-            Err(UpdateLineError::Field(field, rule)) => {
-                errors.push(format!("'{member}[{index}]{field}' {rule}"));
-            }
-            Err(UpdateLineError::Timestamp(text)) => errors.push(text),
+            Err(message) => errors.push(message),
         }
     }
     let mut seen =
@@ -141,13 +135,10 @@ fn parse_lines<L>(
         ));
     }
     errors.truncate(MAX_ERRORS);
+    let is_valid = errors.is_empty();
     ParsedUpdate {
         sku_count,
-        lines: if errors.is_empty() {
-            Ok(lines)
-        } else {
-            Err(errors)
-        },
+        lines: is_valid.then_some(lines).ok_or(errors),
     }
 }
 
@@ -158,71 +149,40 @@ fn rejected<L>(sku_count: usize, message: String) -> ParsedUpdate<L> {
     }
 }
 
-/// Error of one line: a field with a rule, or a complete message about the timestamp.
-enum UpdateLineError {
-    Field(&'static str, &'static str),
-    Timestamp(String),
-}
-
-fn parse_line(
-    value: &BorrowedJson<'_>,
-    now: DateTime<Utc>,
-) -> Result<SimUpdateLine, UpdateLineError> {
-    let line = value
-        .as_object()
-        .ok_or(UpdateLineError::Field("", "must be an object"))?;
-    let sku = parse_sku(line)?;
-    let items = line.get("items").and_then(BorrowedJson::as_array);
-    let Some([BorrowedJson::Object(item)]) = items else {
-        return Err(UpdateLineError::Field(
-            ".items",
-            "size must be between 1 and 1",
-        ));
-    };
-    parse_stock(item, sku, (".items[0].count", ".items[0].updatedAt"), now)
-}
-
-fn parse_sku<'a>(members: &'a BorrowedObject<'_>) -> Result<&'a str, UpdateLineError> {
+fn parse_sku<'a>(members: &'a BorrowedObject<'_>, error: LineError<'_>) -> Result<&'a str, String> {
     let sku = members.get("sku").and_then(BorrowedJson::as_str);
-    let sku = sku
-        .ok_or(UpdateLineError::Field(".sku", "must be a string"))?
-        .trim();
-    validate_sku(sku).map_err(|rule| UpdateLineError::Field(".sku", rule))?;
+    let sku = sku.ok_or_else(|| error(".sku", "must be a string"))?.trim();
+    validate_sku(sku).map_err(|rule| error(".sku", rule))?;
     Ok(sku)
 }
 
-/// Parses `count` and `updatedAt`. The field paths are for error messages.
+/// Parses `count` and `updatedAt`. `path` is that of `members` in the line.
 fn parse_stock(
     members: &BorrowedObject<'_>,
     sku: &str,
-    (count_field, timestamp_field): (&'static str, &'static str),
+    path: &str,
     now: DateTime<Utc>,
-) -> Result<SimUpdateLine, UpdateLineError> {
-    let count = parse_count(members).ok_or(UpdateLineError::Field(
-        count_field,
-        "must be a whole number between 0 and 2000000000",
-    ))?;
+    error: LineError<'_>,
+) -> Result<SimUpdateLine, String> {
+    let count = parse_count(members).ok_or_else(|| {
+        let rule = "must be a whole number between 0 and 2000000000";
+        error(&format!("{path}.count"), rule)
+    })?;
     let updated_at = match members.get("updatedAt") {
         None => now,
         Some(timestamp) => {
-            timestamp
-                .as_str()
-                .and_then(parse_timestamp)
-                .ok_or(UpdateLineError::Field(
-                    timestamp_field,
-                    "must be a date and time with an offset",
-                ))?
+            let at = timestamp.as_str().and_then(parse_timestamp);
+            at.ok_or_else(|| {
+                let rule = "must be a date and time with an offset";
+                error(&format!("{path}.updatedAt"), rule)
+            })?
         }
     };
     if updated_at > now {
-        return Err(UpdateLineError::Timestamp(format!(
-            "Stock for '{sku}' should not be in the future"
-        )));
+        return Err(format!("Stock for '{sku}' should not be in the future"));
     }
     if updated_at < now - MAX_AGE {
-        return Err(UpdateLineError::Timestamp(format!(
-            "Stock for '{sku}' should not be older than a day"
-        )));
+        return Err(format!("Stock for '{sku}' should not be older than a day"));
     }
     Ok(SimUpdateLine {
         sku: sku.into(),
@@ -254,9 +214,8 @@ fn parse_count(item: &BorrowedObject<'_>) -> Option<u32> {
     let BorrowedJson::Unsigned(count) = item.get("count")? else {
         return None;
     };
-    u32::try_from(*count)
-        .ok()
-        .filter(|count| *count <= MAX_COUNT)
+    let count = u32::try_from(*count).ok();
+    count.filter(|count| *count <= MAX_COUNT)
 }
 
 /// Parses a timestamp such as `2017-11-21T00:42:42+03:00`, with or without a fraction.
@@ -265,12 +224,8 @@ fn parse_count(item: &BorrowedObject<'_>) -> Option<u32> {
 fn parse_timestamp(text: &str) -> Option<DateTime<Utc>> {
     let bytes = text.as_bytes();
     let is_strict = bytes.get(10) == Some(&b'T') && !bytes.contains(&b'z');
-    if !is_strict {
-        return None;
-    }
-    DateTime::parse_from_rfc3339(text)
-        .ok()
-        .map(|at| at.with_timezone(&Utc))
+    let at = DateTime::parse_from_rfc3339(text).ok()?;
+    is_strict.then_some(at.to_utc())
 }
 
 /// Filters of a read-back.
@@ -290,10 +245,10 @@ pub(crate) fn parse_readback_filter(body: &[u8]) -> Result<SimReadbackFilter, St
     let value = BorrowedJson::parse(body)?;
     let members = require_object(&value)?;
     Ok(SimReadbackFilter {
-        archived: parse_flag(members, "archived")?.unwrap_or(false),
-        has_stocks: parse_flag(members, "hasStocks")?,
+        archived: optional(members, "archived", BorrowedJson::as_bool)?.unwrap_or(false),
+        has_stocks: optional(members, "hasStocks", BorrowedJson::as_bool)?,
         offer_ids: parse_offer_ids(members)?,
-        warehouse: parse_id(members, "stocksWarehouseId")?,
+        warehouse: optional(members, "stocksWarehouseId", BorrowedJson::as_positive)?,
     })
 }
 
@@ -303,10 +258,10 @@ pub(crate) fn parse_business_readback_filter(
 ) -> Result<(u64, SimReadbackFilter), String> {
     let value = BorrowedJson::parse(body)?;
     let members = require_object(&value)?;
-    let warehouse =
-        parse_id(members, "partnerWarehouseId")?.ok_or("'partnerWarehouseId' must not be null")?;
+    let warehouse = optional(members, "partnerWarehouseId", BorrowedJson::as_positive)?;
+    let warehouse = warehouse.ok_or("'partnerWarehouseId' must not be null")?;
     let filter = SimReadbackFilter {
-        archived: parse_flag(members, "archived")?.unwrap_or(false),
+        archived: optional(members, "archived", BorrowedJson::as_bool)?.unwrap_or(false),
         has_stocks: None,
         offer_ids: parse_offer_ids(members)?,
         warehouse: None,
@@ -322,6 +277,12 @@ pub(crate) struct WarehouseFilter {
     pub(crate) with_status: bool,
 }
 
+impl WarehouseFilter {
+    pub(crate) fn selects(&self, id: u64) -> bool {
+        self.ids.as_ref().is_none_or(|ids| ids.contains(&id))
+    }
+}
+
 /// Parses the filter of a warehouse list. `ids_member` is the member with the ids.
 pub(crate) fn parse_warehouse_filter(
     body: &[u8],
@@ -334,23 +295,19 @@ pub(crate) fn parse_warehouse_filter(
     }
     let value = BorrowedJson::parse(body)?;
     let members = require_object(&value)?;
-    let requested = match parse_list(members, "components", components.len())? {
-        None => Vec::new(),
-        Some(list) => list
-            .iter()
-            .map(|value| value.as_str().filter(|name| components.contains(name)))
-            .collect::<Option<Vec<_>>>()
-            .ok_or("Illegal input at 'components'")?,
-    };
-    let positive_id = |value: &BorrowedJson<'_>| match value {
-        BorrowedJson::Unsigned(id) if *id > 0 => Ok(*id),
-        _ => Err(format!("Illegal input at '{ids_member}'")),
-    };
-    let list = parse_list(members, ids_member, max_ids)?;
+    let list = parse_list(members, "components", components.len())?;
+    let requested = list.unwrap_or_default().iter().map(|value| {
+        let name = value.as_str().filter(|name| components.contains(name));
+        name.ok_or("Illegal input at 'components'")
+    });
+    let requested = requested.collect::<Result<Vec<_>, _>>()?;
+    let ids = parse_list(members, ids_member, max_ids)?.map(|list| {
+        let ids = list.iter().map(BorrowedJson::as_positive);
+        let ids = ids.collect::<Option<Vec<u64>>>();
+        ids.ok_or_else(|| format!("Illegal input at '{ids_member}'"))
+    });
     Ok(WarehouseFilter {
-        ids: list
-            .map(|list| list.iter().map(positive_id).collect())
-            .transpose()?,
+        ids: ids.transpose()?,
         with_status: requested.contains(&"STATUS"),
     })
 }
@@ -367,9 +324,8 @@ pub(crate) fn parse_hidden_offers(
     let mut offers = Vec::with_capacity(list.len());
     for (index, value) in list.iter().enumerate() {
         let field = format!("'hiddenOffers[{index}].offerId'");
-        let id = value
-            .as_object()
-            .and_then(|members| members.get("offerId")?.as_str());
+        let members = value.as_object();
+        let id = members.and_then(|members| members.get("offerId")?.as_str());
         let id = id
             .ok_or_else(|| format!("{field} must not be null"))?
             .trim();
@@ -384,24 +340,22 @@ pub(crate) fn parse_hidden_offers(
 }
 
 fn require_object<'a, 'b>(value: &'a BorrowedJson<'b>) -> Result<&'a BorrowedObject<'b>, String> {
-    value
-        .as_object()
-        .ok_or_else(|| "Illegal input: an object is expected".to_owned())
+    let object = value.as_object();
+    object.ok_or_else(|| "Illegal input: an object is expected".to_owned())
 }
 
-fn parse_flag(members: &BorrowedObject<'_>, name: &str) -> Result<Option<bool>, String> {
+/// Reads an optional member. Null counts as absent.
+fn optional<'a, 'b, T>(
+    members: &'a BorrowedObject<'b>,
+    name: &str,
+    read: impl Fn(&'a BorrowedJson<'b>) -> Option<T>,
+) -> Result<Option<T>, String> {
     match members.get(name) {
         None | Some(BorrowedJson::Null) => Ok(None),
-        Some(BorrowedJson::Bool(flag)) => Ok(Some(*flag)),
-        Some(_) => Err(format!("Illegal input at '{name}'")),
-    }
-}
-
-fn parse_id(members: &BorrowedObject<'_>, name: &str) -> Result<Option<u64>, String> {
-    match members.get(name) {
-        None | Some(BorrowedJson::Null) => Ok(None),
-        Some(BorrowedJson::Unsigned(id)) if *id > 0 => Ok(Some(*id)),
-        Some(_) => Err(format!("Illegal input at '{name}'")),
+        Some(value) => {
+            let value = read(value).map(Some);
+            value.ok_or_else(|| format!("Illegal input at '{name}'"))
+        }
     }
 }
 
@@ -410,16 +364,11 @@ fn parse_list<'a, 'b>(
     name: &str,
     max: usize,
 ) -> Result<Option<&'a [BorrowedJson<'b>]>, String> {
-    let list = match members.get(name) {
-        None | Some(BorrowedJson::Null) => return Ok(None),
-        Some(list) => list
-            .as_array()
-            .ok_or_else(|| format!("Illegal input at '{name}'"))?,
-    };
-    if list.is_empty() || list.len() > max {
+    let list = optional(members, name, BorrowedJson::as_array)?;
+    if list.is_some_and(|list| list.is_empty() || list.len() > max) {
         return Err(format!("'{name}' size must be between 1 and {max}"));
     }
-    Ok(Some(list))
+    Ok(list)
 }
 
 fn parse_offer_ids(members: &BorrowedObject<'_>) -> Result<Option<Vec<String>>, String> {

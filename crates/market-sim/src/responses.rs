@@ -18,7 +18,7 @@ const UNTIL_HEADER: HeaderName = HeaderName::from_static("x-ratelimit-resource-u
 
 /// Error response in the documented shape.
 #[derive(Debug)]
-pub(crate) struct SimErrorResponse {
+pub(crate) struct SimError {
     pub(crate) status: u16,
     code: &'static str,
     messages: Vec<String>,
@@ -34,7 +34,17 @@ pub(crate) struct RateLimitHeaders {
     pub(crate) wrong_weekday: bool,
 }
 
-impl SimErrorResponse {
+/// Response of a method.
+pub(crate) type SimResult<T = Response> = Result<T, SimError>;
+
+/// A 400 with one message.
+impl From<String> for SimError {
+    fn from(message: String) -> Self {
+        Self::new(400, message)
+    }
+}
+
+impl SimError {
     pub(crate) fn new(status: u16, message: impl Into<String>) -> Self {
         let code = match status {
             400 => "BAD_REQUEST",
@@ -65,10 +75,8 @@ impl SimErrorResponse {
 
     /// Creates a 420 for too many parallel requests.
     pub(crate) fn parallel_limit(limit: usize, owner: QuotaOwner) -> Self {
-        Self::new(
-            420,
-            format!("Hit rate limit of {limit} parallel requests for {owner}"),
-        )
+        let message = format!("Hit rate limit of {limit} parallel requests for {owner}");
+        Self::new(420, message)
     }
 
     /// Creates a 420 for too many SKUs or requests per minute.
@@ -88,13 +96,9 @@ impl SimErrorResponse {
         let error = |message| json!({ "code": self.code, "message": message });
         let errors: Vec<Value> = self.messages.into_iter().map(error).collect();
         let mut response = json(self.status, &json!({ "status": "ERROR", "errors": errors }));
-        if let Some(rate_limit) = self.rate_limit {
-            set_limit_headers(
-                &mut response,
-                rate_limit.limit,
-                0,
-                rfc_822(rate_limit.until, rate_limit.wrong_weekday),
-            );
+        if let Some(headers) = self.rate_limit {
+            let until = rfc_822(headers.until, headers.wrong_weekday);
+            set_limit_headers(&mut response, headers.limit, 0, until);
         }
         response
     }
@@ -105,13 +109,14 @@ pub(crate) fn ok() -> Response {
     json(200, &json!({ "status": "OK" }))
 }
 
+/// Creates the response of a method with a `result`.
+pub(crate) fn result(result: &Value) -> Response {
+    json(200, &json!({ "status": "OK", "result": result }))
+}
+
 pub(crate) fn json(status: u16, body: &Value) -> Response {
-    (
-        status_code(status),
-        [(CONTENT_TYPE, "application/json")],
-        body.to_string(),
-    )
-        .into_response()
+    let content_type = [(CONTENT_TYPE, "application/json")];
+    (status_code(status), content_type, body.to_string()).into_response()
 }
 
 /// Creates an HTML page, as a proxy in front of the Market sends it.
@@ -131,12 +136,11 @@ pub(crate) fn redirect(location: &str) -> Response {
 /// Replaces the body so that the connection breaks in the middle of it.
 pub(crate) fn truncated(response: Response) -> Response {
     let (mut parts, _) = response.into_parts();
+    let (length, json) = (HeaderValue::from_static("15"), "application/json");
+    parts.headers.insert(CONTENT_LENGTH, length);
     parts
         .headers
-        .insert(CONTENT_LENGTH, HeaderValue::from_static("15"));
-    parts
-        .headers
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        .insert(CONTENT_TYPE, HeaderValue::from_static(json));
     // The pause between the frames lets the server flush. Without it the head would be lost too.
     let frames = stream::unfold(0, |frame| async move {
         match frame {
@@ -194,11 +198,7 @@ pub(crate) fn with_quota_headers(
 /// Adds a second to a time with a fraction, because an HTTP date drops fractions and a client must
 /// not retry too early.
 pub(crate) fn round_up_to_seconds(at: DateTime<Utc>) -> DateTime<Utc> {
-    if at.nanosecond() == 0 {
-        at
-    } else {
-        at + TimeDelta::seconds(1)
-    }
+    at + TimeDelta::seconds(i64::from(at.nanosecond() > 0))
 }
 
 fn set_limit_headers(response: &mut Response, limit: usize, remaining: usize, until: HeaderValue) {
@@ -213,12 +213,7 @@ fn status_code(status: u16) -> StatusCode {
 }
 
 fn rfc_822(at: DateTime<Utc>, wrong_weekday: bool) -> HeaderValue {
-    let weekday = if wrong_weekday {
-        at + TimeDelta::days(2)
-    } else {
-        at
-    }
-    .weekday();
+    let weekday = (at + TimeDelta::days(if wrong_weekday { 2 } else { 0 })).weekday();
     let text = format!("{weekday}, {} GMT", at.format("%d %b %Y %H:%M:%S"));
     HeaderValue::try_from(text).expect("a date is plain ASCII")
 }

@@ -16,27 +16,16 @@ pub const SAMPLE_SKU: &str = "ЧАЙНИК-1";
 ///
 /// Source: "Transfer of balances via API", Market's partner documentation, November 2026.
 pub const SAMPLE_DAY: [SampleEvent; 5] = [
-    SampleEvent {
-        title: "the warehouse is empty",
-        count: 0,
-    },
-    SampleEvent {
-        title: "10 pieces are delivered",
-        count: 10,
-    },
-    SampleEvent {
-        title: "a buyer orders 2 on the Market",
-        count: 8,
-    },
-    SampleEvent {
-        title: "10 more are delivered",
-        count: 18,
-    },
-    SampleEvent {
-        title: "3 are sold in the seller's own shop",
-        count: 15,
-    },
+    event("the warehouse is empty", 0),
+    event("10 pieces are delivered", 10),
+    event("a buyer orders 2 on the Market", 8),
+    event("10 more are delivered", 18),
+    event("3 are sold in the seller's own shop", 15),
 ];
+
+const fn event(title: &'static str, count: u32) -> SampleEvent {
+    SampleEvent { title, count }
+}
 
 #[cfg(test)]
 mod tests {

@@ -6,10 +6,8 @@
 /// rehearsal with a given seed must give the same result years later. Source: the finaliser of
 /// `SplitMix64`.
 pub(crate) fn number(seed: u64, index: u64) -> u64 {
-    let mut z = seed
-        ^ index
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-            .wrapping_add(0x632b_e59b_d9b4_e019);
+    let step = index.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut z = seed ^ step.wrapping_add(0x632b_e59b_d9b4_e019);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)

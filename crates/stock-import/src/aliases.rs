@@ -179,20 +179,21 @@ pub fn choose<'a>(
             && ((is_always_preferred(one) && !is_always_preferred(other))
                 || PREFERRED.contains(&(one, other)))
     };
-    let best: Vec<usize> = found
-        .iter()
-        .filter(|(position, name)| {
-            found
-                .iter()
-                .all(|(other_position, other)| position == other_position || beats(name, other))
-        })
-        .map(|(position, _)| *position)
-        .collect();
+    let is_best = |(position, name): &&(usize, String)| {
+        let mut others = found.iter().filter(|(other, _)| other != position);
+        others.all(|(_, other)| beats(name, other))
+    };
+    let best: Vec<_> = found.iter().filter(is_best).collect();
     match (found.as_slice(), best.as_slice()) {
         ([], _) => AliasMatch::None,
-        (_, [only]) => AliasMatch::Position(*only),
+        (_, [(only, _)]) => AliasMatch::Position(*only),
         (all, _) => AliasMatch::Ambiguous(all.iter().map(|(position, _)| *position).collect()),
     }
+}
+
+/// Returns true if a word is one of several, which are separated by blanks.
+pub(crate) fn is_word_of(words: &str, word: &str) -> bool {
+    words.split(' ').any(|known| known == word)
 }
 
 /// Normalises a name: trims it, folds case and `ё`, and replaces gaps of any kind by one blank.
@@ -204,11 +205,8 @@ pub fn normalize(name: &str) -> String {
         .trim_end_matches('*')
         .to_lowercase()
         .replace('ё', "е");
-    let name = name
-        .split(is_separator)
-        .filter(|word| !word.is_empty())
-        .collect::<Vec<_>>()
-        .join(" ");
+    let words = name.split(is_separator).filter(|word| !word.is_empty());
+    let name = words.collect::<Vec<_>>().join(" ");
     without_unit(&name).unwrap_or(&name).to_owned()
 }
 

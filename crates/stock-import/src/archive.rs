@@ -47,20 +47,17 @@ impl Budget {
 
     fn charge(&mut self, bytes: u64, name: &str) -> Result<(), FormatError> {
         self.unpacked += bytes;
-        if self.unpacked > self.limit {
-            let most = self.limit;
+        let Self { packed, limit, .. } = *self;
+        if self.unpacked > limit {
             return Err(FormatError::Unusable(format!(
-                "the files up to '{name}' unpack to more than {most} bytes, the limit for one \
+                "the files up to '{name}' unpack to more than {limit} bytes, the limit for one \
                  archive: send fewer or smaller files in it"
             )));
         }
-        if self.unpacked > RATIO_EXEMPT_BYTES
-            && self.unpacked > self.packed.saturating_mul(MAX_RATIO)
-        {
+        if self.unpacked > packed.saturating_mul(MAX_RATIO).max(RATIO_EXEMPT_BYTES) {
             return Err(FormatError::Unusable(format!(
-                "'{name}': the archive unpacks to more than {MAX_RATIO} times its packed size of {} \
-                 bytes, which a stock list never does: pack it again",
-                self.packed
+                "'{name}': the archive unpacks to more than {MAX_RATIO} times its packed size of \
+                 {packed} bytes, which a stock list never does: pack it again"
             )));
         }
         Ok(())
@@ -160,10 +157,8 @@ impl<R: Read + Seek> Archive<R> {
     pub fn members(&mut self) -> Result<Vec<Member>, FormatError> {
         let mut members = Vec::with_capacity(self.zip.len());
         for index in 0..self.zip.len() {
-            let file = self
-                .zip
-                .by_index_raw(index)
-                .map_err(|e| zip_failure(&self.name, e))?;
+            let file = self.zip.by_index_raw(index);
+            let file = file.map_err(|e| zip_failure(&self.name, e))?;
             let kind = match (file.is_dir(), file.is_symlink()) {
                 (true, _) => MemberKind::Directory,
                 (false, true) => MemberKind::Link,
@@ -188,17 +183,13 @@ impl<R: Read + Seek> Archive<R> {
     /// exceeds the budget; or writing to `to` fails.
     pub fn unpack(&mut self, member: &Member, to: &mut dyn Write) -> Result<(), FormatError> {
         let name = &member.name;
-        let mut file = self
-            .zip
-            .by_index(member.index)
-            .map_err(|e| zip_failure(name, e))?;
+        let file = self.zip.by_index(member.index);
+        let mut file = file.map_err(|e| zip_failure(name, e))?;
         // One more byte is enough to detect a file that is longer than stated.
         let mut bounded = (&mut file).take(member.length.saturating_add(1));
         if self.budget.copy(&mut bounded, to, name)? != member.length {
-            return Err(broken_archive(
-                name,
-                "it is not as long as the archive states",
-            ));
+            let reason = "it is not as long as the archive states";
+            return Err(broken_archive(name, reason));
         }
         Ok(())
     }
@@ -245,10 +236,7 @@ fn zip_failure(name: &str, error: ZipError) -> FormatError {
 }
 
 fn broken_archive(name: &str, reason: &str) -> FormatError {
-    FormatError::Broken {
-        place: format!("'{name}' in its archive"),
-        reason: reason.to_owned(),
-    }
+    FormatError::broken(format!("'{name}' in its archive"), reason)
 }
 
 #[cfg(test)]

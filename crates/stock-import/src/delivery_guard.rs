@@ -82,33 +82,23 @@ impl HoldReason {
 impl fmt::Display for HoldReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Empty => write!(f, "it is empty"),
-            Self::TooFewRows(DeliveryImpact {
-                rows, rows_before, ..
-            }) => {
-                write!(f, "it has {rows} rows, the last one had {rows_before}")
+            Self::Empty => f.write_str("it is empty"),
+            Self::TooFewRows(impact) => {
+                let (rows, before) = (impact.rows, impact.rows_before);
+                write!(f, "it has {rows} rows, the last one had {before}")
             }
-            Self::TooManyZeroed(DeliveryImpact {
-                zeroed, in_stock, ..
-            }) => {
-                write!(
-                    f,
-                    "it would turn {zeroed} of {in_stock} SKUs in stock to zero"
-                )
+            Self::TooManyZeroed(impact) => {
+                let (zeroed, total) = (impact.zeroed, impact.in_stock);
+                write!(f, "it would turn {zeroed} of {total} SKUs in stock to zero")
             }
-            Self::TooManyRejected(DeliveryImpact { rejected, rows, .. }) => {
-                write!(
-                    f,
-                    "{rejected} of {} rows are rejected or suspicious",
-                    rejected + rows
-                )
+            Self::TooManyRejected(impact) => {
+                let (rejected, rows) = (impact.rejected, impact.rejected + impact.rows);
+                write!(f, "{rejected} of {rows} rows are rejected or suspicious")
             }
-            Self::ShapeChanged(difference) => {
-                write!(
-                    f,
-                    "it is read differently from the last one that was applied: {difference}"
-                )
-            }
+            Self::ShapeChanged(difference) => write!(
+                f,
+                "it is read differently from the last one that was applied: {difference}"
+            ),
         }
     }
 }

@@ -17,6 +17,22 @@ pub enum ProductKey {
     Id(String),
 }
 
+impl ProductKey {
+    /// Returns the SKU or the id.
+    pub(crate) fn text(&self) -> &str {
+        let (Self::Sku(text) | Self::Id(text)) = self;
+        text
+    }
+
+    /// Returns the SKU; `None` for an id, whose SKU may not be known yet.
+    pub(crate) fn sku(&self) -> Option<String> {
+        match self {
+            Self::Sku(sku) => Some(sku.clone()),
+            Self::Id(_) => None,
+        }
+    }
+}
+
 /// Stock of one product at one warehouse of the source.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Row {
@@ -67,17 +83,6 @@ impl RejectedRow {
             is_suspicious: false,
         }
     }
-
-    /// Adds the product that the row names.
-    #[must_use]
-    pub fn with_key(mut self, key: &ProductKey) -> Self {
-        match key {
-            ProductKey::Sku(sku) => self.sku = Some(sku.clone()),
-            // The SKU of the id may not be known yet, so the row counts as one without a SKU.
-            ProductKey::Id(_) => {}
-        }
-        self
-    }
 }
 
 /// One entry of a delivery.
@@ -101,6 +106,16 @@ pub enum DeliveryEntry {
     Suspicious(RejectedRow),
 }
 
+impl DeliveryEntry {
+    /// Returns the row of an entry that is not applied.
+    pub(crate) fn rejected_mut(&mut self) -> Option<&mut RejectedRow> {
+        match self {
+            Self::Rejected(row) | Self::Suspicious(row) => Some(row),
+            Self::Row(_) | Self::Article { .. } | Self::PartBoundary => None,
+        }
+    }
+}
+
 /// Reason why a row is not applied.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum RowProblem {
@@ -115,16 +130,17 @@ impl RowProblem {
     /// that is certain.
     #[must_use]
     pub fn into_entry(self, line: u64, text: &str, sku: Option<String>) -> DeliveryEntry {
-        let (Self::Rejected(reason) | Self::Suspicious(reason)) = &self;
         let is_suspicious = matches!(self, Self::Suspicious(_));
+        let (Self::Rejected(reason) | Self::Suspicious(reason)) = self;
         let row = RejectedRow {
             sku,
             is_suspicious,
-            ..RejectedRow::new(line, text, reason.clone())
+            ..RejectedRow::new(line, text, reason)
         };
-        match self {
-            Self::Rejected(_) => DeliveryEntry::Rejected(row),
-            Self::Suspicious(_) => DeliveryEntry::Suspicious(row),
+        if is_suspicious {
+            DeliveryEntry::Suspicious(row)
+        } else {
+            DeliveryEntry::Rejected(row)
         }
     }
 
@@ -146,18 +162,17 @@ impl From<String> for RowProblem {
 
 impl From<QuantityError> for RowProblem {
     fn from(error: QuantityError) -> Self {
-        match error {
-            QuantityError::Ambiguous(_) => Self::Suspicious(error.to_string()),
-            QuantityError::NotANumber(_)
-            | QuantityError::Fraction(_)
-            | QuantityError::Negative(_)
-            | QuantityError::TooLarge(_) => Self::Rejected(error.to_string()),
+        let reason = error.to_string();
+        if matches!(error, QuantityError::Ambiguous(_)) {
+            return Self::Suspicious(reason);
         }
+        Self::Rejected(reason)
     }
 }
 
 /// Completeness of a delivery.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum DeliveryScope {
     /// The complete list of the source. A product that is missing is absent in the source.
     Snapshot,
@@ -169,10 +184,7 @@ impl DeliveryScope {
     /// Returns the name in settings and on pages.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Snapshot => "snapshot",
-            Self::Delta => "delta",
-        }
+        self.into()
     }
 }
 
@@ -275,26 +287,18 @@ impl ReadSettings {
         text: &str,
         style: NumberStyle,
     ) -> Result<Option<Quantity>, QuantityError> {
-        Ok(match self.parse_number(text, style)? {
+        Ok(match self.parse_reserve(text, style)? {
             None if self.zeroes_empty_quantities => Some(Quantity::ZERO),
             quantity => quantity,
         })
     }
 
-    /// Reads a reserve. An empty one is `None`: the setting `empty` applies to quantities only.
+    /// Reads a number or a word for one, without the marks of a spreadsheet, as in `="5"`. An empty
+    /// text is `None`: the setting `empty` applies to quantities only, not to a reserve.
     ///
     /// # Errors
     /// The text is not a number, can be read in two ways, or breaks a rule of this source.
     pub fn parse_reserve(
-        &self,
-        text: &str,
-        style: NumberStyle,
-    ) -> Result<Option<Quantity>, QuantityError> {
-        self.parse_number(text, style)
-    }
-
-    /// Reads a number or a word for one, without the marks of a spreadsheet, as in `="5"`.
-    fn parse_number(
         &self,
         text: &str,
         style: NumberStyle,
@@ -304,11 +308,8 @@ impl ReadSettings {
             return Ok(None);
         }
         let word = text.to_lowercase();
-        if let Some((_, quantity)) = self
-            .words
-            .iter()
-            .find(|(name, _)| name.to_lowercase() == word)
-        {
+        let mut words = self.words.iter();
+        if let Some((_, quantity)) = words.find(|(name, _)| name.to_lowercase() == word) {
             return Ok(Some(*quantity));
         }
         let decimal = style.decimal(self.decimal, text);

@@ -22,13 +22,9 @@ pub struct RecordedShape(BTreeMap<String, String>);
 
 impl From<&FileShape> for RecordedShape {
     fn from(shape: &FileShape) -> Self {
-        Self(
-            shape
-                .0
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), value.clone()))
-                .collect(),
-        )
+        let properties = shape.0.iter();
+        let owned = properties.map(|(name, value)| ((*name).to_owned(), value.clone()));
+        Self(owned.collect())
     }
 }
 
@@ -39,31 +35,23 @@ impl RecordedShape {
 
     /// Lists the properties that differ from those of another shape.
     fn differences(&self, previous: &Self) -> Vec<String> {
-        let names = self
-            .0
-            .keys()
-            .chain(previous.0.keys().filter(|name| !self.0.contains_key(*name)));
+        let is_new = |name: &&String| !self.0.contains_key(*name);
+        let names = self.0.keys().chain(previous.0.keys().filter(is_new));
+        let describe = |name: &String| {
+            let (now, then) = (self.0.get(name), previous.0.get(name));
+            let is_compatible = |value: Option<&String>| value.is_none_or(|it| it == WHOLE_NUMBERS);
+            if now == then || (name == "numbers" && (is_compatible(now) || is_compatible(then))) {
+                return None;
+            }
+            let quoted = |value: Option<&String>| match value {
+                Some(value) => format!("\"{value}\""),
+                None => "none".to_owned(),
+            };
+            let (label, then, now) = (property_label(name), quoted(then), quoted(now));
+            Some(format!("{label} was {then} and is {now}"))
+        };
         let compared = names.filter(|name| !NOT_COMPARED.contains(&name.as_str()));
-        compared
-            .filter_map(|name| {
-                let (now, then) = (self.0.get(name), previous.0.get(name));
-                let is_compatible =
-                    |value: Option<&String>| value.is_none_or(|it| it == WHOLE_NUMBERS);
-                if now == then || (name == "numbers" && (is_compatible(now) || is_compatible(then)))
-                {
-                    return None;
-                }
-                let quoted = |value: Option<&String>| {
-                    value.map_or("none".to_owned(), |value| format!("\"{value}\""))
-                };
-                Some(format!(
-                    "{} was {} and is {}",
-                    property_label(name),
-                    quoted(then),
-                    quoted(now)
-                ))
-            })
-            .collect()
+        compared.filter_map(describe).collect()
     }
 }
 
@@ -102,10 +90,9 @@ impl AcceptedShapes {
         }
         let different = shapes.iter().find_map(|shape| {
             let accepted = self.formats.get(shape.format())?;
-            let nearest = accepted
-                .iter()
-                .map(|previous| shape.differences(previous))
-                .min_by_key(Vec::len)?;
+            let accepted = accepted.iter();
+            let differences = accepted.map(|previous| shape.differences(previous));
+            let nearest = differences.min_by_key(Vec::len)?;
             (!nearest.is_empty()).then(|| nearest.join("; "))
         });
         different.or_else(|| self.other_format(shapes))

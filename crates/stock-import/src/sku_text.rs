@@ -7,6 +7,7 @@
 
 use encoding_rs::{WINDOWS_1251, WINDOWS_1252};
 
+use super::aliases::is_word_of;
 use super::row::RowProblem;
 
 /// Returns true for a character without width. Programs add such characters when text is pasted;
@@ -16,40 +17,15 @@ fn is_invisible(c: char) -> bool {
         | '\u{2060}'..='\u{2064}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-/// Month names as spreadsheets abbreviate them.
-const MONTHS: [&str; 29] = [
-    "янв", "фев", "февр", "мар", "апр", "май", "мая", "июн", "июл", "авг", "сен", "сент", "окт",
-    "ноя", "нояб", "дек", "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "sept",
-    "oct", "nov", "dec",
-];
+/// Month names as spreadsheets abbreviate them, separated by blanks.
+const MONTHS: &str = "\
+    янв фев февр мар апр май мая июн июл авг сен сент окт ноя нояб дек jan feb mar apr may jun \
+    jul aug sep sept oct nov dec";
 
 /// Full month names, as in some date formats of Excel: `Январь 2026`.
-const FULL_MONTHS: [&str; 24] = [
-    "январь",
-    "февраль",
-    "март",
-    "апрель",
-    "май",
-    "июнь",
-    "июль",
-    "август",
-    "сентябрь",
-    "октябрь",
-    "ноябрь",
-    "декабрь",
-    "january",
-    "february",
-    "march",
-    "april",
-    "may",
-    "june",
-    "july",
-    "august",
-    "september",
-    "october",
-    "november",
-    "december",
-];
+const FULL_MONTHS: &str = "\
+    январь февраль март апрель май июнь июль август сентябрь октябрь ноябрь декабрь january \
+    february march april may june july august september october november december";
 
 /// Reads a SKU. `accepts_suspicious` is the setting `suspicious_sku = "take"`: any text that is
 /// left after the marks of a spreadsheet are removed is then a SKU.
@@ -58,88 +34,76 @@ const FULL_MONTHS: [&str; 24] = [
 /// The text is empty, or it is not certain that it is a SKU.
 pub(crate) fn parse(text: &str, accepts_suspicious: bool) -> Result<String, RowProblem> {
     let sku = strip_artifacts(text);
-    if accepts_suspicious || sku.is_empty() {
-        return reject_empty(sku);
-    }
-    match find_artifact(sku) {
-        None => Ok(sku.to_owned()),
-        Some(what) => Err(RowProblem::Suspicious(format!(
-            "sku is '{}', {what}: correct it in the file, or set suspicious_sku = \"take\"",
-            escape_invisible(sku)
-        ))),
-    }
-}
-
-fn reject_empty(sku: &str) -> Result<String, RowProblem> {
     if sku.is_empty() {
         return Err(RowProblem::Rejected("sku is empty".to_owned()));
     }
-    Ok(sku.to_owned())
+    match find_artifact(sku) {
+        Some(artifact) if !accepts_suspicious => Err(RowProblem::Suspicious(format!(
+            "sku is '{}', which {artifact}: correct it in the file, or set suspicious_sku = \
+             \"take\"",
+            escape_invisible(sku)
+        ))),
+        Some(_) | None => Ok(sku.to_owned()),
+    }
 }
 
 /// Removes the marks that a spreadsheet adds around a text.
 pub(crate) fn strip_artifacts(text: &str) -> &str {
     let is_outer = |c: char| c.is_whitespace() || is_invisible(c);
     let trimmed = text.trim_matches(is_outer);
-    let formula = trimmed
-        .strip_prefix("=\"")
-        .and_then(|rest| rest.strip_suffix('"'));
-    let unquoted = formula.filter(|inner| !inner.contains('"'));
-    let text = unquoted
-        .or_else(|| {
-            trimmed
-                .strip_prefix('\'')
-                .filter(|rest| !rest.ends_with('\''))
-        })
+    let formula = trimmed.strip_prefix("=\"");
+    let formula = formula.and_then(|rest| rest.strip_suffix('"'));
+    let quoted = trimmed.strip_prefix('\'');
+    let text = formula
+        .filter(|inner| !inner.contains('"'))
+        .or(quoted.filter(|rest| !rest.ends_with('\'')))
         .unwrap_or(trimmed);
     text.trim_matches(is_outer)
 }
 
+/// Test for a change of a SKU, and the description of the change.
+type Artifact = (fn(&str) -> bool, &'static str);
+
+/// Changes that a spreadsheet or a report makes to a SKU. The first one that matches is reported.
+const ARTIFACTS: [Artifact; 14] = [
+    (
+        |sku| sku.contains(is_invisible),
+        "has invisible characters inside",
+    ),
+    (
+        |sku| sku.contains('\u{fffd}') || sku.contains("??"),
+        "has lost letters",
+    ),
+    (
+        |sku| sku.contains(|c| matches!(c, '\u{300}'..='\u{36f}')),
+        "has an accent as a character of its own",
+    ),
+    (is_misdecoded, "was decoded with the wrong encoding"),
+    (is_spreadsheet_error, "is a spreadsheet error"),
+    (is_placeholder, "is a placeholder and not a SKU"),
+    (is_quoted, "is a text in quotes"),
+    (
+        |sku| sku.len() >= 2 && sku.bytes().all(|byte| byte == b'#'),
+        "is a cell that was too narrow to show its content",
+    ),
+    (|sku| sku.starts_with('='), "is a formula"),
+    (
+        is_exponent,
+        "is a number in exponent notation that has lost digits",
+    ),
+    (has_zero_decimals, "a spreadsheet has turned into a number"),
+    (
+        |sku| is_date(sku) || is_time_of_day(sku),
+        "a spreadsheet has turned into a date or a time",
+    ),
+    (is_total, "looks like the total of a group"),
+    (is_grouped, "has grouped digits, as a number in a report"),
+];
+
 /// Describes the change that a spreadsheet or a report has made to a SKU; `None` if there is none.
 fn find_artifact(sku: &str) -> Option<&'static str> {
-    if sku.contains(is_invisible) {
-        return Some("which has invisible characters inside");
-    }
-    if sku.contains('\u{fffd}') || sku.contains("??") {
-        return Some("which has lost letters");
-    }
-    if sku.contains(|c| matches!(c, '\u{300}'..='\u{36f}')) {
-        return Some("which has an accent as a character of its own");
-    }
-    if is_misdecoded(sku) {
-        return Some("which was decoded with the wrong encoding");
-    }
-    if is_spreadsheet_error(sku) {
-        return Some("which is a spreadsheet error");
-    }
-    if is_placeholder(sku) {
-        return Some("which is a placeholder and not a SKU");
-    }
-    if is_quoted(sku) {
-        return Some("which is a text in quotes");
-    }
-    if sku.len() >= 2 && sku.bytes().all(|byte| byte == b'#') {
-        return Some("which is a cell that was too narrow to show its content");
-    }
-    if sku.starts_with('=') {
-        return Some("which is a formula");
-    }
-    if is_exponent(sku) {
-        return Some("which is a number in exponent notation that has lost digits");
-    }
-    if has_zero_decimals(sku) {
-        return Some("which a spreadsheet has turned into a number");
-    }
-    if is_date(sku) || is_time_of_day(sku) {
-        return Some("which a spreadsheet has turned into a date or a time");
-    }
-    if is_total(sku) {
-        return Some("which looks like the total of a group");
-    }
-    if is_grouped(sku) {
-        return Some("which has grouped digits, as a number in a report");
-    }
-    None
+    let artifact = ARTIFACTS.iter().find(|(matches, _)| matches(sku));
+    artifact.map(|(_, description)| *description)
 }
 
 /// Returns true for text in the wrong encoding: `Р‘-1` and `Ð‘-1` are `Б-1` in UTF-8, `Ñòîë-1` is
@@ -159,10 +123,12 @@ fn is_misdecoded(sku: &str) -> bool {
     };
     // A word of accented letters only is rare in SKUs. A sign such as Ø is a single letter.
     let is_accented = |c: char| matches!(c, 'À'..='Ö' | 'Ø'..='ö' | 'ø'..='ÿ');
-    let mut words = sku.split(|c: char| !c.is_alphabetic());
+    let is_accented_word = |word: &str| word.chars().count() > 1 && word.chars().all(is_accented);
     is_utf_8(WINDOWS_1251)
         || is_utf_8(WINDOWS_1252)
-        || words.any(|word| word.chars().count() > 1 && word.chars().all(is_accented))
+        || sku
+            .split(|c: char| !c.is_alphabetic())
+            .any(is_accented_word)
 }
 
 /// Returns true for errors such as `#Н/Д`, `#REF!`, `#DIV/0!`.
@@ -171,55 +137,17 @@ fn is_spreadsheet_error(sku: &str) -> bool {
         return false;
     };
     let name = name.to_uppercase();
-    let known = [
-        "Н/Д",
-        "N/A",
-        "ССЫЛКА",
-        "REF",
-        "ДЕЛ/0",
-        "DIV/0",
-        "ЗНАЧ",
-        "VALUE",
-        "ИМЯ",
-        "NAME",
-        "ПУСТО",
-        "NULL",
-        "ЧИСЛО",
-        "NUM",
-        "SPILL",
-        "ПЕРЕНОС",
-        "CALC",
-        "ВЫЧИСЛ",
-        "ССЫЛ",
-        "ERROR",
-        "ПЕРЕПОЛНЕНИЕ",
-        "GETTING_DATA",
-    ];
-    known.contains(&name.trim_end_matches(['!', '?']))
+    const ERRORS: &str = "\
+        Н/Д N/A ССЫЛКА REF ДЕЛ/0 DIV/0 ЗНАЧ VALUE ИМЯ NAME ПУСТО NULL ЧИСЛО NUM SPILL ПЕРЕНОС \
+        CALC ВЫЧИСЛ ССЫЛ ERROR ПЕРЕПОЛНЕНИЕ GETTING_DATA";
+    is_word_of(ERRORS, name.trim_end_matches(['!', '?']))
 }
 
 /// Returns true for values such as `null`, `н/д`, `(пусто)`, `ИСТИНА`, `-`.
 fn is_placeholder(sku: &str) -> bool {
-    const WORDS: [&str; 17] = [
-        "null",
-        "none",
-        "nan",
-        "nil",
-        "undefined",
-        "n/a",
-        "н/д",
-        "(пусто)",
-        "(blank)",
-        "пусто",
-        "true",
-        "false",
-        "истина",
-        "ложь",
-        "-",
-        "–",
-        "—",
-    ];
-    WORDS.contains(&sku.to_lowercase().as_str())
+    const WORDS: &str =
+        "null none nan nil undefined n/a н/д (пусто) (blank) пусто true false истина ложь - – —";
+    is_word_of(WORDS, &sku.to_lowercase())
 }
 
 /// Returns true for quotes that a spreadsheet or a program has added: `'TEA-1'`, `"TEA-1"`,
@@ -267,9 +195,8 @@ fn is_exponent(sku: &str) -> bool {
     };
     let (whole, decimals) = number.split_once([',', '.']).unwrap_or((number, "0"));
     let is_signed = |power: &str| {
-        power
-            .strip_prefix(['+', '-'])
-            .is_some_and(|power| power.len() >= 2 && are_digits(power))
+        let digits = power.strip_prefix(['+', '-']);
+        digits.is_some_and(|digits| digits.len() >= 2 && are_digits(digits))
     };
     // Without a sign and a point, it may be an ordinary article: `1E5`.
     let is_plain = are_digits(power) && number.contains([',', '.']);
@@ -278,9 +205,12 @@ fn is_exponent(sku: &str) -> bool {
 
 /// Returns true for digits with decimals of zeros: `557722.0`, `557722,00`.
 fn has_zero_decimals(sku: &str) -> bool {
-    sku.split_once([',', '.']).is_some_and(|(whole, zeros)| {
-        are_digits(whole) && !zeros.is_empty() && zeros.bytes().all(|byte| byte == b'0')
-    })
+    let parts = sku.split_once([',', '.']);
+    parts.is_some_and(|(whole, decimals)| are_digits(whole) && are_zeros(decimals))
+}
+
+fn are_zeros(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte == b'0')
 }
 
 /// Returns true for a date such as `01.фев`, `фев.26`, `1-Feb`, `01.02.2026`, `2026-02-01`, with or
@@ -302,13 +232,13 @@ fn is_date(sku: &str) -> bool {
         .split(['.', '-', '/', ' '])
         .filter(|part| !part.is_empty())
         .collect();
-    let is_month = |part: &str| MONTHS.contains(&part) || FULL_MONTHS.contains(&part);
+    let is_month = |part: &str| is_word_of(MONTHS, part) || is_word_of(FULL_MONTHS, part);
     let within = |part: &str, least: u32, most: u32, digits: usize| {
-        are_digits(part)
-            && part.len() <= digits
+        let is_short = are_digits(part) && part.len() <= digits;
+        is_short
             && part
                 .parse()
-                .is_ok_and(|number: u32| (least..=most).contains(&number))
+                .is_ok_and(|number| (least..=most).contains(&number))
     };
     match parts.as_slice() {
         [one, two] => {
@@ -323,21 +253,16 @@ fn is_date(sku: &str) -> bool {
             let is_dotted = day.contains('.') && !day.contains(['-', '/']);
             let (is_first, is_second) = (within(one, 1, 31, 2), within(two, 1, 12, 2));
             let is_month_first = is_slashed && within(one, 1, 12, 2) && within(two, 1, 31, 2);
+            let are_padded = |a: &str, b: &str| a.len() == 2 && b.len() == 2;
             (is_first && is_month(two) && is_any_year(three))
                 || (is_first && is_second && (two.len() == 2 || is_dotted) && is_year(three))
-                || (is_first && is_second && is_slashed && is_any_year(three))
-                || (is_month_first && is_any_year(three))
+                || (((is_first && is_second && is_slashed) || is_month_first) && is_any_year(three))
                 || (is_first
                     && is_second
                     && is_dotted
-                    && one.len() == 2
-                    && two.len() == 2
+                    && are_padded(one, two)
                     && is_short_year(three))
-                || (is_year(one)
-                    && within(two, 1, 12, 2)
-                    && two.len() == 2
-                    && within(three, 1, 31, 2)
-                    && three.len() == 2)
+                || (is_year(one) && is_second && within(three, 1, 31, 2) && are_padded(two, three))
         }
         _ => false,
     }
@@ -347,8 +272,6 @@ fn is_date(sku: &str) -> bool {
 /// `557,722`, `557'722`. Points between groups do not count: they are common in articles.
 fn is_grouped(sku: &str) -> bool {
     let is_group_separator = |c: char| c.is_whitespace() || matches!(c, ',' | '\'' | '’');
-    let are_zeros =
-        |decimals: &str| !decimals.is_empty() && decimals.bytes().all(|byte| byte == b'0');
     let whole = match sku.rsplit_once([',', '.']) {
         Some((whole, decimals)) if are_zeros(decimals) && whole.contains(is_group_separator) => {
             whole
@@ -356,9 +279,7 @@ fn is_grouped(sku: &str) -> bool {
         Some(_) | None => sku,
     };
     let mut groups = whole.split(is_group_separator);
-    let Some(first) = groups.next() else {
-        return false;
-    };
+    let first = groups.next().unwrap_or_default();
     let mut others = groups.peekable();
     others.peek().is_some()
         && first.len() <= 3
@@ -368,15 +289,11 @@ fn is_grouped(sku: &str) -> bool {
 
 /// Returns the text with invisible characters as `<U+…>`.
 fn escape_invisible(sku: &str) -> String {
-    let mut escaped = String::new();
-    for c in sku.chars() {
-        if is_invisible(c) {
-            escaped.push_str(&format!("<U+{:04X}>", u32::from(c)));
-        } else {
-            escaped.push(c);
-        }
-    }
-    escaped
+    let escape = |c| match c {
+        c if is_invisible(c) => format!("<U+{:04X}>", u32::from(c)),
+        c => c.to_string(),
+    };
+    sku.chars().map(escape).collect()
 }
 
 #[cfg(test)]

@@ -286,18 +286,15 @@ pub fn evaluate(
         .filter_map(|quantities| evaluate_source(quantities, &sources[quantities[0].source], trace))
         .collect();
     let latest = *per_source.iter().max_by_key(|stated| stated.stated_at)?;
-    let chosen = match shop.combine {
-        Combine::Latest => latest.pieces,
-        Combine::First => per_source[0].pieces,
-        Combine::Sum => per_source.iter().map(|stated| stated.pieces).sum(),
-        Combine::Minimum => per_source.iter().map(|stated| stated.pieces).min()?,
-    };
+    let first = per_source[0];
+    let pieces = per_source.iter().map(|stated| stated.pieces);
     // The result has the date of the latest statement. With an older date, ingest would ignore it
     // in favour of the previous result, which was computed from fewer sources.
-    let source = if shop.combine == Combine::First {
-        per_source[0].source
-    } else {
-        latest.source
+    let (chosen, source) = match shop.combine {
+        Combine::Latest => (latest.pieces, latest.source),
+        Combine::First => (first.pieces, first.source),
+        Combine::Sum => (pieces.sum(), latest.source),
+        Combine::Minimum => (pieces.min()?, latest.source),
     };
     if per_source.len() > 1 {
         trace.record(|| RuleStep::Sources {
@@ -309,9 +306,7 @@ pub fn evaluate(
     let sku_override = shop.overrides.get(sku).copied().unwrap_or_default();
     let adjustments = Adjustments {
         buffer: sku_override.buffer.unwrap_or(shop.adjustments.buffer),
-        zero_below: sku_override
-            .zero_below
-            .unwrap_or(shop.adjustments.zero_below),
+        zero_below: (sku_override.zero_below).unwrap_or(shop.adjustments.zero_below),
         cap: sku_override.cap.or(shop.adjustments.cap),
     };
     let adjusted = adjustments.apply(chosen.max(0), trace);

@@ -146,10 +146,9 @@ impl Activity {
         ids: impl Iterator<Item = SkuId>,
         stated: LastStated,
     ) {
-        self.shops[shop.index()]
-            .has_changes
-            .store(true, Ordering::Relaxed);
-        self.shops[shop.index()].stated.update(ids, |cell| {
+        let shop = &self.shops[shop.index()];
+        shop.has_changes.store(true, Ordering::Relaxed);
+        shop.stated.update(ids, |cell| {
             let known = PackedStated(cell.load(Ordering::Relaxed));
             let advanced = known.advanced_to(stated);
             if advanced != known {
@@ -167,11 +166,9 @@ impl Activity {
     /// Returns the hour of the Market's last request for a SKU, for any warehouse.
     #[must_use]
     pub fn last_requested(&self, shop: ShopId, id: SkuId) -> Option<Hour> {
-        let cells = &self.shops[shop.index()].requested;
-        cells
-            .iter()
-            .filter_map(|cells| PackedHour(cells.load(id)).hour())
-            .max()
+        let cells = self.shops[shop.index()].requested.iter();
+        let hours = cells.filter_map(|cells| PackedHour(cells.load(id)).hour());
+        hours.max()
     }
 
     /// Returns the activity of a SKU.
@@ -202,14 +199,14 @@ impl Activity {
         // A SKU may have been requested as unknown while it was being added to the book.
         unknown.skus.retain(|sku, hours| {
             let known = book.get(shop, sku.as_str());
-            known
-                .inspect(|entry| shop_activity.adopt_history(entry.id(), hours))
-                .is_none()
+            if let Some(entry) = known {
+                shop_activity.adopt_history(entry.id(), hours);
+            }
+            known.is_none()
         });
-        unknown
-            .skus
-            .iter()
-            .for_each(|(sku, hours)| visit(sku, &shop_activity.activity_of_unknown(hours)));
+        for (sku, hours) in &unknown.skus {
+            visit(sku, &shop_activity.activity_of_unknown(hours));
+        }
         unknown.has_overflowed
     }
 
@@ -245,32 +242,21 @@ impl Activity {
         let shop_activity = &self.shops[shop.index()];
         if let (Some(id), Some(LastStated { hour, origin })) = (id, activity.stated) {
             let saved = PackedStated::new(PackedHour::from_saved(hour), origin);
-            let id = std::iter::once(id);
-            shop_activity
-                .stated
-                .update(id, |cell| cell.store(saved.0, Ordering::Relaxed));
+            let store = |cell: &AtomicU32| cell.store(saved.0, Ordering::Relaxed);
+            shop_activity.stated.update(std::iter::once(id), store);
         }
         for (warehouse, hour) in &activity.requested {
-            let Some(position) = shop_activity
-                .warehouses
-                .iter()
-                .position(|id| id == warehouse)
-            else {
+            let warehouses = &shop_activity.warehouses;
+            let Some(position) = warehouses.iter().position(|id| id == warehouse) else {
                 continue;
             };
             let saved = PackedHour::from_saved(*hour);
-            match id {
-                Some(id) => shop_activity.requested[position].update(std::iter::once(id), |cell| {
-                    cell.store(saved.0, Ordering::Relaxed);
-                }),
-                None => {
-                    shop_activity.unknown.lock().record(
-                        sku.clone(),
-                        position,
-                        shop_activity.warehouses.len(),
-                        |_| saved,
-                    );
-                }
+            if let Some(id) = id {
+                let store = |cell: &AtomicU16| cell.store(saved.0, Ordering::Relaxed);
+                shop_activity.requested[position].update(std::iter::once(id), store);
+            } else {
+                let mut unknown = shop_activity.unknown.lock();
+                unknown.record(sku.clone(), position, warehouses.len(), |_| saved);
             }
         }
     }
@@ -291,25 +277,20 @@ impl ShopActivity {
     fn clear_unsaved(&self, id: SkuId) -> bool {
         let mut was_unsaved = false;
         // Only the bit is cleared, so that a concurrent update is not lost.
-        if PackedStated(self.stated.load(id))
-            .packed_hour()
-            .is_unsaved()
-        {
+        let stated = PackedStated(self.stated.load(id));
+        if stated.packed_hour().is_unsaved() {
             let bit = u32::from(PackedHour::UNSAVED) << 16;
             self.stated.update(std::iter::once(id), |cell| {
                 was_unsaved |= cell.fetch_and(!bit, Ordering::Relaxed) & bit != 0;
             });
         }
-        for cells in self
-            .requested
-            .iter()
-            .filter(|cells| PackedHour(cells.load(id)).is_unsaved())
-        {
-            cells.update(std::iter::once(id), |cell| {
-                was_unsaved |= cell.fetch_and(!PackedHour::UNSAVED, Ordering::Relaxed)
-                    & PackedHour::UNSAVED
-                    != 0;
-            });
+        let bit = PackedHour::UNSAVED;
+        for cells in &self.requested {
+            if PackedHour(cells.load(id)).is_unsaved() {
+                cells.update(std::iter::once(id), |cell| {
+                    was_unsaved |= cell.fetch_and(!bit, Ordering::Relaxed) & bit != 0;
+                });
+            }
         }
         was_unsaved
     }
@@ -336,10 +317,8 @@ impl UnknownSkus {
             self.has_overflowed = true;
             return;
         }
-        let hours = self
-            .skus
-            .entry(sku)
-            .or_insert_with(|| vec![PackedHour::default(); warehouse_count]);
+        let no_hours = || vec![PackedHour::default(); warehouse_count];
+        let hours = self.skus.entry(sku).or_insert_with(no_hours);
         if let Some(hour) = hours.get_mut(warehouse) {
             *hour = advance(*hour);
         }

@@ -28,9 +28,8 @@ impl<T: AtomicNumber> AtomicPerSku<T> {
     pub(super) fn load(&self, id: SkuId) -> T::Primitive {
         let (chunk, cell) = position(id);
         let chunks = self.chunks.read();
-        chunks
-            .get(chunk)
-            .map_or_else(T::Primitive::default, |cells| cells[cell].get())
+        let cells = chunks.get(chunk);
+        cells.map_or_else(T::Primitive::default, |cells| cells[cell].get())
     }
 
     /// Applies `change` to the cell of each SKU.

@@ -286,9 +286,8 @@ const END_OF_LIST: u32 = u32::MAX;
 
 impl fmt::Debug for StockBook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list()
-            .entries(self.shops().map(|shop| self.len(shop)))
-            .finish()
+        let lengths = self.shops().map(|shop| self.len(shop));
+        f.debug_list().entries(lengths).finish()
     }
 }
 

@@ -38,10 +38,8 @@ impl Hour {
     /// Returns the hour with that number, or `None` after the last hour.
     #[must_use]
     pub fn from_number(number: u64) -> Option<Self> {
-        u16::try_from(number)
-            .ok()
-            .filter(|n| *n <= Self::LAST)
-            .map(Self)
+        let number = u16::try_from(number).ok()?;
+        (number <= Self::LAST).then_some(Self(number))
     }
 }
 

@@ -63,18 +63,16 @@ impl PackedStated {
 
     pub(super) fn get(self) -> Option<LastStated> {
         let origin = self.0.to_le_bytes()[0];
-        self.packed_hour()
-            .hour()
-            .map(|hour| LastStated { hour, origin })
+        let hour = self.packed_hour().hour()?;
+        Some(LastStated { hour, origin })
     }
 
     pub(super) fn advanced_to(self, LastStated { hour, origin }: LastStated) -> Self {
         let advanced = self.packed_hour().advanced_to(hour);
-        let is_older = advanced.hour() != Some(hour);
-        if is_older {
-            self
-        } else {
+        if advanced.hour() == Some(hour) {
             Self::new(advanced, origin)
+        } else {
+            self
         }
     }
 }

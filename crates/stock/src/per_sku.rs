@@ -21,17 +21,15 @@ impl<T: Copy + Default> PerSku<T> {
     #[must_use]
     pub fn get(&self, id: SkuId) -> T {
         let (chunk, cell) = position(id);
-        self.chunks
-            .get(chunk)
-            .map_or_else(T::default, |cells| cells[cell])
+        let cells = self.chunks.get(chunk);
+        cells.map_or_else(T::default, |cells| cells[cell])
     }
 
     /// Sets the value of this SKU.
     pub fn set(&mut self, id: SkuId, value: T) {
         let (chunk, cell) = position(id);
         while self.chunks.len() <= chunk {
-            self.chunks
-                .push(vec![T::default(); CHUNK_LENGTH].into_boxed_slice());
+            self.chunks.push(vec![T::default(); CHUNK_LENGTH].into());
         }
         self.chunks[chunk][cell] = value;
     }

@@ -1,6 +1,5 @@
 //! Public and private network addresses, and a resolver that returns only allowed ones.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -89,22 +88,14 @@ impl Resolve for FilteringResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let is_allowed = self.0;
         Box::pin(async move {
-            let resolved = tokio::net::lookup_host((name.as_str(), 0))
-                .await
-                .map_err(boxed)?;
-            let allowed: Vec<SocketAddr> = resolved
-                .filter(|address| is_allowed(address.ip()))
-                .collect();
+            let resolved = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let allowed: Vec<_> = resolved.filter(|found| is_allowed(found.ip())).collect();
             if allowed.is_empty() {
                 return Err(NoPublicAddress(name.as_str().to_owned()).into());
             }
             Ok(Box::new(allowed.into_iter()) as Addrs)
         })
     }
-}
-
-fn boxed(error: io::Error) -> Box<dyn std::error::Error + Send + Sync> {
-    error.into()
 }
 
 #[cfg(test)]

@@ -81,17 +81,11 @@ impl<B: HttpBody> ReturnableBody<B> {
     /// Wraps a body, and returns the place that receives its remainder.
     pub(super) fn new(body: B) -> (Self, Arc<Mutex<BodyRemainder<B>>>) {
         let remainder = Arc::new(Mutex::new(BodyRemainder::Unknown));
-        (
-            Self {
-                body: Some(body),
-                remainder: Arc::clone(&remainder),
-            },
-            remainder,
-        )
-    }
-
-    fn set_remainder(&self, remainder: BodyRemainder<B>) {
-        *self.remainder.lock() = remainder;
+        let returnable = Self {
+            body: Some(body),
+            remainder: Arc::clone(&remainder),
+        };
+        (returnable, remainder)
     }
 }
 
@@ -112,7 +106,7 @@ impl<B: HttpBody + Unpin> HttpBody for ReturnableBody<B> {
             Some(Err(_)) => self.body = None,
             Some(Ok(_)) | None if is_consumed => {
                 self.body = None;
-                self.set_remainder(BodyRemainder::Consumed);
+                *self.remainder.lock() = BodyRemainder::Consumed;
             }
             Some(Ok(_)) | None => {}
         }
@@ -124,9 +118,8 @@ impl<B: HttpBody + Unpin> HttpBody for ReturnableBody<B> {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body
-            .as_ref()
-            .map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
+        let body = self.body.as_ref();
+        body.map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
     }
 }
 
@@ -142,10 +135,8 @@ impl<B> Drop for ReturnableBody<B> {
 ///
 /// Returns true if the end was reached within [`DRAIN_TIMEOUT`].
 pub(super) async fn drain<B: HttpBody + Unpin>(mut body: B) -> bool {
-    let is_short = body
-        .size_hint()
-        .upper()
-        .is_some_and(|bytes| bytes <= MAX_DRAINED_BYTES);
+    let declared = body.size_hint().upper();
+    let is_short = declared.is_some_and(|bytes| bytes <= MAX_DRAINED_BYTES);
     let reading = async {
         while let Some(frame) = body.frame().await {
             if frame.is_err() {
@@ -187,11 +178,8 @@ where
             first_piece = piece;
         } else {
             if assembled.is_empty() {
-                assembled.reserve(
-                    declared
-                        .min(INITIAL_RESERVE_BYTES)
-                        .max(first_piece.len() + piece.len()),
-                );
+                let needed = first_piece.len() + piece.len();
+                assembled.reserve(declared.min(INITIAL_RESERVE_BYTES).max(needed));
                 assembled.extend_from_slice(&std::mem::take(&mut first_piece));
             }
             assembled.extend_from_slice(&piece);
@@ -206,9 +194,8 @@ where
 
 fn classify_body_error(error: &(dyn Error + 'static)) -> BodyError {
     let causes = std::iter::successors(Some(error), |&e| e.source());
-    let timed_out = causes
-        .filter_map(|e| e.downcast_ref::<io::Error>())
-        .any(|e| e.kind() == io::ErrorKind::TimedOut);
+    let mut io_errors = causes.filter_map(|e| e.downcast_ref::<io::Error>());
+    let timed_out = io_errors.any(|e| e.kind() == io::ErrorKind::TimedOut);
     if timed_out {
         BodyError::TimedOut
     } else {

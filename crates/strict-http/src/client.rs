@@ -218,14 +218,12 @@ fn extra_roots(config: &ClientConfig) -> Result<Vec<CertificateDer<'static>>, Cl
         path: path.clone(),
         source,
     };
-    let roots: Vec<_> = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(unreadable)?;
+    let roots = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+    let roots: Vec<_> = roots.map_err(unreadable)?;
     if roots.is_empty() {
-        Err(ClientError::NoCertificate(path.clone()))
-    } else {
-        Ok(roots)
+        return Err(ClientError::NoCertificate(path.clone()));
     }
+    Ok(roots)
 }
 
 #[cfg(test)]

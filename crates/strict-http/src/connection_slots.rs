@@ -56,25 +56,23 @@ impl ConnectionSlots {
             let status = StatusCode::SERVICE_UNAVAILABLE;
             ErrorResponse::new(status, "TOO_MANY_CONNECTIONS", message)
         };
-        let address_slot = match &self.by_address {
-            None => None,
-            Some(address_slots) => Some(address_slots.acquire(peer.0.ip()).ok_or_else(|| {
-                let max_per_address = address_slots.max_per_address;
-                let message = format!(
-                    "the limit of {max_per_address} connections per source address is reached"
-                );
+        let address_slot = self.by_address.as_ref().map(|slots| {
+            slots.acquire(peer.0.ip()).ok_or_else(|| {
+                let most = slots.max_per_address;
+                let message =
+                    format!("the limit of {most} connections per source address is reached");
                 reject("over_address_share", message)
-            })?),
-        };
-        let permit = Arc::clone(&self.connection_permits)
-            .try_acquire_owned()
-            .map_err(|_| {
-                let message = format!(
-                    "the limit of {} connections is reached",
-                    limits.max_connections
-                );
-                reject("over_capacity", message)
-            })?;
+            })
+        });
+        let address_slot = address_slot.transpose()?;
+        let permit = Arc::clone(&self.connection_permits).try_acquire_owned();
+        let permit = permit.map_err(|_| {
+            let most = limits.max_connections;
+            reject(
+                "over_capacity",
+                format!("the limit of {most} connections is reached"),
+            )
+        })?;
         metrics.connections.inc();
         Ok(ConnectionSlot {
             _permit: permit,

@@ -51,20 +51,15 @@ impl ErrorResponse {
     /// Creates the response to an internal error. The caller logs the cause.
     #[must_use]
     pub fn internal() -> Self {
-        Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "INTERNAL",
-            "internal error: see the log of the service",
-        )
+        let message = "internal error: see the log of the service";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", message)
     }
 
     /// Returns the response body.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
-        let error = ErrorBody {
-            code: self.code,
-            message: &self.message,
-        };
+        let (code, message) = (self.code, self.message.as_str());
+        let error = ErrorBody { code, message };
         serde_json::to_vec(&ErrorEnvelope { error }).expect("two strings always make JSON")
     }
 
@@ -72,15 +67,12 @@ impl ErrorResponse {
     /// response to a HEAD request has only the length of the body.
     pub(super) fn to_http_bytes(&self, is_head_request: bool) -> Vec<u8> {
         let body = self.to_json();
-        let retry = self
-            .retry_after
-            .map(|s| format!("retry-after: {s}\r\n"))
-            .unwrap_or_default();
+        let retry = self.retry_after.map(|s| format!("retry-after: {s}\r\n"));
+        let retry = retry.unwrap_or_default();
         // RFC 9110 requires `Allow` with 405. These are the methods of all routes together.
-        let allow = if self.status == StatusCode::METHOD_NOT_ALLOWED {
-            "allow: GET, HEAD, POST, PUT\r\n"
-        } else {
-            ""
+        let allow = match self.status {
+            StatusCode::METHOD_NOT_ALLOWED => "allow: GET, HEAD, POST, PUT\r\n",
+            _ => "",
         };
         let mut response = format!(
             "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncache-control: no-store\r\n\

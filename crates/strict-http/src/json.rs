@@ -106,10 +106,10 @@ pub fn expand_exponent(number: &str) -> Option<Cow<'_, str>> {
     let Some((mantissa, exponent)) = number.split_once(['e', 'E']) else {
         return Some(Cow::Borrowed(number));
     };
-    let exponent: i32 = exponent
-        .parse()
-        .ok()
-        .filter(|e: &i32| e.abs() <= MAX_EXPONENT)?;
+    let exponent: i32 = exponent.parse().ok()?;
+    if !(-MAX_EXPONENT..=MAX_EXPONENT).contains(&exponent) {
+        return None;
+    }
     let (sign, mantissa) = match mantissa.strip_prefix('-') {
         Some(rest) => ("-", rest),
         None => ("", mantissa),
@@ -139,9 +139,8 @@ pub fn is_json(content_type: &HeaderValue) -> bool {
         return false;
     };
     let mut parts = content_type.split(';').map(str::trim);
-    let is_json = parts
-        .next()
-        .is_some_and(|media_type| media_type.eq_ignore_ascii_case("application/json"));
+    let media_type = parts.next().unwrap_or_default();
+    let is_json = media_type.eq_ignore_ascii_case("application/json");
     let is_utf8 = |part: &str| match part.split_once('=') {
         Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
             value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")

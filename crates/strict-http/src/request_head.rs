@@ -61,46 +61,45 @@ pub(super) enum HeadError {
 impl HeadError {
     /// Returns the response for the client.
     pub(super) fn response(self) -> ErrorResponse {
-        let (status, code) = match self {
-            Self::UriTooLong(_) => (StatusCode::URI_TOO_LONG, "URI_TOO_LONG"),
-            Self::TooLarge(_) | Self::TooManyFields(_) => (
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "HEAD_TOO_LARGE",
-            ),
-            Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED"),
-            Self::TimedOut => (StatusCode::REQUEST_TIMEOUT, "HEAD_TIMED_OUT"),
-            Self::InvalidLineEnd
-            | Self::ControlCharacter
-            | Self::RequestLine
-            | Self::Version
-            | Self::InvalidField
-            | Self::ConflictingFraming
-            | Self::ContentLength
-            | Self::TransferEncoding
-            | Self::UnexpectedBody
-            | Self::Host
-            | Self::HostMismatch => (StatusCode::BAD_REQUEST, "MALFORMED_REQUEST"),
-        };
+        let (status, code, _) = self.classify();
         ErrorResponse::new(status, code, self.to_string())
     }
 
     /// Returns the label `reason` of the metric `http_refused`.
     pub(super) fn reason(self) -> &'static str {
+        let (.., reason) = self.classify();
+        reason
+    }
+
+    /// Returns the status and the code of the response, and the label of the metric.
+    fn classify(self) -> (StatusCode, &'static str, &'static str) {
+        let malformed = |reason| (StatusCode::BAD_REQUEST, "MALFORMED_REQUEST", reason);
+        let too_large = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         match self {
-            Self::UriTooLong(_) => "uri_too_long",
-            Self::TooLarge(_) | Self::TooManyFields(_) => "head_too_large",
-            Self::Method => "method",
-            Self::TimedOut => "head_timed_out",
+            Self::UriTooLong(_) => (StatusCode::URI_TOO_LONG, "URI_TOO_LONG", "uri_too_long"),
+            Self::TooLarge(_) | Self::TooManyFields(_) => {
+                (too_large, "HEAD_TOO_LARGE", "head_too_large")
+            }
+            Self::Method => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "METHOD_NOT_ALLOWED",
+                "method",
+            ),
+            Self::TimedOut => (
+                StatusCode::REQUEST_TIMEOUT,
+                "HEAD_TIMED_OUT",
+                "head_timed_out",
+            ),
             Self::InvalidLineEnd
             | Self::ControlCharacter
             | Self::RequestLine
-            | Self::InvalidField => "malformed",
-            Self::Version => "version",
+            | Self::InvalidField => malformed("malformed"),
+            Self::Version => malformed("version"),
             Self::ConflictingFraming
             | Self::ContentLength
             | Self::TransferEncoding
-            | Self::UnexpectedBody => "framing",
-            Self::Host | Self::HostMismatch => "host",
+            | Self::UnexpectedBody => malformed("framing"),
+            Self::Host | Self::HostMismatch => malformed("host"),
         }
     }
 }
@@ -148,9 +147,8 @@ impl HeadScanner {
 /// Validates a complete head as found by [`HeadScanner::find_end`]: all lines end with CR LF, and
 /// the last line is empty.
 pub(super) fn validate(head: &[u8], limits: &ServerLimits) -> Result<Framing, HeadError> {
-    let mut lines = head
-        .split(|&b| b == b'\n')
-        .map(|l| l.strip_suffix(b"\r").unwrap_or(l));
+    let lines = head.split(|&b| b == b'\n');
+    let mut lines = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let line = RequestLine::parse(lines.next().unwrap_or_default(), limits)?;
     let mut fields = FramingFields::default();
     for field in lines.take_while(|l| !l.is_empty()) {
@@ -227,10 +225,8 @@ impl<'a> FramingFields<'a> {
         if self.count > limits.max_header_fields {
             return Err(HeadError::TooManyFields(limits.max_header_fields));
         }
-        let colon = line
-            .iter()
-            .position(|&b| b == b':')
-            .ok_or(HeadError::InvalidField)?;
+        let colon = line.iter().position(|&b| b == b':');
+        let colon = colon.ok_or(HeadError::InvalidField)?;
         // A space before the colon, or a folded line, makes the name an invalid token.
         let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
         if !is_token(name) {
@@ -253,11 +249,7 @@ impl<'a> FramingFields<'a> {
 
     fn check_host(&self, line: &RequestLine<'_>) -> Result<(), HeadError> {
         let Some(host) = self.host else {
-            return if line.is_http_1_1 {
-                Err(HeadError::Host)
-            } else {
-                Ok(())
-            };
+            return (!line.is_http_1_1).then_some(()).ok_or(HeadError::Host);
         };
         let plain = |b: &u8| b.is_ascii_graphic() && !b"/@?#,\\\"<>".contains(b);
         if host.is_empty() || !host.iter().all(plain) {
@@ -292,9 +284,8 @@ impl<'a> FramingFields<'a> {
 fn parse_length(value: &[u8]) -> Result<u64, HeadError> {
     let plain = (1..=18).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
     let digits = std::str::from_utf8(value).ok().filter(|_| plain);
-    digits
-        .and_then(|d| d.parse().ok())
-        .ok_or(HeadError::ContentLength)
+    let length = digits.and_then(|digits| digits.parse().ok());
+    length.ok_or(HeadError::ContentLength)
 }
 
 fn is_token(name: &[u8]) -> bool {

@@ -121,13 +121,12 @@ impl HttpServer {
     /// client learns at once, the operator sees the count, and the backlog stays short.
     pub async fn run(self, router: Router, tasks: Tasks) {
         let slots = ConnectionSlots::new(&self.limits);
-        let state = ServerState {
+        let state = Arc::new(ServerState {
             router,
             limits: self.limits,
             metrics: self.metrics,
             tasks: tasks.clone(),
-        };
-        let state = Arc::new(state);
+        });
         let mut stopping = pin!(tasks.stopping());
         let mut last_warning: Option<Instant> = None;
         loop {
@@ -188,14 +187,13 @@ impl ServerState {
         };
         let state = Arc::clone(self);
         let error = match slots.acquire(peer, &self.limits, &self.metrics) {
+            Err(error) => error,
             Ok(slot) => {
-                self.tasks.spawn_short_lived(async move {
+                return self.tasks.spawn_short_lived(async move {
                     state.serve_connection(stream, addrs).await;
                     drop(slot);
                 });
-                return;
             }
-            Err(error) => error,
         };
         if let Some(permit) = slots.acquire_rejection() {
             self.tasks.spawn_short_lived(async move {
@@ -331,16 +329,14 @@ impl ServerState {
     ) -> Result<Response, Infallible> {
         let (head, body) = request.into_parts();
         if body.is_end_stream() {
-            return self
-                .call_router(Request::from_parts(head, Body::empty()), addrs)
-                .await;
+            let request = Request::from_parts(head, Body::empty());
+            return self.call_router(request, addrs).await;
         }
         // Draining such a body would make hyper send 100 Continue for a body that is not needed.
         let expects_continue = head.headers.contains_key(EXPECT);
         let (body, remainder) = ReturnableBody::new(body);
-        let mut response = self
-            .call_router(Request::from_parts(head, Body::new(body)), addrs)
-            .await?;
+        let request = Request::from_parts(head, Body::new(body));
+        let mut response = self.call_router(request, addrs).await?;
         let remainder = std::mem::take(&mut *remainder.lock());
         let is_consumed = match remainder {
             BodyRemainder::Consumed => true,
@@ -348,9 +344,8 @@ impl ServerState {
             BodyRemainder::Unknown => false,
         };
         if !is_consumed {
-            response
-                .headers_mut()
-                .insert(CONNECTION, HeaderValue::from_static("close"));
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
         }
         Ok(response)
     }
@@ -377,10 +372,8 @@ impl ServerState {
             }
             Err(_elapsed) => {
                 self.metrics.count_refused("handler_timed_out");
-                let message = format!(
-                    "the request was not handled within {} s",
-                    self.limits.handler_timeout.as_secs()
-                );
+                let seconds = self.limits.handler_timeout.as_secs();
+                let message = format!("the request was not handled within {seconds} s");
                 ErrorResponse::new(StatusCode::SERVICE_UNAVAILABLE, "TIMED_OUT", message)
                     .with_retry_after(5)
             }

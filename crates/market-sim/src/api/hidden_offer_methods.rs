@@ -2,18 +2,16 @@
 
 use std::collections::HashSet;
 
-use axum::extract::Request;
-use axum::response::Response;
 use compact_str::CompactString;
 use serde_json::json;
 
 use super::page_request::{OversizePolicy, PageSizes, SimPageRequest, query_values};
 use super::request_checks::require_json;
-use super::request_trace::RequestTrace;
+use super::sim_request::SimRequest;
 use super::simulator_config::SimKeyScope;
 use super::{MarketSimulator, as_u64};
 use crate::request_validation;
-use crate::responses::{self, SimErrorResponse};
+use crate::responses::{self, SimResult};
 
 /// Page sizes of the hidden offers. Source: `PageLimit500`.
 const HIDDEN_OFFER_PAGES: PageSizes = PageSizes {
@@ -33,21 +31,17 @@ impl MarketSimulator {
     /// Handles `POST /v2/campaigns/{campaignId}/hidden-offers` and `…/hidden-offers/delete`.
     pub(super) async fn change_visibility(
         &self,
-        id: &str,
-        request: Request,
-        trace: &mut RequestTrace,
+        request: &mut SimRequest,
         change: VisibilityChange,
-    ) -> Result<Response, SimErrorResponse> {
-        let (head, body) = request.into_parts();
-        let campaign = self.authorize_campaign(id, &head.headers, SimKeyScope::WRITE)?;
-        require_json(&head.headers)?;
+    ) -> SimResult {
+        let campaign = self.authorize_campaign(request, SimKeyScope::WRITE)?;
+        require_json(&request.head.headers)?;
         let body = self
-            .read_limited_body(campaign.quota.owner, body, trace)
+            .read_limited_body(campaign.quota.owner, request)
             .await?;
-        let offers =
-            request_validation::parse_hidden_offers(&body, change == VisibilityChange::Hide)
-                .map_err(|message| SimErrorResponse::new(400, message))?;
-        trace.entry.skus = offers.len();
+        let is_unique = change == VisibilityChange::Hide;
+        let offers = request_validation::parse_hidden_offers(&body, is_unique)?;
+        request.entry.skus = offers.len();
         let mut hidden = campaign.hidden_offers.lock();
         let mut changed = 0;
         for offer in offers {
@@ -65,15 +59,10 @@ impl MarketSimulator {
     }
 
     /// Handles `GET /v2/campaigns/{campaignId}/hidden-offers`.
-    pub(super) fn list_hidden_offers(
-        &self,
-        id: &str,
-        request: &Request,
-        trace: &mut RequestTrace,
-    ) -> Result<Response, SimErrorResponse> {
-        let campaign = self.authorize_campaign(id, request.headers(), SimKeyScope::READ)?;
-        let page = SimPageRequest::parse(request.uri(), HIDDEN_OFFER_PAGES)?;
-        let requested: HashSet<CompactString> = query_values(request.uri(), &["offer_id"])
+    pub(super) fn list_hidden_offers(&self, request: &mut SimRequest) -> SimResult {
+        let campaign = self.authorize_campaign(request, SimKeyScope::READ)?;
+        let page = SimPageRequest::parse(&request.head.uri, HIDDEN_OFFER_PAGES)?;
+        let requested: HashSet<CompactString> = query_values(&request.head.uri, &["offer_id"])
             .map(|offer| CompactString::new(offer.trim()))
             .collect();
         let hidden = campaign.hidden_offers.lock();
@@ -83,11 +72,8 @@ impl MarketSimulator {
         let offers = matching.map(|sku| (sku.clone(), json!({ "offerId": sku.as_str() })));
         let after = page.after.as_deref().map(CompactString::new);
         let (offers, paging) = page.take_page(offers, after.as_ref(), ToString::to_string);
-        trace.entry.skus = offers.len();
+        request.entry.skus = offers.len();
         let result = json!({ "hiddenOffers": offers, "paging": paging });
-        Ok(responses::json(
-            200,
-            &json!({ "status": "OK", "result": result }),
-        ))
+        Ok(responses::result(&result))
     }
 }

@@ -1,7 +1,7 @@
 //! The simulated API: state of the simulator, its controls for tests, and its counters.
 //!
-//! `routes` dispatches a request to a method. The methods check it (`request_checks`), trace it
-//! (`request_trace`), and read or change the state.
+//! `routes` dispatches a request to a method. The methods check it (`request_checks`),
+//! and read or change the state.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ mod hidden_offer_methods;
 mod page_request;
 mod readback_methods;
 mod request_checks;
-mod request_trace;
 mod routes;
+mod sim_request;
 mod simulator_config;
 mod update_methods;
 
@@ -127,10 +127,10 @@ impl MarketSimulator {
         reason = "most callers need only the effect"
     )]
     pub fn order(&self, campaign: u64, sku: &str, pieces: u32) -> u32 {
-        let Some(campaign) = self
-            .campaign(campaign)
-            .filter(|_| self.state.config.sells(sku))
-        else {
+        if !self.state.config.sells(sku) {
+            return 0;
+        }
+        let Some(campaign) = self.campaign(campaign) else {
             return 0;
         };
         let sold = campaign.stock.order(sku, pieces, self.now());
@@ -162,9 +162,8 @@ impl MarketSimulator {
     /// campaign.
     #[must_use]
     pub fn snapshot(&self, campaign: u64) -> SkuStocks {
-        self.campaign(campaign)
-            .map(|campaign| campaign.stock.snapshot())
-            .unwrap_or_default()
+        let campaign = self.campaign(campaign);
+        campaign.map_or_else(SkuStocks::default, |found| found.stock.snapshot())
     }
 
     /// Returns the record of the seller's updates of one SKU.
@@ -176,10 +175,11 @@ impl MarketSimulator {
     /// Returns the pieces that can be ordered now, even if read-backs do not show them yet.
     #[must_use]
     pub fn available(&self, campaign: u64, sku: &str) -> Option<u32> {
-        let campaign = self
-            .campaign(campaign)
-            .filter(|_| self.state.config.sells(sku))?;
-        campaign.stock.available(sku)
+        let is_sold = self.state.config.sells(sku);
+        self.campaign(campaign)
+            .filter(|_| is_sold)?
+            .stock
+            .available(sku)
     }
 
     /// Returns true if the seller has hidden this offer.
@@ -208,9 +208,8 @@ impl MarketSimulator {
     /// seller's own zeros.
     #[must_use]
     pub fn skus_ever_zero(&self, campaign: u64) -> Vec<String> {
-        self.campaign(campaign)
-            .map(|campaign| campaign.stock.skus_ever_zero())
-            .unwrap_or_default()
+        let campaign = self.campaign(campaign);
+        campaign.map_or(Vec::new(), |found| found.stock.skus_ever_zero())
     }
 
     /// Returns the report of all requests so far.
@@ -249,10 +248,8 @@ impl MarketSimulator {
         count: u64,
         describe: impl FnOnce() -> String,
     ) {
-        self.state
-            .request_log
-            .lock()
-            .record_violation(violation, count, describe);
+        let mut log = self.state.request_log.lock();
+        log.record_violation(violation, count, describe);
     }
 
     fn next_outcome(&self, is_readback: bool) -> PlannedOutcome {

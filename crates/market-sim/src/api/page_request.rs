@@ -6,7 +6,7 @@ use axum::http::Uri;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-use crate::responses::SimErrorResponse;
+use crate::responses::{SimError, SimResult};
 
 /// Page sizes of a method.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +17,7 @@ pub(super) struct PageSizes {
 }
 
 /// Treatment of a `limit` above the maximum.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum OversizePolicy {
     /// Reduces it to the maximum without an error. Source: the change log, 2026-08-04.
     Truncate,
@@ -33,39 +33,31 @@ pub(super) struct SimPageRequest {
 }
 
 impl SimPageRequest {
-    pub(super) fn parse(uri: &Uri, sizes: PageSizes) -> Result<Self, SimErrorResponse> {
-        let limit = match (
-            first_query_value(uri, &["limit"]).map(|limit| limit.parse::<usize>()),
-            sizes.oversize,
-        ) {
-            (None, _) => sizes.default_size,
-            (Some(Ok(limit)), OversizePolicy::Truncate) if limit > 0 => limit.min(sizes.max_size),
-            (Some(Ok(limit)), OversizePolicy::Reject) if limit > 0 && limit <= sizes.max_size => {
-                limit
+    pub(super) fn parse(uri: &Uri, sizes: PageSizes) -> SimResult<Self> {
+        let illegal = |field: &str| SimError::from(format!("Illegal input at '{field}'"));
+        let (most, oversize) = (sizes.max_size, sizes.oversize);
+        let limit = first_query_value(uri, &["limit"]).map(|limit| limit.parse::<usize>());
+        let limit = match limit {
+            None => sizes.default_size,
+            Some(Err(_) | Ok(0)) => return Err(illegal("limit")),
+            Some(Ok(limit)) if limit > most && oversize == OversizePolicy::Reject => {
+                return Err(format!("'limit' must be between 1 and {most}").into());
             }
-            (Some(Ok(limit)), OversizePolicy::Reject) if limit > 0 => {
-                let message = format!("'limit' must be between 1 and {}", sizes.max_size);
-                return Err(SimErrorResponse::new(400, message));
-            }
-            (Some(_), _) => return Err(SimErrorResponse::new(400, "Illegal input at 'limit'")),
+            Some(Ok(limit)) => limit.min(most),
         };
-        let after = match page_token(uri) {
-            None => None,
-            Some(token) => Some(
-                decode_page_token(&token)
-                    .ok_or_else(|| SimErrorResponse::new(400, "Illegal input at 'page_token'"))?,
-            ),
-        };
+        let after = page_token(uri).map(|token| decode_page_token(&token));
+        let after = after.map(|after| after.ok_or_else(|| illegal("page_token")));
+        let after = after.transpose()?;
         Ok(Self { after, limit })
     }
 
     /// Rejects pagination parameters in a request with `offerIds`, whose response is one page.
-    pub(super) fn reject_with_offer_ids(uri: &Uri) -> Result<(), SimErrorResponse> {
+    pub(super) fn reject_with_offer_ids(uri: &Uri) -> SimResult<()> {
         if page_token(uri).is_none() && first_query_value(uri, &["limit"]).is_none() {
             return Ok(());
         }
         let message = "'offerIds' cannot be used together with 'limit' and 'page_token'";
-        Err(SimErrorResponse::new(400, message))
+        Err(SimError::new(400, message))
     }
 
     /// Takes the page from a list sorted by key, and returns it with the `paging` member.
@@ -77,21 +69,17 @@ impl SimPageRequest {
     ) -> (Vec<T>, Value) {
         let mut rest = all.filter(|(key, _)| after.is_none_or(|after| key > after));
         let page: Vec<(K, T)> = rest.by_ref().take(self.limit).collect();
-        let last = page.last().map(|(key, _)| key_text(key));
-        let next = last
-            .filter(|_| rest.next().is_some())
-            .map(|last| encode_page_token(&last));
-        (
-            page.into_iter().map(|(_, item)| item).collect(),
-            paging_json(next),
-        )
+        let last = page.last().filter(|_| rest.next().is_some());
+        let paging = paging_json(last.map(|(key, _)| encode_page_token(&key_text(key))));
+        let items = page.into_iter().map(|(_, item)| item).collect();
+        (items, paging)
     }
 
     /// Returns the id before the page in a list sorted by id, or `None` for the first page.
-    pub(super) fn after_id(&self) -> Result<Option<u64>, SimErrorResponse> {
+    pub(super) fn after_id(&self) -> SimResult<Option<u64>> {
         let id = self.after.as_ref().map(|after| after.parse());
         id.transpose()
-            .map_err(|_| SimErrorResponse::new(400, "Illegal input at 'page_token'"))
+            .map_err(|_| SimError::new(400, "Illegal input at 'page_token'"))
     }
 }
 
@@ -105,12 +93,9 @@ pub(super) fn query_values<'a>(
     uri: &'a Uri,
     names: &'a [&str],
 ) -> impl Iterator<Item = Cow<'a, str>> {
-    let pairs = uri
-        .query()
-        .unwrap_or_default()
-        .split('&')
-        .filter_map(|pair| pair.split_once('='));
+    let pairs = uri.query().unwrap_or_default().split('&');
     pairs
+        .filter_map(|pair| pair.split_once('='))
         .filter(move |(name, _)| names.contains(name))
         .map(|(_, value)| decode_query_value(value))
 }
@@ -138,10 +123,8 @@ fn decode_query_value(value: &str) -> Cow<'_, str> {
 }
 
 fn decode_page_token(token: &str) -> Option<String> {
-    let digits: Vec<u32> = token
-        .chars()
-        .map(|c| c.to_digit(16))
-        .collect::<Option<_>>()?;
+    let digits = token.chars().map(|c| c.to_digit(16));
+    let digits = digits.collect::<Option<Vec<u32>>>()?;
     let byte = |pair: &[u32]| u8::try_from(pair.first()? * 16 + pair.get(1)?).ok();
     let bytes = digits.chunks(2).map(byte).collect::<Option<Vec<u8>>>()?;
     String::from_utf8(bytes).ok()

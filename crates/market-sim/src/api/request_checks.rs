@@ -10,43 +10,32 @@ use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
 use super::MarketSimulator;
-use super::request_trace::RequestTrace;
+use super::sim_request::SimRequest;
 use super::simulator_config::{Availability, SimKeyScope};
 use crate::quota::{QuotaOwner, QuotaTracker};
 use crate::registry::{SimBusiness, SimCampaign};
-use crate::responses::{self, RateLimitHeaders, SimErrorResponse};
+use crate::responses::{self, RateLimitHeaders, SimError, SimResult};
 use crate::simulator_report::MarketViolation;
 
 impl MarketSimulator {
     /// Returns the caller's key if it is known and not revoked, otherwise a 401.
-    pub(super) fn authenticate<'a>(
-        &self,
-        headers: &'a HeaderMap,
-    ) -> Result<&'a str, SimErrorResponse> {
-        let key = api_key(headers)?;
+    pub(super) fn authenticate(&self, request: &SimRequest) -> SimResult<String> {
+        let key = api_key(&request.head.headers)?;
         if self.state.revoked_keys.lock().contains(key) {
-            return Err(SimErrorResponse::new(401, "Api-Key token is revoked"));
+            return Err(SimError::new(401, "Api-Key token is revoked"));
         }
         if !self.state.registry.knows_key(key) {
-            return Err(SimErrorResponse::new(401, "Api-Key token is invalid"));
+            return Err(SimError::new(401, "Api-Key token is invalid"));
         }
-        Ok(key)
+        Ok(key.to_owned())
     }
 
     /// Returns the campaign if the key has access to it, even if the campaign is disabled.
-    pub(super) fn find_campaign(
-        &self,
-        id: &str,
-        key: &str,
-    ) -> Result<Arc<SimCampaign>, SimErrorResponse> {
-        let id: u64 = id
-            .parse()
-            .map_err(|_| SimErrorResponse::new(400, "Illegal input at 'campaignId'"))?;
-        let campaign = self
-            .campaign(id)
-            .ok_or_else(|| SimErrorResponse::new(404, "Campaign not found"))?;
+    pub(super) fn find_campaign(&self, id: &str, key: &str) -> SimResult<Arc<SimCampaign>> {
+        let campaign = self.campaign(parse_id(id, "campaignId")?);
+        let campaign = campaign.ok_or_else(|| SimError::new(404, "Campaign not found"))?;
         if !campaign.accepts_key(key) {
-            return Err(SimErrorResponse::new(403, "Access denied"));
+            return Err(SimError::new(403, "Access denied"));
         }
         Ok(Arc::clone(campaign))
     }
@@ -55,48 +44,41 @@ impl MarketSimulator {
     /// campaign is neither disabled nor locked.
     pub(super) fn authorize_campaign(
         &self,
-        id: &str,
-        headers: &HeaderMap,
+        request: &SimRequest,
         needed: &[SimKeyScope],
-    ) -> Result<Arc<SimCampaign>, SimErrorResponse> {
-        let key = self.authenticate(headers)?;
-        let campaign = self.find_campaign(id, key)?;
-        self.require_scope(key, needed)?;
+    ) -> SimResult<Arc<SimCampaign>> {
+        let key = self.authenticate(request)?;
+        let campaign = self.find_campaign(&request.id, &key)?;
+        self.require_scope(&key, needed)?;
         require_available(&campaign)?;
-        if self.current_plan().is_locked(self.now()) {
-            return Err(SimErrorResponse::new(
-                423,
-                format!("Campaign {id} is in migration"),
-            ));
-        }
+        self.require_unlocked(&format!("Campaign {}", request.id))?;
         Ok(campaign)
     }
 
     /// Returns the business and the caller's key if the key has one of the `needed` scopes for it,
     /// and the simulator is not locked.
-    pub(super) fn authorize_business<'a>(
+    pub(super) fn authorize_business(
         &self,
-        id: &str,
-        headers: &'a HeaderMap,
+        request: &SimRequest,
         needed: &[SimKeyScope],
-    ) -> Result<(&SimBusiness, &'a str), SimErrorResponse> {
-        let key = self.authenticate(headers)?;
-        let id: u64 = id
-            .parse()
-            .map_err(|_| SimErrorResponse::new(400, "Illegal input at 'businessId'"))?;
+    ) -> SimResult<(&SimBusiness, String)> {
+        let key = self.authenticate(request)?;
+        let id = parse_id(&request.id, "businessId")?;
         let business = self.state.registry.businesses.get(&id);
-        let business = business.ok_or_else(|| SimErrorResponse::new(404, "Business not found"))?;
-        if !business.accepts_key(key) {
-            return Err(SimErrorResponse::new(403, "Access denied"));
+        let business = business.ok_or_else(|| SimError::new(404, "Business not found"))?;
+        if !business.accepts_key(&key) {
+            return Err(SimError::new(403, "Access denied"));
         }
-        self.require_scope(key, needed)?;
-        if self.current_plan().is_locked(self.now()) {
-            return Err(SimErrorResponse::new(
-                423,
-                format!("Business {id} is in migration"),
-            ));
-        }
+        self.require_scope(&key, needed)?;
+        self.require_unlocked(&format!("Business {id}"))?;
         Ok((business, key))
+    }
+
+    fn require_unlocked(&self, owner: &str) -> SimResult<()> {
+        if self.current_plan().is_locked(self.now()) {
+            return Err(SimError::new(423, format!("{owner} is in migration")));
+        }
+        Ok(())
     }
 
     /// Returns the campaign through which a key has access to a warehouse of a business, or an
@@ -107,7 +89,7 @@ impl MarketSimulator {
         business: &SimBusiness,
         warehouse: u64,
         key: &str,
-    ) -> Option<Result<Arc<SimCampaign>, SimErrorResponse>> {
+    ) -> Option<SimResult<Arc<SimCampaign>>> {
         let mut error = None;
         for campaign in business.selling_from(warehouse) {
             match require_available(campaign) {
@@ -117,65 +99,54 @@ impl MarketSimulator {
             }
         }
         business.selling_from(warehouse).next()?;
-        Some(Err(error.unwrap_or_else(|| {
-            SimErrorResponse::new(403, "Access denied")
-        })))
+        let denied = || SimError::new(403, "Access denied");
+        Some(Err(error.unwrap_or_else(denied)))
     }
 
-    fn require_scope(&self, key: &str, needed: &[SimKeyScope]) -> Result<(), SimErrorResponse> {
+    fn require_scope(&self, key: &str, needed: &[SimKeyScope]) -> SimResult<()> {
         let scopes = self.state.config.scopes_of(key);
         if scopes.iter().any(|scope| needed.contains(scope)) {
             return Ok(());
         }
-        let needed = needed
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join(", ");
-        Err(SimErrorResponse::new(
-            403,
-            format!("Token does not have any of the scopes [{needed}]"),
-        ))
+        let needed: Vec<_> = needed.iter().map(ToString::to_string).collect();
+        let needed = needed.join(", ");
+        let message = format!("Token does not have any of the scopes [{needed}]");
+        Err(SimError::new(403, message))
     }
 
     /// Takes a slot for the request and reads its body.
     pub(super) async fn acquire_slot_and_read(
         &self,
         quota: &Arc<QuotaTracker>,
-        body: Body,
-        trace: &mut RequestTrace,
-    ) -> Result<Vec<u8>, SimErrorResponse> {
-        let limit = self.state.config.max_parallel;
-        trace.slot = Some(quota.acquire_slot().ok_or_else(|| {
-            let owner = quota.owner;
+        request: &mut SimRequest,
+    ) -> SimResult<Vec<u8>> {
+        let (limit, owner) = (self.state.config.max_parallel, quota.owner);
+        request.slot = Some(quota.acquire_slot().ok_or_else(|| {
             let describe = || format!("{owner}: more than {limit} parallel requests");
             self.record_violation(MarketViolation::Parallel, 1, describe);
-            SimErrorResponse::parallel_limit(limit, owner)
+            SimError::parallel_limit(limit, owner)
         })?);
-        self.read_limited_body(quota.owner, body, trace).await
+        self.read_limited_body(owner, request).await
     }
 
     pub(super) async fn read_limited_body(
         &self,
         owner: QuotaOwner,
-        body: Body,
-        trace: &mut RequestTrace,
-    ) -> Result<Vec<u8>, SimErrorResponse> {
+        request: &mut SimRequest,
+    ) -> SimResult<Vec<u8>> {
         let limit = self.state.config.max_body_bytes;
-        let (bytes, length) = read_body(body, limit)
-            .await
-            .map_err(|_| SimErrorResponse::new(400, "Illegal input: the body ended early"))?;
+        let read = read_body(std::mem::take(&mut request.body), limit).await;
+        let (bytes, length) =
+            read.map_err(|_| SimError::new(400, "Illegal input: the body ended early"))?;
         if length <= limit {
-            trace.entry.bytes = bytes.len();
+            request.entry.bytes = bytes.len();
             return Ok(bytes);
         }
         self.record_violation(MarketViolation::BodySize, 1, || {
             format!("{owner}: the body has {length} bytes, the limit is {limit}")
         });
-        Err(SimErrorResponse::new(
-            400,
-            format!("The request is too big: {length}, the limit is {limit}"),
-        ))
+        let message = format!("The request is too big: {length}, the limit is {limit}");
+        Err(message.into())
     }
 
     /// Returns the limit of updates in any 60 seconds: SKUs of a campaign, requests of a business.
@@ -185,9 +156,8 @@ impl MarketSimulator {
             QuotaOwner::Campaign(_) => config.skus_per_minute,
             QuotaOwner::Business(_) => config.business_updates_per_minute,
         };
-        self.current_plan()
-            .announced_limit()
-            .map_or(configured, |limit| limit.min(configured))
+        let announced = self.current_plan().announced_limit;
+        announced.map_or(configured, |limit| limit.min(configured))
     }
 
     /// Creates a 420 with the time to wait, and records that the client must wait.
@@ -197,18 +167,14 @@ impl MarketSimulator {
         limit: usize,
         wait: Duration,
         wrong_weekday: bool,
-    ) -> SimErrorResponse {
+    ) -> SimError {
         quota.request_wait(Instant::now(), wait);
-        let until = responses::round_up_to_seconds(self.now() + wait);
-        SimErrorResponse::volume_limit(
+        let headers = RateLimitHeaders {
             limit,
-            quota.owner,
-            Some(RateLimitHeaders {
-                limit,
-                until,
-                wrong_weekday,
-            }),
-        )
+            until: responses::round_up_to_seconds(self.now() + wait),
+            wrong_weekday,
+        };
+        SimError::volume_limit(limit, quota.owner, Some(headers))
     }
 
     pub(super) fn reject_over_limit(
@@ -217,7 +183,7 @@ impl MarketSimulator {
         amount: usize,
         limit: usize,
         wait: Duration,
-    ) -> SimErrorResponse {
+    ) -> SimError {
         self.record_violation(MarketViolation::Volume, 1, || {
             let owner = quota.owner;
             format!("{owner}: {amount} more exceeds {limit} within 60 s, {wait:?} too early")
@@ -226,57 +192,46 @@ impl MarketSimulator {
     }
 }
 
-fn require_available(campaign: &SimCampaign) -> Result<(), SimErrorResponse> {
-    let reason = match campaign.config.availability {
-        Availability::Available => return Ok(()),
-        disabled @ (Availability::DisabledByInactivity
-        | Availability::DisabledByNoActiveContract
-        | Availability::ManuallyDisabled
-        | Availability::DisabledByNoPlacementType) => disabled,
-    };
-    let id = campaign.id();
-    Err(SimErrorResponse::new(
-        403,
-        format!("API for campaign {id} is disabled: {reason}"),
-    ))
+fn parse_id(id: &str, field: &str) -> SimResult<u64> {
+    let id = id.parse();
+    id.map_err(|_| format!("Illegal input at '{field}'").into())
 }
 
-pub(super) fn api_key(headers: &HeaderMap) -> Result<&str, SimErrorResponse> {
+fn require_available(campaign: &SimCampaign) -> SimResult<()> {
+    let (id, availability) = (campaign.id(), campaign.config.availability);
+    if availability == Availability::Available {
+        return Ok(());
+    }
+    let message = format!("API for campaign {id} is disabled: {availability}");
+    Err(SimError::new(403, message))
+}
+
+pub(super) fn api_key(headers: &HeaderMap) -> SimResult<&str> {
     let header_text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     header_text("api-key")
         .or_else(|| header_text("authorization")?.strip_prefix("Bearer "))
         .filter(|key| !key.is_empty())
-        .ok_or_else(|| SimErrorResponse::new(401, "Api-Key token is not specified"))
+        .ok_or_else(|| SimError::new(401, "Api-Key token is not specified"))
 }
 
-pub(super) fn require_json(headers: &HeaderMap) -> Result<(), SimErrorResponse> {
-    let content_type = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    let media_type = content_type
-        .and_then(|value| value.split(';').next())
-        .unwrap_or_default()
-        .trim();
+pub(super) fn require_json(headers: &HeaderMap) -> SimResult<()> {
+    let content_type = headers.get(header::CONTENT_TYPE);
+    let content_type = content_type.and_then(|value| value.to_str().ok());
+    let media_type = content_type.and_then(|value| value.split(';').next());
+    let media_type = media_type.unwrap_or_default().trim();
     if media_type.eq_ignore_ascii_case("application/json") {
-        Ok(())
-    } else {
-        Err(SimErrorResponse::new(
-            415,
-            format!("Content type '{media_type}' not supported"),
-        ))
+        return Ok(());
     }
+    let message = format!("Content type '{media_type}' not supported");
+    Err(SimError::new(415, message))
 }
 
 /// Same as [`require_json`] for an optional body.
-pub(super) fn require_json_unless_empty(
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Result<(), SimErrorResponse> {
+pub(super) fn require_json_unless_empty(headers: &HeaderMap, body: &[u8]) -> SimResult<()> {
     if body.is_empty() {
-        Ok(())
-    } else {
-        require_json(headers)
+        return Ok(());
     }
+    require_json(headers)
 }
 
 /// Reads a body to the end and returns it with its length. A body above the limit is incomplete.

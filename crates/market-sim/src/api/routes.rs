@@ -4,13 +4,14 @@ use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use axum::routing::{any, get, post, put};
+use axum::routing::{MethodFilter, any, on};
+use strum::VariantArray as _;
 
 use super::hidden_offer_methods::VisibilityChange;
-use super::request_trace::RequestTrace;
+use super::sim_request::SimRequest;
 use super::{MarketSimulator, request_checks};
 use crate::quota::QuotaOwner;
-use crate::responses::{self, SimErrorResponse};
+use crate::responses::{self, SimError};
 use crate::simulator_report::{MarketViolation, SimCall};
 
 impl MarketSimulator {
@@ -21,63 +22,17 @@ impl MarketSimulator {
     /// [`MarketSimulator::start`] serves it. Behind another accept loop, a fault that closes the
     /// connection without a response may send the head of a response.
     pub fn router(&self) -> Router {
-        let handler_for = |method: SimMethod| {
-            move |market: State<Self>, id: Option<Path<String>>, request: Request| {
+        let add_route = |router: Router<Self>, method: &SimMethod| {
+            let (method, (verb, path)) = (*method, method.route());
+            let handler = move |market: State<Self>, id: Option<Path<String>>, request: Request| {
                 dispatch(method, market, id, request)
-            }
+            };
+            router.route(path, on(verb, handler))
         };
-        let (campaign, business) = ("/v2/campaigns/{campaign}", "/v3/businesses/{business}");
-        let (stocks, hidden) = (
-            put(handler_for(SimMethod::Update)),
-            get(handler_for(SimMethod::ListHiddenOffers)),
-        );
-        let routes = [
-            (
-                format!("{campaign}/offers/stocks"),
-                stocks.post(handler_for(SimMethod::Readback)),
-            ),
-            (
-                format!("{business}/offers/stocks/update"),
-                post(handler_for(SimMethod::UpdateBusiness)),
-            ),
-            (
-                format!("{business}/offers/stocks"),
-                post(handler_for(SimMethod::ReadbackBusiness)),
-            ),
-            (
-                "/v2/auth/token".to_owned(),
-                post(handler_for(SimMethod::ShowKey)),
-            ),
-            (
-                "/v2/campaigns".to_owned(),
-                get(handler_for(SimMethod::ListCampaigns)),
-            ),
-            (
-                campaign.to_owned(),
-                get(handler_for(SimMethod::ShowCampaign)),
-            ),
-            (
-                "/v2/businesses/{business}/warehouses".to_owned(),
-                post(handler_for(SimMethod::ListWarehouses)),
-            ),
-            (
-                format!("{business}/warehouses"),
-                post(handler_for(SimMethod::ListPartnerWarehouses)),
-            ),
-            (
-                format!("{campaign}/hidden-offers"),
-                hidden.post(handler_for(SimMethod::HideOffers)),
-            ),
-            (
-                format!("{campaign}/hidden-offers/delete"),
-                post(handler_for(SimMethod::ShowOffers)),
-            ),
-        ];
-        routes
-            .into_iter()
-            .fold(Router::new(), |router, (path, methods)| {
-                router.route(&path, methods.fallback(method_not_allowed))
-            })
+        let methods = SimMethod::VARIANTS.iter();
+        methods
+            .fold(Router::new(), add_route)
+            .method_not_allowed_fallback(method_not_allowed)
             .route("/elsewhere/{*path}", any(redirect_target))
             .fallback(not_found)
             .with_state(self.clone())
@@ -85,7 +40,7 @@ impl MarketSimulator {
 }
 
 /// Method of the simulated API.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, strum::VariantArray)]
 enum SimMethod {
     Update,
     UpdateBusiness,
@@ -102,36 +57,41 @@ enum SimMethod {
 }
 
 impl SimMethod {
-    fn call_kind(self) -> SimCall {
+    /// Returns the HTTP method and the path.
+    fn route(self) -> (MethodFilter, &'static str) {
+        let (get, put, post) = (MethodFilter::GET, MethodFilter::PUT, MethodFilter::POST);
         match self {
-            Self::Update | Self::UpdateBusiness => SimCall::Update,
-            Self::Readback | Self::ReadbackBusiness => SimCall::Readback,
-            Self::ShowKey
-            | Self::ListCampaigns
-            | Self::ShowCampaign
-            | Self::ListWarehouses
-            | Self::ListPartnerWarehouses
-            | Self::HideOffers
-            | Self::ShowOffers
-            | Self::ListHiddenOffers => SimCall::Other,
+            Self::Update => (put, "/v2/campaigns/{id}/offers/stocks"),
+            Self::UpdateBusiness => (post, "/v3/businesses/{id}/offers/stocks/update"),
+            Self::Readback => (post, "/v2/campaigns/{id}/offers/stocks"),
+            Self::ReadbackBusiness => (post, "/v3/businesses/{id}/offers/stocks"),
+            Self::ShowKey => (post, "/v2/auth/token"),
+            Self::ListCampaigns => (get, "/v2/campaigns"),
+            Self::ShowCampaign => (get, "/v2/campaigns/{id}"),
+            Self::ListWarehouses => (post, "/v2/businesses/{id}/warehouses"),
+            Self::ListPartnerWarehouses => (post, "/v3/businesses/{id}/warehouses"),
+            Self::HideOffers => (post, "/v2/campaigns/{id}/hidden-offers"),
+            Self::ShowOffers => (post, "/v2/campaigns/{id}/hidden-offers/delete"),
+            Self::ListHiddenOffers => (get, "/v2/campaigns/{id}/hidden-offers"),
+        }
+    }
+
+    fn call_kind(self) -> SimCall {
+        if matches!(self, Self::Update | Self::UpdateBusiness) {
+            SimCall::Update
+        } else if matches!(self, Self::Readback | Self::ReadbackBusiness) {
+            SimCall::Readback
+        } else {
+            SimCall::Other
         }
     }
 
     /// Returns the campaign or business that a path with this id names.
     fn quota_owner(self, id: u64) -> QuotaOwner {
-        match self {
-            Self::UpdateBusiness
-            | Self::ReadbackBusiness
-            | Self::ListWarehouses
-            | Self::ListPartnerWarehouses => QuotaOwner::Business(id),
-            Self::Update
-            | Self::Readback
-            | Self::ShowKey
-            | Self::ListCampaigns
-            | Self::ShowCampaign
-            | Self::HideOffers
-            | Self::ShowOffers
-            | Self::ListHiddenOffers => QuotaOwner::Campaign(id),
+        if self.route().1.contains("/businesses/") {
+            QuotaOwner::Business(id)
+        } else {
+            QuotaOwner::Campaign(id)
         }
     }
 }
@@ -144,58 +104,39 @@ async fn dispatch(
 ) -> Response {
     let id = id.map(|Path(id)| id).unwrap_or_default();
     let owner = id.parse().ok().map(|id| method.quota_owner(id));
-    let mut trace = RequestTrace::start(&market, owner, method.call_kind());
+    let mut request = SimRequest::start(market.clone(), id, owner, method.call_kind(), request);
+    let (hide, show) = (VisibilityChange::Hide, VisibilityChange::Show);
     let result = match method {
-        SimMethod::Update => market.update(&id, request, &mut trace).await,
-        SimMethod::UpdateBusiness => market.update_business(&id, request, &mut trace).await,
-        SimMethod::Readback => market.readback(&id, request, &mut trace).await,
-        SimMethod::ReadbackBusiness => market.readback_business(&id, request, &mut trace).await,
+        SimMethod::Update => market.update(&mut request).await,
+        SimMethod::UpdateBusiness => market.update_business(&mut request).await,
+        SimMethod::Readback => market.readback(&mut request).await,
+        SimMethod::ReadbackBusiness => market.readback_business(&mut request).await,
         SimMethod::ShowKey => market.show_key(&request),
         SimMethod::ListCampaigns => market.list_campaigns(&request),
-        SimMethod::ShowCampaign => market.show_campaign(&id, &request),
-        SimMethod::ListWarehouses => market.list_warehouses(&id, request, &mut trace).await,
-        SimMethod::ListPartnerWarehouses => {
-            market
-                .list_partner_warehouses(&id, request, &mut trace)
-                .await
-        }
-        SimMethod::HideOffers => {
-            market
-                .change_visibility(&id, request, &mut trace, VisibilityChange::Hide)
-                .await
-        }
-        SimMethod::ShowOffers => {
-            market
-                .change_visibility(&id, request, &mut trace, VisibilityChange::Show)
-                .await
-        }
-        SimMethod::ListHiddenOffers => market.list_hidden_offers(&id, &request, &mut trace),
+        SimMethod::ShowCampaign => market.show_campaign(&request),
+        SimMethod::ListWarehouses => market.list_warehouses(&mut request).await,
+        SimMethod::ListPartnerWarehouses => market.list_partner_warehouses(&mut request).await,
+        SimMethod::HideOffers => market.change_visibility(&mut request, hide).await,
+        SimMethod::ShowOffers => market.change_visibility(&mut request, show).await,
+        SimMethod::ListHiddenOffers => market.list_hidden_offers(&mut request),
     };
-    trace.finish(result)
+    request.finish(result)
 }
 
 async fn method_not_allowed(State(market): State<MarketSimulator>, request: Request) -> Response {
     let message = format!("Request method '{}' not supported", request.method());
-    responses::with_date(
-        SimErrorResponse::new(405, message).into_response(),
-        market.now(),
-    )
+    responses::with_date(SimError::new(405, message).into_response(), market.now())
 }
 
 async fn not_found(State(market): State<MarketSimulator>) -> Response {
-    responses::with_date(
-        SimErrorResponse::new(404, "Resource not found").into_response(),
-        market.now(),
-    )
+    let error = SimError::new(404, "Resource not found");
+    responses::with_date(error.into_response(), market.now())
 }
 
 async fn redirect_target(State(market): State<MarketSimulator>, headers: HeaderMap) -> Response {
     market.record_violation(MarketViolation::RedirectFollowed, 1, || {
-        let with = if request_checks::api_key(&headers).is_ok() {
-            "with"
-        } else {
-            "without"
-        };
+        let has_key = request_checks::api_key(&headers).is_ok();
+        let with = if has_key { "with" } else { "without" };
         format!("a redirect was followed, {with} the key")
     });
     responses::with_date(responses::ok(), market.now())

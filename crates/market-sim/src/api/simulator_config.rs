@@ -2,7 +2,6 @@
 //! with scopes, and optional behaviour.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fmt;
 use std::time::Duration;
 
 use lifecycle::Clock;
@@ -70,8 +69,8 @@ impl SimulatorConfig {
     /// Adds a campaign with one key.
     #[must_use]
     pub fn with_campaign(mut self, id: u64, warehouse: u64, key: &str) -> Self {
-        self.campaigns
-            .push(CampaignConfig::new(id, warehouse, vec![key.to_owned()]));
+        let campaign = CampaignConfig::new(id, warehouse, vec![key.to_owned()]);
+        self.campaigns.push(campaign);
         self
     }
 
@@ -83,15 +82,13 @@ impl SimulatorConfig {
     }
 
     pub(super) fn scopes_of(&self, key: &str) -> &[SimKeyScope] {
-        self.key_scopes
-            .get(key)
-            .map_or(&[SimKeyScope::AllMethods], Vec::as_slice)
+        let scopes = self.key_scopes.get(key);
+        scopes.map_or(&[SimKeyScope::AllMethods], Vec::as_slice)
     }
 
     pub(super) fn sells(&self, sku: &str) -> bool {
-        self.catalogue
-            .as_ref()
-            .is_none_or(|catalogue| catalogue.contains(sku))
+        let catalogue = self.catalogue.as_ref();
+        catalogue.is_none_or(|catalogue| catalogue.contains(sku))
     }
 }
 
@@ -159,7 +156,8 @@ pub struct SimWarehouseGroup {
 }
 
 /// Placement type of a campaign. Source: `PlacementType`.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, strum::Display)]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum Placement {
     /// Seller stores, Market delivers.
     #[default]
@@ -176,26 +174,13 @@ impl Placement {
     /// Returns true if the `/v3` warehouse list contains warehouses of this type. Its
     /// `WarehouseProgramType` has only programs with a warehouse of the seller.
     pub(super) fn has_partner_warehouse(self) -> bool {
-        match self {
-            Self::Fbs | Self::Dbs => true,
-            Self::Fby | Self::Laas => false,
-        }
-    }
-}
-
-impl fmt::Display for Placement {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Fbs => "FBS",
-            Self::Fby => "FBY",
-            Self::Dbs => "DBS",
-            Self::Laas => "LAAS",
-        })
+        matches!(self, Self::Fbs | Self::Dbs)
     }
 }
 
 /// API availability of a campaign. Source: `ApiAvailabilityStatusType`.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, strum::Display)]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum Availability {
     /// API is enabled.
     #[default]
@@ -208,18 +193,6 @@ pub enum Availability {
     ManuallyDisabled,
     /// Disabled because the shop has no placement type.
     DisabledByNoPlacementType,
-}
-
-impl fmt::Display for Availability {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Available => "AVAILABLE",
-            Self::DisabledByInactivity => "DISABLED_BY_INACTIVITY",
-            Self::DisabledByNoActiveContract => "DISABLED_BY_NO_ACTIVE_CONTRACT",
-            Self::ManuallyDisabled => "MANUALLY_DISABLED",
-            Self::DisabledByNoPlacementType => "DISABLED_BY_NO_PLACEMENT_TYPE",
-        })
-    }
 }
 
 /// Scope of a key. Source: `ApiKeyScopeType`.

@@ -4,20 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::Request;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::request_checks::require_json;
-use super::request_trace::RequestTrace;
+use super::sim_request::SimRequest;
 use super::simulator_config::SimKeyScope;
 use super::{MarketSimulator, PlannedOutcome, as_u64};
 use crate::faults::{LineOutcome, MarketFault};
 use crate::quota::{QuotaOwner, QuotaTracker};
 use crate::registry::SimCampaign;
 use crate::request_validation::{self, ParsedUpdate, SimUpdateLine};
-use crate::responses::{self, SimErrorResponse};
+use crate::responses::{self, SimError, SimResult};
 use crate::simulator_report::{MarketViolation, RequestOutcome};
 
 /// Wait that [`MarketFault::VolumeLimit`] requests.
@@ -31,82 +30,69 @@ struct SimCampaignUpdate {
 
 impl MarketSimulator {
     /// Handles `PUT /v2/campaigns/{campaignId}/offers/stocks`.
-    pub(super) async fn update(
-        &self,
-        id: &str,
-        request: Request,
-        trace: &mut RequestTrace,
-    ) -> Result<Response, SimErrorResponse> {
-        let (head, body) = request.into_parts();
-        let campaign = self.authorize_campaign(id, &head.headers, SimKeyScope::WRITE)?;
+    pub(super) async fn update(&self, request: &mut SimRequest) -> SimResult {
+        let campaign = self.authorize_campaign(request, SimKeyScope::WRITE)?;
         self.require_groups_if_needed(&campaign)?;
-        require_json(&head.headers)?;
-        self.record_arrival(&campaign.quota, trace);
-        let body = self
-            .acquire_slot_and_read(&campaign.quota, body, trace)
-            .await?;
+        let quota = Arc::clone(&campaign.quota);
+        let body = self.read_update(&quota, request).await?;
         let now = self.now();
         let parsed = request_validation::parse_update(&body, campaign.config.warehouse, now);
         drop(body);
-        let quota = Arc::clone(&campaign.quota);
-        let lines = self.charge_and_validate(&quota, parsed, trace)?;
-        self.apply_and_respond(&quota, &[SimCampaignUpdate { campaign, lines }], now, trace)
-            .await
+        let lines = self.charge_and_validate(&quota, parsed, request)?;
+        let updates = [SimCampaignUpdate { campaign, lines }];
+        self.apply_and_respond(&quota, &updates, now, request).await
     }
 
     /// Handles `POST /v3/businesses/{businessId}/offers/stocks/update`.
-    pub(super) async fn update_business(
-        &self,
-        id: &str,
-        request: Request,
-        trace: &mut RequestTrace,
-    ) -> Result<Response, SimErrorResponse> {
-        let (head, body) = request.into_parts();
-        let (business, key) = self.authorize_business(id, &head.headers, SimKeyScope::WRITE)?;
+    pub(super) async fn update_business(&self, request: &mut SimRequest) -> SimResult {
+        let (business, key) = self.authorize_business(request, SimKeyScope::WRITE)?;
         if business.has_groups() {
             // The documentation excludes these businesses but gives no message, so this one is
             // made up.
             let message = "Method is not allowed for businesses with warehouse groups";
-            return Err(SimErrorResponse::new(400, message));
+            return Err(SimError::new(400, message));
         }
-        require_json(&head.headers)?;
-        self.record_arrival(&business.quota, trace);
-        let body = self
-            .acquire_slot_and_read(&business.quota, body, trace)
-            .await?;
+        let body = self.read_update(&business.quota, request).await?;
         let now = self.now();
         let is_known = |warehouse| business.selling_from(warehouse).next().is_some();
         let parsed = request_validation::parse_business_update(&body, now, is_known);
         drop(body);
         let mut warehouses: BTreeMap<u64, Vec<SimUpdateLine>> = BTreeMap::new();
-        for (warehouse, line) in self.charge_and_validate(&business.quota, parsed, trace)? {
+        for (warehouse, line) in self.charge_and_validate(&business.quota, parsed, request)? {
             warehouses.entry(warehouse).or_default().push(line);
         }
         let mut updates = Vec::with_capacity(warehouses.len());
         for (warehouse, lines) in warehouses {
-            let campaign = Self::authorize_warehouse(business, warehouse, key)
+            let campaign = Self::authorize_warehouse(business, warehouse, &key)
                 .expect("the parser accepts only known warehouses")?;
             updates.push(SimCampaignUpdate { campaign, lines });
         }
-        self.apply_and_respond(&business.quota, &updates, now, trace)
+        self.apply_and_respond(&business.quota, &updates, now, request)
             .await
     }
 
-    fn require_groups_if_needed(&self, campaign: &SimCampaign) -> Result<(), SimErrorResponse> {
+    fn require_groups_if_needed(&self, campaign: &SimCampaign) -> SimResult<()> {
         let business = self.state.registry.businesses.get(&campaign.business_id());
         let has_groups = business.is_some_and(|business| business.has_groups());
         if has_groups || !self.state.config.campaign_method_needs_groups {
             return Ok(());
         }
         let message = "The method is deprecated and is occasionally forbidden for use";
-        Err(SimErrorResponse::new(403, message))
+        Err(SimError::new(403, message))
     }
 
-    fn record_arrival(&self, quota: &Arc<QuotaTracker>, trace: &mut RequestTrace) {
-        trace.quota = Some(Arc::clone(quota));
-        if quota.is_too_soon(trace.arrived) {
+    /// Records the arrival of an update and reads its body.
+    async fn read_update(
+        &self,
+        quota: &Arc<QuotaTracker>,
+        request: &mut SimRequest,
+    ) -> SimResult<Vec<u8>> {
+        require_json(&request.head.headers)?;
+        request.quota = Some(Arc::clone(quota));
+        if quota.is_too_soon(request.arrived) {
             self.state.request_log.lock().report.early_retries += 1;
         }
+        self.acquire_slot_and_read(quota, request).await
     }
 
     /// Charges the update to the quota and returns its lines if they are valid.
@@ -114,19 +100,19 @@ impl MarketSimulator {
         &self,
         quota: &QuotaTracker,
         parsed: ParsedUpdate<L>,
-        trace: &mut RequestTrace,
-    ) -> Result<Vec<L>, SimErrorResponse> {
-        trace.entry.skus = parsed.sku_count;
+        request: &mut SimRequest,
+    ) -> SimResult<Vec<L>> {
+        request.entry.skus = parsed.sku_count;
         self.state.request_log.lock().report.skus_received += as_u64(parsed.sku_count);
         let limit = self.update_limit(quota.owner);
         let amount = cost(quota.owner, parsed.sku_count);
         quota
-            .charge_update(trace.arrived, amount, limit)
+            .charge_update(request.arrived, amount, limit)
             .map_err(|wait| self.reject_over_limit(quota, amount, limit, wait))?;
         parsed.lines.map_err(|messages| {
             let describe = || format!("{}: {}", quota.owner, messages.join("; "));
             self.record_violation(MarketViolation::Content, 1, describe);
-            SimErrorResponse::bad_request(messages)
+            SimError::bad_request(messages)
         })
     }
 
@@ -135,31 +121,30 @@ impl MarketSimulator {
         quota: &QuotaTracker,
         updates: &[SimCampaignUpdate],
         now: DateTime<Utc>,
-        trace: &mut RequestTrace,
-    ) -> Result<Response, SimErrorResponse> {
+        request: &mut SimRequest,
+    ) -> SimResult {
         for update in updates {
-            self.record_in_flight(update, trace);
+            self.record_in_flight(update, request);
         }
         let skus = updates.iter().map(|update| update.lines.len()).sum();
         let planned = self.next_outcome(false);
         if planned.plan.exceeds_max_skus(skus) {
-            trace.entry.outcome = RequestOutcome::Rejected(413);
+            request.entry.outcome = RequestOutcome::Rejected(413);
             return Ok(responses::html(413));
         }
         let lines = updates.iter().flat_map(|update| &update.lines);
-        let rejections = planned
-            .plan
-            .rejection_messages(lines.map(|line| line.sku.as_str()));
+        let skus_of_lines = lines.map(|line| line.sku.as_str());
+        let rejections = planned.plan.rejection_messages(skus_of_lines);
         if !rejections.is_empty() {
-            return Err(SimErrorResponse::bad_request(rejections));
+            return Err(SimError::bad_request(rejections));
         }
         self.write_lines(updates, now, &planned);
         let Some((fault, random)) = planned.fault else {
             return Ok(responses::ok());
         };
-        trace.entry.outcome = RequestOutcome::Faulted(fault);
+        request.entry.outcome = RequestOutcome::Faulted(fault);
         if !fault.consumes_quota() {
-            quota.refund_update(trace.arrived, cost(quota.owner, skus));
+            quota.refund_update(request.arrived, cost(quota.owner, skus));
         }
         let response = self
             .respond_with_fault(quota, &planned, fault, random, responses::ok())
@@ -173,10 +158,10 @@ impl MarketSimulator {
     }
 
     /// Reports SKUs that are already in flight, or that came through another campaign of the group.
-    fn record_in_flight(&self, update: &SimCampaignUpdate, trace: &mut RequestTrace) {
+    fn record_in_flight(&self, update: &SimCampaignUpdate, request: &mut SimRequest) {
         let (id, stock) = (update.campaign.id(), &update.campaign.stock);
         let (guard, duplicates) = stock.mark_in_flight(&update.lines);
-        trace.in_flight.push(guard);
+        request.in_flight.push(guard);
         self.record_violation(MarketViolation::SkuTwiceInFlight, duplicates.count, || {
             let sku = duplicates.first_sku.unwrap_or_default();
             format!("campaign {id}: {sku} in two parallel requests")
@@ -195,21 +180,19 @@ impl MarketSimulator {
         now: DateTime<Utc>,
         planned: &PlannedOutcome,
     ) {
-        if planned
-            .fault
-            .is_some_and(|(fault, random)| !fault.applies(random))
-        {
+        if matches!(planned.fault, Some((fault, random)) if !fault.applies(random)) {
             return;
         }
         let mut offset = 0;
         for update in updates {
-            let outcome_of = |index, sku: &str| match planned
-                .plan
-                .line_outcome(planned.number, offset + index)
-            {
+            let outcome_of = |index, sku: &str| {
+                let outcome = planned.plan.line_outcome(planned.number, offset + index);
                 // Buyers can only order what the shop sells.
-                LineOutcome::Sold if !self.state.config.sells(sku) => LineOutcome::Kept,
-                outcome @ (LineOutcome::Kept | LineOutcome::Sold | LineOutcome::Dropped) => outcome,
+                if outcome == LineOutcome::Sold && !self.state.config.sells(sku) {
+                    LineOutcome::Kept
+                } else {
+                    outcome
+                }
             };
             let stock = &update.campaign.stock;
             let counts = stock.write(&update.lines, now, planned.fault.is_none(), outcome_of);
@@ -219,10 +202,8 @@ impl MarketSimulator {
             log.report.skus_dropped += counts.dropped;
             log.report.pieces_ordered += counts.sold;
             log.record_violation(MarketViolation::WentBackwards, counts.outdated, || {
-                let (id, sku) = (
-                    update.campaign.id(),
-                    counts.first_outdated.unwrap_or_default(),
-                );
+                let id = update.campaign.id();
+                let sku = counts.first_outdated.unwrap_or_default();
                 format!("campaign {id}: {sku} was sent with an older updatedAt than acknowledged")
             });
         }
@@ -239,12 +220,19 @@ impl MarketSimulator {
     ) -> Response {
         match fault {
             MarketFault::ParallelLimit => {
-                SimErrorResponse::parallel_limit(self.state.config.max_parallel, quota.owner)
-                    .into_response()
+                let limit = self.state.config.max_parallel;
+                SimError::parallel_limit(limit, quota.owner).into_response()
             }
-            MarketFault::VolumeLimit => self
-                .volume_limit_error(quota, planned, random)
-                .into_response(),
+            MarketFault::VolumeLimit => {
+                let (variety, limit) = (random % 3, self.update_limit(quota.owner));
+                // A plan that announces the limit always sends its headers.
+                if variety == 0 && planned.plan.announced_limit.is_none() {
+                    SimError::volume_limit(limit, quota.owner, None).into_response()
+                } else {
+                    self.rate_limited(quota, limit, RATE_LIMIT_WAIT, variety == 1)
+                        .into_response()
+                }
+            }
             MarketFault::ServerError | MarketFault::ApplyThenError => server_error_response(random),
             MarketFault::Hang | MarketFault::ApplyThenHang => {
                 match planned.plan.hang_duration {
@@ -268,22 +256,6 @@ impl MarketSimulator {
             }
         }
     }
-
-    fn volume_limit_error(
-        &self,
-        quota: &QuotaTracker,
-        planned: &PlannedOutcome,
-        random: u64,
-    ) -> SimErrorResponse {
-        let variety = random % 3;
-        let limit = self.update_limit(quota.owner);
-        // A plan that announces the limit always sends its headers.
-        if variety == 0 && planned.plan.announced_limit().is_none() {
-            SimErrorResponse::volume_limit(limit, quota.owner, None)
-        } else {
-            self.rate_limited(quota, limit, RATE_LIMIT_WAIT, variety == 1)
-        }
-    }
 }
 
 /// Returns the quota cost of an update with this number of SKUs.
@@ -297,7 +269,7 @@ fn cost(owner: QuotaOwner, skus: usize) -> usize {
 fn server_error_response(random: u64) -> Response {
     let status = [500, 502, 503][usize::try_from(random % 3).unwrap_or_default()];
     match random / 3 % 3 {
-        0 => SimErrorResponse::new(status, "Internal error").into_response(),
+        0 => SimError::new(status, "Internal error").into_response(),
         1 => responses::html(status),
         _ => responses::empty(status),
     }

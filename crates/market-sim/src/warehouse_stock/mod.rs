@@ -62,11 +62,10 @@ impl SkuViolations {
 impl SimWarehouseStock {
     /// Creates an empty stock. Read-backs show updates after `visibility_delay`.
     pub(super) fn new(is_grouped: bool, visibility_delay: Duration) -> Self {
-        let hasher = RandomState::default();
         Self {
             is_grouped,
             visibility_delay,
-            hasher,
+            hasher: RandomState::default(),
             state: Mutex::default(),
         }
     }
@@ -78,23 +77,18 @@ impl SimWarehouseStock {
     ) -> (InFlightGuard, SkuViolations) {
         let mut state = self.state.lock();
         let mut duplicates = SkuViolations::default();
-        let mut skus = Vec::with_capacity(lines.len());
+        let mut sku_hashes = Vec::with_capacity(lines.len());
         for line in lines {
             let hash = self.hasher.hash_one(line.sku.as_str());
-            skus.push(hash);
+            sku_hashes.push(hash);
             let in_flight = state.skus_in_flight.entry(hash).or_default();
             if *in_flight > 0 {
                 duplicates.record(&line.sku);
             }
             *in_flight = in_flight.saturating_add(1);
         }
-        (
-            InFlightGuard {
-                stock: Arc::clone(self),
-                sku_hashes: skus,
-            },
-            duplicates,
-        )
+        let stock = Arc::clone(self);
+        (InFlightGuard { stock, sku_hashes }, duplicates)
     }
 
     /// Records the campaign of a group that sends these SKUs first, and returns the SKUs that another
@@ -106,12 +100,8 @@ impl SimWarehouseStock {
         }
         let mut state = self.state.lock();
         for line in lines {
-            if *state
-                .first_routes
-                .entry(line.sku.clone())
-                .or_insert(campaign)
-                != campaign
-            {
+            let first = state.first_routes.entry(line.sku.clone());
+            if *first.or_insert(campaign) != campaign {
                 violations.record(&line.sku);
             }
         }
@@ -137,9 +127,8 @@ impl SimWarehouseStock {
             counts.applied += 1;
             if state.apply_line(line, now, acknowledged, self.visibility_delay) {
                 counts.outdated += 1;
-                counts
-                    .first_outdated
-                    .get_or_insert_with(|| line.sku.clone());
+                let first = &mut counts.first_outdated;
+                first.get_or_insert_with(|| line.sku.clone());
             }
             if outcome == LineOutcome::Sold {
                 counts.sold += u64::from(state.order(&line.sku, 1, now));
@@ -184,10 +173,8 @@ impl SimWarehouseStock {
     /// Returns the pieces that can be ordered, visible or not.
     pub(super) fn available(&self, sku: &str) -> Option<u32> {
         let state = self.state.lock();
-        state
-            .records
-            .get(sku)
-            .map(|record| state.current(sku, record).available)
+        let record = state.records.get(sku)?;
+        Some(state.current(sku, record).available)
     }
 
     pub(super) fn get(&self, sku: &str) -> Option<StockRecord> {
@@ -199,20 +186,17 @@ impl SimWarehouseStock {
     }
 
     pub(super) fn snapshot(&self) -> SkuStocks {
-        let state = self.state.lock();
-        let records = state.records.iter();
-        records
-            .map(|(sku, record)| (sku.clone(), (record.count, record.updated_at.to_utc())))
-            .collect()
+        let level = |(sku, record): (&CompactString, &StockRecord)| {
+            (sku.clone(), (record.count, record.updated_at.to_utc()))
+        };
+        self.state.lock().records.iter().map(level).collect()
     }
 
     /// Returns the SKUs for which a zero was ever received.
     pub(super) fn skus_ever_zero(&self) -> Vec<String> {
         let state = self.state.lock();
-        let sold_out = state
-            .records
-            .iter()
-            .filter(|(_, record)| record.zeros_received > 0);
+        let records = state.records.iter();
+        let sold_out = records.filter(|(_, record)| record.zeros_received > 0);
         sold_out.map(|(sku, _)| sku.as_str().to_owned()).collect()
     }
 

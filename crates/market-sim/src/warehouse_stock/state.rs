@@ -161,10 +161,8 @@ impl WarehouseStockState {
     fn update_visible(&mut self, sku: &str, change: impl Fn(&mut VisibleStock)) {
         if let Some(pending) = self.pending_visibility.get_mut(sku) {
             pending.visible.iter_mut().for_each(&change);
-            pending
-                .upcoming
-                .iter_mut()
-                .for_each(|(_, visible)| change(visible));
+            let upcoming = pending.upcoming.iter_mut();
+            upcoming.for_each(|(_, visible)| change(visible));
         }
     }
 
@@ -238,12 +236,8 @@ fn upsert_record(
     // wins, which is the worse case for a client that sends updates in the wrong order.
     *record = StockRecord {
         updates_received: record.updates_received.saturating_add(1),
-        zeros_received: record
-            .zeros_received
-            .saturating_add(new_record.zeros_received),
-        acknowledged_micros: record
-            .acknowledged_micros
-            .max(new_record.acknowledged_micros),
+        zeros_received: (record.zeros_received).saturating_add(new_record.zeros_received),
+        acknowledged_micros: (record.acknowledged_micros).max(new_record.acknowledged_micros),
         ..new_record
     };
     is_outdated

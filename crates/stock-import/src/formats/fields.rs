@@ -6,7 +6,7 @@ use stock::Timestamp;
 
 use super::decode::UNDECODABLE;
 use crate::quantity::NumberStyle;
-use crate::{DeliveryEntry, ProductKey, Quantity, ReadSettings, RejectedRow, Row, RowProblem};
+use crate::{DeliveryEntry, ProductKey, Quantity, ReadSettings, Row, RowProblem};
 
 /// Reason to reject a row that has [`UNDECODABLE`] in a field that is read.
 const UNDECODABLE_REASON: &str = "the row has bytes that are not characters of the file's \
@@ -24,6 +24,11 @@ pub(super) fn same_name(name: &str, expected: &str) -> bool {
             .chars()
             .flat_map(char::to_lowercase)
             .eq(expected.chars().flat_map(char::to_lowercase))
+}
+
+/// Returns true if a field has one of these names, which are separated by blanks.
+pub(super) fn is_one_of(name: &str, known: &str) -> bool {
+    known.split(' ').any(|known| same_name(name, known))
 }
 
 /// Returns true if a setting names this field.
@@ -47,7 +52,17 @@ pub(super) fn parse_timestamp(text: &str) -> Result<Timestamp, String> {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct SingleValue(Option<FieldText>);
 
+impl From<Option<FieldText>> for SingleValue {
+    fn from(text: Option<FieldText>) -> Self {
+        Self(text)
+    }
+}
+
 impl SingleValue {
+    pub(super) fn new(text: String) -> Self {
+        Self(Some(Ok(text)))
+    }
+
     /// Stores a text. A second text that differs from the first makes the value an error.
     pub(super) fn set(&mut self, name: &str, text: FieldText) {
         self.0 = Some(match self.0.take() {
@@ -115,6 +130,30 @@ pub(super) struct StockFields {
 }
 
 impl StockFields {
+    /// Returns the fields that settings name, with their settings.
+    pub(super) fn named_fields<'s>(
+        &mut self,
+        reading: &'s ReadSettings,
+    ) -> [(Option<&'s String>, &mut SingleValue); 4] {
+        [
+            (reading.quantity.as_ref(), &mut self.quantity),
+            (reading.reserve.as_ref(), &mut self.reserve),
+            (reading.warehouse.as_ref(), &mut self.warehouse),
+            (reading.updated_at.as_ref(), &mut self.updated_at),
+        ]
+    }
+
+    /// Returns the field for which a setting has this name.
+    pub(super) fn named_field(
+        &mut self,
+        reading: &ReadSettings,
+        name: &str,
+    ) -> Option<&mut SingleValue> {
+        let mut fields = self.named_fields(reading).into_iter();
+        let field = fields.find(|(setting, _)| matches_setting(*setting, name));
+        field.map(|(_, field)| field)
+    }
+
     /// Converts the fields to a row of the product, or to a rejected or suspicious entry.
     pub(super) fn into_entry(
         self,
@@ -122,28 +161,19 @@ impl StockFields {
         key: &ProductKey,
         reading: &ReadSettings,
     ) -> DeliveryEntry {
-        match self.read(line, key, reading) {
-            Ok(row) => DeliveryEntry::Row(row),
-            Err(problem) => problem.into_entry(line, key_text(key), sku_of(key)),
-        }
+        entry(self.read(line, key, reading), line, key)
     }
 
     fn read(&self, line: u64, key: &ProductKey, reading: &ReadSettings) -> Result<Row, RowProblem> {
+        let row = self.row(line, key)?;
         let row = Row {
-            line,
-            key: key.clone(),
-            warehouse: self.warehouse.value()?.map(str::to_owned),
             quantity: self.quantity.quantity(reading, self.style)?,
             reserve: self.reserve.reserve(reading, self.style)?,
             stated_at: self.updated_at.timestamp()?,
+            ..row
         };
-        let has_undecodable = key_text(key).contains(UNDECODABLE)
-            || row
-                .warehouse
-                .as_ref()
-                .is_some_and(|warehouse| warehouse.contains(UNDECODABLE));
-        if has_undecodable {
-            return Err(RowProblem::Rejected(UNDECODABLE_REASON.to_owned()));
+        if key.text().contains(UNDECODABLE) {
+            return Err(UNDECODABLE_REASON.to_owned().into());
         }
         Ok(row)
     }
@@ -155,35 +185,26 @@ impl StockFields {
         key: &ProductKey,
         quantity: Option<Quantity>,
     ) -> DeliveryEntry {
-        match self.warehouse.value() {
-            Ok(warehouse) => {
-                let (key, warehouse) = (key.clone(), warehouse.map(str::to_owned));
-                DeliveryEntry::Row(Row {
-                    line,
-                    key,
-                    warehouse,
-                    quantity,
-                    reserve: None,
-                    stated_at: None,
-                })
-            }
-            Err(reason) => {
-                DeliveryEntry::Rejected(RejectedRow::new(line, key_text(key), reason).with_key(key))
-            }
-        }
+        let row = self.row(line, key);
+        entry(row.map(|row| Row { quantity, ..row }), line, key)
+    }
+
+    /// Returns a row with the product and the warehouse only.
+    fn row(&self, line: u64, key: &ProductKey) -> Result<Row, RowProblem> {
+        Ok(Row {
+            line,
+            key: key.clone(),
+            warehouse: self.warehouse.value()?.map(str::to_owned),
+            quantity: None,
+            reserve: None,
+            stated_at: None,
+        })
     }
 }
 
-fn key_text(key: &ProductKey) -> &str {
-    match key {
-        ProductKey::Sku(name) | ProductKey::Id(name) => name,
-    }
-}
-
-/// Returns the SKU of a key; `None` for an id, whose SKU may not be known yet.
-fn sku_of(key: &ProductKey) -> Option<String> {
-    match key {
-        ProductKey::Sku(sku) => Some(sku.clone()),
-        ProductKey::Id(_) => None,
-    }
+fn entry(row: Result<Row, RowProblem>, line: u64, key: &ProductKey) -> DeliveryEntry {
+    row.map_or_else(
+        |problem| problem.into_entry(line, key.text(), key.sku()),
+        DeliveryEntry::Row,
+    )
 }

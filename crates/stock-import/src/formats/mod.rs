@@ -20,6 +20,7 @@ mod xml;
 mod yml;
 
 pub use container::{DataFile, FormatHints, VisitDataFile, unpack};
+use std::fmt::Display;
 use std::io::{Read, Seek};
 
 use super::row::{DeliveryCancelled, DeliveryEntry, DeliveryScope, ReadSettings};
@@ -107,14 +108,18 @@ pub enum FormatError {
 }
 
 impl FormatError {
+    pub(crate) fn broken(place: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Broken {
+            place: place.into(),
+            reason: reason.into(),
+        }
+    }
+
     /// Adds the name of the file in its archive to the error.
     #[must_use]
     pub fn in_file(self, name: &str) -> Self {
         match self {
-            Self::Broken { place, reason } => Self::Broken {
-                place: format!("{place} of '{name}'"),
-                reason,
-            },
+            Self::Broken { place, reason } => Self::broken(format!("{place} of '{name}'"), reason),
             Self::Unusable(reason) => Self::Unusable(format!(
                 "'{name}' in the archive: {reason} (a file that is not a stock list must not be in \
                  the archive)"
@@ -123,6 +128,8 @@ impl FormatError {
         }
     }
 }
+
+type ReadRows = fn(&mut dyn Input, &ReadSettings, Sink<'_>) -> Result<FileSummary, FormatError>;
 
 /// Reads a whole file and passes its entries to the sink.
 ///
@@ -135,59 +142,44 @@ pub fn read(
     reading: &ReadSettings,
     sink: Sink<'_>,
 ) -> Result<FileSummary, FormatError> {
-    let mut counts = FileRowCounts::default();
-    let mut summary = read_rows(format, input, reading, &mut |entry| {
-        counts.add(&entry);
+    let (mut row_count, mut has_quantity) = (0_u64, false);
+    let read_rows: ReadRows = match format {
+        Format::Csv => csv::read,
+        Format::Sheet => sheet::read,
+        Format::Yml => yml::read,
+        Format::CommerceMl => commerceml::read,
+        Format::Json => json::read,
+    };
+    let mut summary = read_rows(input, reading, &mut |entry| {
+        if let DeliveryEntry::Row(row) = &entry {
+            row_count += 1;
+            has_quantity |= row.quantity.is_some();
+        }
         sink(entry)
     })?;
     // A catalogue or a price list of 1C has no quantities, which is not an error.
-    if format != Format::CommerceMl && counts.rows > 0 && counts.quantities == 0 {
-        return Err(FormatError::Unusable(
-            counts.missing_quantity_reason(&summary.shape),
-        ));
+    if format != Format::CommerceMl && row_count > 0 && !has_quantity {
+        let shape = &summary.shape.0;
+        let names = shape.get("columns").or_else(|| shape.get("members"));
+        let field_list = names.map(|names| format!("; the file has {names}"));
+        return Err(FormatError::Unusable(format!(
+            "none of the {row_count} products has a quantity: set quantity to the name of the \
+             quantity field, or set empty = \"zero\" if an empty quantity means zero{}",
+            field_list.unwrap_or_default()
+        )));
     }
     summary.shape.set("format", format.name());
     Ok(summary)
 }
 
-/// Counts of the rows read so far.
-#[derive(Debug, Default)]
-struct FileRowCounts {
-    rows: u64,
-    quantities: u64,
+/// Lists names in quotes for a message.
+fn quote_names<N: Display>(names: impl IntoIterator<Item = N>, separator: &str) -> String {
+    let quoted = names.into_iter().map(|name| format!("'{name}'"));
+    quoted.collect::<Vec<_>>().join(separator)
 }
 
-impl FileRowCounts {
-    fn add(&mut self, entry: &DeliveryEntry) {
-        if let DeliveryEntry::Row(row) = entry {
-            self.rows += 1;
-            self.quantities += u64::from(row.quantity.is_some());
-        }
-    }
-
-    fn missing_quantity_reason(&self, shape: &FileShape) -> String {
-        let names = shape.0.get("columns").or_else(|| shape.0.get("members"));
-        let field_list = names.map(|names| format!("; the file has {names}"));
-        format!(
-            "none of the {} products has a quantity: set quantity to the name of the quantity \
-             field, or set empty = \"zero\" if an empty quantity means zero{}",
-            self.rows,
-            field_list.unwrap_or_default()
-        )
-    }
-}
-
-fn read_rows(
-    format: Format,
-    input: &mut dyn Input,
-    reading: &ReadSettings,
-    sink: Sink<'_>,
-) -> Result<FileSummary, FormatError> {
-    match format {
-        Format::Csv => csv::read(input, reading, sink),
-        Format::Sheet => sheet::read(input, reading, sink),
-        Format::Yml => yml::read(input, reading, sink),
-        Format::CommerceMl => commerceml::read(input, reading, sink),
-        Format::Json => json::read(input, reading, sink),
-    }
+/// Lists at most `limit` names in quotes for a message.
+fn list_names(names: &[impl Display], limit: usize) -> String {
+    let more = if names.len() > limit { ", …" } else { "" };
+    format!("{}{more}", quote_names(names.iter().take(limit), ", "))
 }

@@ -258,7 +258,7 @@ proptest! {
             prop_assert!(entries.iter().all(|entry| !matches!(entry, DeliveryEntry::Row(_))));
         }
         let spool = std::env::temp_dir();
-        let _result = super::unpack("a", &mut Cursor::new(&bytes), None, &spool, &mut |_| Ok(()));
+        let _result = super::unpack("a", &mut Cursor::new(&bytes), super::FormatHints::default(), &spool, &mut |_| Ok(()));
     }
 
     #[test]

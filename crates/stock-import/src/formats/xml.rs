@@ -9,11 +9,13 @@ use std::rc::Rc;
 
 use encoding_rs::{Encoding, IBM866, KOI8_R, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1251};
 use quick_xml::escape::resolve_predefined_entity;
+use quick_xml::events::Event;
 use quick_xml::events::attributes::Attributes;
-use quick_xml::events::{BytesRef, BytesStart, Event};
 use quick_xml::{Reader, XmlVersion};
 
-use super::decode::{self, DecodeStats, EncodingFallback, MalformedText, ReadBudget, decode_head};
+use super::decode::{
+    self, DecodeStats, EncodingFallback, MalformedText, ReadBudget, decode_head, is_utf_16,
+};
 use super::fields::FieldText;
 use super::{FormatError, Input};
 
@@ -31,8 +33,7 @@ const MAX_DECLARATION_BYTES: usize = 1_024;
 
 /// Next node of a document.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum XmlNode {
-    /// Start of an element; see [`XmlReader::name`] and [`XmlReader::attribute`].
+enum XmlNode {
     ElementStart,
     ElementEnd,
     Text,
@@ -115,7 +116,8 @@ impl<'a> XmlReader<'a> {
         // Continues after a match, because a duplicate attribute is detected at its second
         // occurrence.
         for attribute in Attributes::new(&self.attributes, 0) {
-            let attribute = attribute.map_err(|e| self.broken(e.to_string()))?;
+            let attribute = attribute
+                .map_err(|e| decode::broken(self.reader.buffer_position(), e.to_string()))?;
             if found.is_none() && is_match(attribute.key.local_name().as_ref()) {
                 let value = attribute.normalized_value(XmlVersion::Implicit1_0);
                 found = Some(value.map(String::from).map_err(|e| e.to_string()));
@@ -124,77 +126,92 @@ impl<'a> XmlReader<'a> {
         Ok(found)
     }
 
-    /// Moves to the next node.
+    /// Moves to the next element at any depth. Returns false at the end of the document.
     ///
     /// # Errors
     /// The document is not well-formed, too deep, or truncated.
-    pub(super) fn next(&mut self) -> Result<XmlNode, FormatError> {
+    pub(super) fn next_element(&mut self) -> Result<bool, FormatError> {
         loop {
-            let node = self.next_event()?;
-            if let Some(node) = node {
-                return Ok(node);
+            match self.next()? {
+                XmlNode::ElementStart => return Ok(true),
+                XmlNode::DocumentEnd => return Ok(false),
+                XmlNode::ElementEnd | XmlNode::Text | XmlNode::UnresolvedReference => {}
             }
         }
     }
 
-    fn next_event(&mut self) -> Result<Option<XmlNode>, FormatError> {
-        self.budget.set(MAX_EVENT_BYTES);
-        self.buffer.clear();
-        let position = self.reader.buffer_position();
-        let event = match self.reader.read_event_into(&mut self.buffer) {
-            Ok(event) => event,
-            Err(e) => return Err(convert_error(position, &e)),
-        };
-        let broken_here = |reason: &str| decode::broken(position, reason);
-        let node = match event {
-            Event::Start(_) if self.depth == 0 && self.has_root => {
-                return Err(broken_here(
-                    "a second document begins after the end of the first",
-                ));
-            }
-            Event::Start(_) if self.depth == MAX_DEPTH => {
-                return Err(broken_here(&format!(
-                    "its elements are nested deeper than {MAX_DEPTH} levels"
-                )));
-            }
-            Event::Start(tag) => {
-                store_tag(&tag, &mut self.name, &mut self.attributes);
-                self.depth += 1;
-                self.has_root = true;
-                XmlNode::ElementStart
-            }
-            Event::End(_) => {
-                self.depth -= 1;
-                XmlNode::ElementEnd
-            }
-            Event::Text(text) => store_text(&mut self.text, &text.xml10_content(), XmlNode::Text),
-            Event::CData(text) => store_text(&mut self.text, &text.xml10_content(), XmlNode::Text),
-            Event::GeneralRef(reference) => resolve_reference(&mut self.text, &reference),
-            Event::Eof if self.depth > 0 || !self.has_root => {
-                return Err(broken_here("it ends before its last element is closed"));
-            }
-            Event::Eof => {
-                self.stats.get().check(self.encoding)?;
-                XmlNode::DocumentEnd
-            }
-            // `expand_empty_elements` turns empty elements into two events.
-            Event::Empty(_)
-            | Event::Comment(_)
-            | Event::Decl(_)
-            | Event::PI(_)
-            | Event::DocType(_) => return Ok(None),
-        };
-        let is_text = matches!(node, XmlNode::Text | XmlNode::UnresolvedReference);
-        if is_text && self.depth == 0 {
-            // Only blanks may surround the root element.
-            let is_blank = node == XmlNode::Text && self.text.trim().is_empty();
-            return if is_blank {
-                Ok(None)
-            } else {
-                Err(broken_here("text is outside the root element"))
+    fn next(&mut self) -> Result<XmlNode, FormatError> {
+        loop {
+            self.budget.set(MAX_EVENT_BYTES);
+            self.buffer.clear();
+            self.text.clear();
+            let position = self.reader.buffer_position();
+            let event = self.reader.read_event_into(&mut self.buffer);
+            let broken_here = |reason: &str| Err(decode::broken(position, reason));
+            let is_resolved = match event.map_err(|e| convert_error(position, &e))? {
+                Event::Start(_) if self.depth == 0 && self.has_root => {
+                    return broken_here("a second document begins after the end of the first");
+                }
+                Event::Start(_) if self.depth == MAX_DEPTH => {
+                    return broken_here(&format!(
+                        "its elements are nested deeper than {MAX_DEPTH} levels"
+                    ));
+                }
+                Event::Start(tag) => {
+                    tag.local_name().as_ref().clone_into(&mut self.name);
+                    tag.attributes_raw().clone_into(&mut self.attributes);
+                    self.depth += 1;
+                    self.has_root = true;
+                    return Ok(XmlNode::ElementStart);
+                }
+                Event::End(_) => {
+                    self.depth -= 1;
+                    return Ok(XmlNode::ElementEnd);
+                }
+                Event::Text(text) => {
+                    self.text.push_str(&text.xml10_content());
+                    true
+                }
+                Event::CData(text) => {
+                    self.text.push_str(&text.xml10_content());
+                    true
+                }
+                Event::GeneralRef(name) => {
+                    let predefined = resolve_predefined_entity(&name);
+                    if let Ok(Some(character)) = name.resolve_char_ref() {
+                        self.text.push(character);
+                        true
+                    } else {
+                        self.text.push_str(predefined.unwrap_or(&name));
+                        predefined.is_some()
+                    }
+                }
+                Event::Eof if self.depth > 0 || !self.has_root => {
+                    return broken_here("it ends before its last element is closed");
+                }
+                Event::Eof => {
+                    self.stats.get().check(self.encoding)?;
+                    return Ok(XmlNode::DocumentEnd);
+                }
+                // `expand_empty_elements` turns empty elements into two events.
+                Event::Empty(_)
+                | Event::Comment(_)
+                | Event::Decl(_)
+                | Event::PI(_)
+                | Event::DocType(_) => continue,
             };
+            if self.depth > 0 {
+                return Ok(if is_resolved {
+                    XmlNode::Text
+                } else {
+                    XmlNode::UnresolvedReference
+                });
+            }
+            // Only blanks may surround the root element.
+            if !is_resolved || !self.text.trim().is_empty() {
+                return broken_here("text is outside the root element");
+            }
         }
-        Ok(Some(node))
     }
 
     /// Reads the text of the current element up to its end.
@@ -252,33 +269,6 @@ impl<'a> XmlReader<'a> {
             }
         }
     }
-
-    fn broken(&self, reason: impl Into<String>) -> FormatError {
-        decode::broken(self.reader.buffer_position(), reason)
-    }
-}
-
-fn store_tag(tag: &BytesStart<'_>, name: &mut String, attributes: &mut String) {
-    name.clear();
-    name.push_str(tag.local_name().as_ref());
-    attributes.clear();
-    attributes.push_str(tag.attributes_raw());
-}
-
-fn store_text(target: &mut String, text: &str, node: XmlNode) -> XmlNode {
-    target.clear();
-    target.push_str(text);
-    node
-}
-
-fn resolve_reference(target: &mut String, reference: &BytesRef<'_>) -> XmlNode {
-    if let Ok(Some(character)) = reference.resolve_char_ref() {
-        return store_text(target, character.encode_utf8(&mut [0; 4]), XmlNode::Text);
-    }
-    match resolve_predefined_entity(reference) {
-        Some(text) => store_text(target, text, XmlNode::Text),
-        None => store_text(target, reference, XmlNode::UnresolvedReference),
-    }
 }
 
 fn convert_error(position: u64, error: &quick_xml::Error) -> FormatError {
@@ -293,10 +283,11 @@ fn convert_error(position: u64, error: &quick_xml::Error) -> FormatError {
 
 /// Returns the encoding of the XML declaration; UTF-8 without one.
 fn declared_encoding(head: &[u8]) -> Result<&'static Encoding, String> {
-    match head {
-        [b'<', 0, ..] => return Ok(UTF_16LE),
-        [0, b'<', ..] => return Ok(UTF_16BE),
-        _ => {}
+    if let [b'<', 0, ..] = head {
+        return Ok(UTF_16LE);
+    }
+    if let [0, b'<', ..] = head {
+        return Ok(UTF_16BE);
     }
     let head = head.get(..MAX_DECLARATION_BYTES).unwrap_or(head);
     let Some(label) = declared_label(&decode_head(head, UTF_8)) else {
@@ -310,20 +301,13 @@ fn declared_encoding(head: &[u8]) -> Result<&'static Encoding, String> {
     })?;
     // .NET declares "utf-16" in files that it saves as UTF-8. In real UTF-16, the declaration could
     // not have been read as UTF-8.
-    Ok(if encoding == UTF_16LE || encoding == UTF_16BE {
-        UTF_8
-    } else {
-        encoding
-    })
+    Ok(if is_utf_16(encoding) { UTF_8 } else { encoding })
 }
 
 /// Returns the encoding with this name. Also accepts common names that are not standard labels.
 fn encoding_by_name(label: &str) -> Option<&'static Encoding> {
-    let normalized: String = label
-        .chars()
-        .filter(char::is_ascii_alphanumeric)
-        .collect::<String>()
-        .to_lowercase();
+    let is_mark = |c: char| !c.is_ascii_alphanumeric();
+    let normalized = label.to_lowercase().replace(is_mark, "");
     Encoding::for_label_no_replacement(label.as_bytes()).or(match normalized.as_str() {
         "win1251" | "windows1251" | "cp1251" | "ansi1251" | "1251" => Some(WINDOWS_1251),
         "utf8" => Some(UTF_8),

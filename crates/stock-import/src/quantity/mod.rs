@@ -70,9 +70,7 @@ impl Quantity {
     /// # Errors
     /// The text is not a number, can be read in two ways, or is out of bounds.
     pub fn parse(text: &str, decimal: Option<DecimalMark>) -> Result<Self, QuantityError> {
-        ParsedNumber::parse(text, decimal)
-            .and_then(|number| number.to_quantity(text))
-            .map(|(it, _)| it)
+        Self::parse_exact(text, decimal).map(|(quantity, _)| quantity)
     }
 
     /// Reads a number like [`Quantity::parse`]. Also returns true if nothing was rounded off.
@@ -85,7 +83,8 @@ impl Quantity {
 }
 
 /// Sign between the whole part of a number and its decimals.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, strum::EnumString, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum DecimalMark {
     /// `46,5`, as in Russian.
     Comma,
@@ -97,18 +96,20 @@ impl DecimalMark {
     /// Returns the name in the setting `decimal`.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Comma => "comma",
-            Self::Point => "point",
-        }
+        self.into()
     }
 
     /// Returns the mark with that name in the setting.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Comma, Self::Point]
-            .into_iter()
-            .find(|mark| mark.name() == name)
+        name.parse().ok()
+    }
+
+    fn other(self) -> Self {
+        match self {
+            Self::Comma => Self::Point,
+            Self::Point => Self::Comma,
+        }
     }
 
     fn symbol(self) -> char {
@@ -147,7 +148,7 @@ struct ParsedNumber<'a> {
 impl<'a> ParsedNumber<'a> {
     fn parse(text: &'a str, decimal: Option<DecimalMark>) -> Result<Self, QuantityError> {
         let mut number = Self::split(text)?;
-        let conflict = || QuantityError::NotANumber(text.to_owned());
+        let not_a_number = || QuantityError::NotANumber(text.to_owned());
         number.reading = match (number.reading, decimal) {
             (MarkReading::Ambiguous(_), None) => {
                 return Err(QuantityError::Ambiguous(text.to_owned()));
@@ -157,10 +158,10 @@ impl<'a> ParsedNumber<'a> {
             }
             (MarkReading::Ambiguous(mark), Some(_)) => MarkReading::Grouping(mark),
             (MarkReading::Decimal(mark), Some(decimal)) if mark != decimal => {
-                return Err(conflict());
+                return Err(not_a_number());
             }
             (MarkReading::Grouping(mark), Some(decimal)) if mark == decimal => {
-                return Err(conflict());
+                return Err(not_a_number());
             }
             (reading, _) => reading,
         };
@@ -169,78 +170,42 @@ impl<'a> ParsedNumber<'a> {
 
     /// Splits a text. An ambiguous mark stays undecided: only a column or a setting can decide it.
     fn split(text: &'a str) -> Result<Self, QuantityError> {
-        let not_a_number = || QuantityError::NotANumber(text.to_owned());
         let trimmed = trim_blanks(text);
         let (is_negative, digits) = match trimmed.strip_prefix(['-', '\u{2212}']) {
             Some(rest) => (true, trim_blanks(rest)),
             None => (false, trimmed.strip_prefix('+').unwrap_or(trimmed)),
         };
-        let number = match digits.rfind([',', '.']) {
-            None => ParsedNumber {
-                is_negative,
-                before_mark: digits,
-                after_mark: "",
-                reading: MarkReading::NoMark,
-                group_mark: None,
-            },
-            Some(last) => {
-                let (whole, rest) = digits.split_at(last);
-                let mark = if rest.starts_with(',') {
+        let (before_mark, after_mark, reading, group_mark) = match digits.rsplit_once([',', '.']) {
+            None => (digits, "", MarkReading::NoMark, None),
+            Some((whole, rest)) => {
+                let is_comma = digits
+                    .get(whole.len()..)
+                    .is_some_and(|mark| mark.starts_with(','));
+                let mark = if is_comma {
                     DecimalMark::Comma
                 } else {
                     DecimalMark::Point
                 };
-                let rest = rest.get(1..).unwrap_or_default();
-                ParsedNumber {
-                    is_negative,
-                    before_mark: whole,
-                    after_mark: rest,
-                    ..Self::classify_mark(whole, rest, mark)
-                }
+                let group_mark = Some(mark.other()).filter(|it| whole.contains(it.symbol()));
+                let reading = classify_mark(whole, rest, mark, group_mark.is_some());
+                (whole, rest, reading, group_mark)
             }
         };
         let is_all_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-        let is_number = ungrouped(number.before_mark).is_some_and(|whole| is_all_digits(&whole))
-            && is_all_digits(number.after_mark)
-            && !(number.before_mark.is_empty() && number.after_mark.is_empty());
-        if !is_number {
-            return Err(not_a_number());
+        let is_number = ungrouped(before_mark).is_some_and(|whole| is_all_digits(&whole))
+            && is_all_digits(after_mark)
+            && !(before_mark.is_empty() && after_mark.is_empty());
+        let is_cut_group = matches!(reading, MarkReading::Grouping(_)) && after_mark.len() != 3;
+        if !is_number || is_cut_group {
+            return Err(QuantityError::NotANumber(text.to_owned()));
         }
-        if let MarkReading::Grouping(_) = number.reading
-            && number.after_mark.len() != 3
-        {
-            return Err(not_a_number());
-        }
-        Ok(number)
-    }
-
-    /// Classifies the last mark as far as the number itself allows.
-    fn classify_mark(whole: &'a str, rest: &'a str, mark: DecimalMark) -> Self {
-        let other = match mark {
-            DecimalMark::Comma => DecimalMark::Point,
-            DecimalMark::Point => DecimalMark::Comma,
-        };
-        let group_mark = Some(other).filter(|other| whole.contains(other.symbol()));
-        let reading = if whole.contains(mark.symbol()) {
-            // A number has only one decimal mark.
-            MarkReading::Grouping(mark)
-        } else if rest.len() != 3
-            || whole.is_empty()
-            || whole.len() > 3
-            || whole.starts_with('0')
-            || group_mark.is_some()
-        {
-            MarkReading::Decimal(mark)
-        } else {
-            MarkReading::Ambiguous(mark)
-        };
-        ParsedNumber {
-            is_negative: false,
-            before_mark: whole,
-            after_mark: rest,
+        Ok(ParsedNumber {
+            is_negative,
+            before_mark,
+            after_mark,
             reading,
             group_mark,
-        }
+        })
     }
 
     /// Returns the value, rounded down to thousandths, and true if nothing was rounded off.
@@ -257,15 +222,34 @@ impl<'a> ParsedNumber<'a> {
             some => some.parse().map_err(|_| too_large())?,
         };
         let (millionths, is_exact) = millionths(&whole, fraction);
-        let unsigned = pieces
-            .checked_mul(THOUSANDTHS_PER_PIECE * 1_000)
-            .and_then(|n| n.checked_add(millionths));
-        let signed = unsigned
-            .map(|n| if self.is_negative { -n } else { n })
-            .ok_or_else(too_large)?;
-        let quantity =
-            Quantity::from_thousandths(signed.div_euclid(1_000)).ok_or_else(too_large)?;
-        Ok((quantity, is_exact && signed.rem_euclid(1_000) == 0))
+        let unsigned = pieces.checked_mul(THOUSANDTHS_PER_PIECE * 1_000);
+        let unsigned = unsigned.and_then(|n| n.checked_add(millionths));
+        let unsigned = unsigned.ok_or_else(too_large)?;
+        let signed = if self.is_negative {
+            -unsigned
+        } else {
+            unsigned
+        };
+        let quantity = Quantity::from_thousandths(signed.div_euclid(1_000));
+        let is_whole = signed.rem_euclid(1_000) == 0;
+        Ok((quantity.ok_or_else(too_large)?, is_exact && is_whole))
+    }
+}
+
+/// Classifies the last mark of a number as far as the number itself allows.
+fn classify_mark(whole: &str, rest: &str, mark: DecimalMark, has_groups: bool) -> MarkReading {
+    if whole.contains(mark.symbol()) {
+        // A number has only one decimal mark.
+        MarkReading::Grouping(mark)
+    } else if rest.len() != 3
+        || whole.is_empty()
+        || whole.len() > 3
+        || whole.starts_with('0')
+        || has_groups
+    {
+        MarkReading::Decimal(mark)
+    } else {
+        MarkReading::Ambiguous(mark)
     }
 }
 
@@ -314,10 +298,7 @@ fn millionths(whole: &str, fraction: &str) -> (i64, bool) {
 impl fmt::Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sign = if self.0 < 0 { "-" } else { "" };
-        let (pieces, part) = (
-            self.0.abs() / THOUSANDTHS_PER_PIECE,
-            self.0.abs() % THOUSANDTHS_PER_PIECE,
-        );
+        let (pieces, part) = (self.0.abs() / 1_000, self.0.abs() % 1_000);
         if part == 0 {
             return write!(f, "{sign}{pieces}");
         }

@@ -22,6 +22,13 @@ struct MarkUsage {
     is_grouping: bool,
 }
 
+impl MarkUsage {
+    /// Returns true if the mark is decimal, false if it groups, and `None` if that is not proved.
+    fn is_decimal(self) -> Option<bool> {
+        (self.is_decimal != self.is_grouping).then_some(self.is_decimal)
+    }
+}
+
 impl NumberStyle {
     /// Style of XML Schema's decimals: the point is decimal. A comma stays unknown.
     pub(crate) const POINT: Self = Self {
@@ -77,38 +84,26 @@ impl NumberStyle {
         }
     }
 
-    /// Returns the column's decimal mark, if the column proves the meaning of `mark`.
-    fn decimal_for(self, mark: DecimalMark) -> Option<DecimalMark> {
-        let (usage, other) = match mark {
-            DecimalMark::Comma => (self.comma, DecimalMark::Point),
-            DecimalMark::Point => (self.point, DecimalMark::Comma),
-        };
-        match (usage.is_decimal, usage.is_grouping) {
-            (true, false) => Some(mark),
-            (false, true) => Some(other),
-            (true, true) | (false, false) => None,
-        }
-    }
-
     /// Returns the decimal mark for an ambiguous number, if the column proves it; `None` also for a
     /// number that is not ambiguous.
     pub(crate) fn decimal_of(self, text: &str) -> Option<DecimalMark> {
-        match ParsedNumber::split(text).ok()?.reading {
-            MarkReading::Ambiguous(mark) => self.decimal_for(mark),
-            MarkReading::NoMark | MarkReading::Decimal(_) | MarkReading::Grouping(_) => None,
-        }
+        let MarkReading::Ambiguous(mark) = ParsedNumber::split(text).ok()?.reading else {
+            return None;
+        };
+        let usage = match mark {
+            DecimalMark::Comma => self.comma,
+            DecimalMark::Point => self.point,
+        };
+        let is_decimal = usage.is_decimal()?;
+        Some(if is_decimal { mark } else { mark.other() })
     }
 
     /// Returns the style in a few words, for the shape of a delivery.
     pub(crate) fn describe(self) -> &'static str {
-        let is_decimal = |usage: MarkUsage| usage.is_decimal && !usage.is_grouping;
-        let is_grouping = |usage: MarkUsage| usage.is_grouping && !usage.is_decimal;
-        if is_decimal(self.comma) || (is_grouping(self.point) && !is_decimal(self.point)) {
-            "decimal comma"
-        } else if is_decimal(self.point) || is_grouping(self.comma) {
-            "decimal point"
-        } else {
-            "whole numbers"
+        match (self.comma.is_decimal(), self.point.is_decimal()) {
+            (Some(true), _) | (_, Some(false)) => "decimal comma",
+            (Some(false), _) | (_, Some(true)) => "decimal point",
+            (None, None) => "whole numbers",
         }
     }
 }

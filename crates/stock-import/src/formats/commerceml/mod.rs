@@ -23,12 +23,10 @@
 mod tests;
 
 use super::fields::{FieldText, SingleValue, StockFields, matches_setting, same_name};
-use super::xml::{XmlNode, XmlReader};
+use super::xml::XmlReader;
 use super::{FileSummary, FormatError, Input, Sink};
 use crate::quantity::NumberStyle;
-use crate::{
-    DeliveryEntry, DeliveryScope, ProductKey, Quantity, ReadSettings, RejectedRow, RowProblem,
-};
+use crate::{DeliveryEntry, DeliveryScope, ProductKey, Quantity, ReadSettings, RowProblem};
 
 /// Default element of the SKU.
 const ARTICLE: &str = "Артикул";
@@ -49,7 +47,8 @@ pub(super) fn read(
     sink: Sink<'_>,
 ) -> Result<FileSummary, FormatError> {
     let mut xml = XmlReader::new(input, reading.encoding)?;
-    if !xml.next_child()? || xml.name() != "КоммерческаяИнформация" {
+    xml.next_element()?;
+    if xml.name() != "КоммерческаяИнформация" {
         return Err(FormatError::Unusable(format!(
             "a CommerceML file must begin with <КоммерческаяИнформация>, but this file begins with \
              <{}>",
@@ -58,24 +57,26 @@ pub(super) fn read(
     }
     let mut line = 0;
     let mut packages = OfferPackages::default();
-    loop {
-        let node = xml.next()?;
-        if node == XmlNode::DocumentEnd {
-            return Ok(FileSummary::with_scope(packages.scope()));
-        }
-        if node != XmlNode::ElementStart {
-            continue;
-        }
+    while xml.next_element()? {
         match xml.name() {
             // Products of orders have the quantity bought, not the stock.
             "Документ" => xml.skip()?,
-            "ПакетПредложений" => packages.start(&xml)?,
+            "ПакетПредложений" => {
+                let changes_only = xml.attribute("СодержитТолькоИзменения")?;
+                packages.push(changes_only.and_then(parse_scope));
+            }
             "ИзмененияПакетаПредложений" => {
                 packages.push(Some(DeliveryScope::Delta));
             }
             "Каталог" => packages.is_inside = false,
             "СодержитТолькоИзменения" => {
-                packages.set_scope(&xml.read_text()?);
+                let scope = parse_scope(xml.read_text()?);
+                // The attribute of the package is preferred.
+                if let Some(last @ None) = packages.scopes.last_mut()
+                    && packages.is_inside
+                {
+                    *last = scope;
+                }
             }
             "Предложение" | "Товар" => {
                 line += 1;
@@ -84,6 +85,7 @@ pub(super) fn read(
             _ => {}
         }
     }
+    Ok(FileSummary::with_scope(packages.scope()))
 }
 
 /// Declared scopes of the packages of offers. A catalogue is not a package.
@@ -94,23 +96,9 @@ struct OfferPackages {
 }
 
 impl OfferPackages {
-    fn start(&mut self, xml: &XmlReader<'_>) -> Result<(), FormatError> {
-        let changes_only = xml.attribute("СодержитТолькоИзменения")?;
-        self.push(changes_only.as_ref().and_then(parse_scope));
-        Ok(())
-    }
-
     fn push(&mut self, scope: Option<DeliveryScope>) {
         self.scopes.push(scope);
         self.is_inside = true;
-    }
-
-    /// Sets the scope of the current package from an element, if its tag has none.
-    fn set_scope(&mut self, text: &FieldText) {
-        match self.scopes.last_mut() {
-            Some(last @ None) if self.is_inside => *last = parse_scope(text),
-            Some(_) | None => {}
-        }
     }
 
     /// Returns the scope of the document. It is a snapshot only if all packages are snapshots.
@@ -123,9 +111,8 @@ impl OfferPackages {
     }
 }
 
-fn parse_scope(has_changes_only: &FieldText) -> Option<DeliveryScope> {
-    let is_delta = parse_bool(has_changes_only.as_ref().ok()?)?;
-    Some(if is_delta {
+fn parse_scope(has_changes_only: FieldText) -> Option<DeliveryScope> {
+    Some(if parse_bool(&has_changes_only.ok()?)? {
         DeliveryScope::Delta
     } else {
         DeliveryScope::Snapshot
@@ -140,6 +127,9 @@ fn parse_bool(text: &str) -> Option<bool> {
         _ => None,
     }
 }
+
+/// An `Ид` and its SKU.
+type Article = Option<(String, String)>;
 
 /// A product of a catalogue, or an offer with its stock.
 #[derive(Default)]
@@ -167,28 +157,23 @@ fn read_product(
 ) -> Result<(), FormatError> {
     let mut product = CommerceMlProduct {
         is_offer: xml.name() == "Предложение",
+        status: xml.attribute("Статус")?.into(),
+        deletion: xml.attribute(DELETION_MARK)?.into(),
         ..CommerceMlProduct::default()
     };
-    if let Some(status) = xml.attribute("Статус")? {
-        product.status.set("Статус", status);
-    }
-    if let Some(deletion) = xml.attribute(DELETION_MARK)? {
-        product.deletion.set(DELETION_MARK, deletion);
-    }
     while xml.next_child()? {
         product.read_child(xml, reading)?;
     }
     let read = product
         .keys(reading)
         .and_then(|keys| Ok((keys, product.is_deleted()?)));
-    let (keys, is_deleted) = match read {
+    let ((article, key), is_deleted) = match read {
         Ok(read) => read,
         Err(problem) => {
             let text = product.id.value().ok().flatten().unwrap_or_default();
             return Ok(sink(problem.into_entry(line, text, None))?);
         }
     };
-    let ProductKeys { article, key } = keys;
     if let Some((id, sku)) = &article {
         sink(DeliveryEntry::Article {
             id: id.clone(),
@@ -201,42 +186,19 @@ fn read_product(
     if !(product.is_offer || is_gone) {
         return Ok(());
     }
-    for stock in product.into_stock() {
-        let entry = if is_deleted {
+    for mut stock in product.into_stock() {
+        stock.style = NumberStyle::POINT;
+        let mut entry = if is_deleted {
             stock.into_unavailable(line, &key, unavailable_quantity)
         } else {
-            StockFields {
-                style: NumberStyle::POINT,
-                ..stock
-            }
-            .into_entry(line, &key, reading)
+            stock.into_entry(line, &key, reading)
         };
-        sink(with_article_sku(entry, article.as_ref()))?;
+        if let (Some(row), Some((_, sku))) = (entry.rejected_mut(), &article) {
+            row.sku.get_or_insert_with(|| sku.clone());
+        }
+        sink(entry)?;
     }
     Ok(())
-}
-
-/// Adds the SKU to an entry that is not applied, if the product has an article.
-fn with_article_sku(entry: DeliveryEntry, article: Option<&(String, String)>) -> DeliveryEntry {
-    let add_sku = |row: RejectedRow| {
-        let sku = row.sku.or_else(|| article.map(|(_, sku)| sku.clone()));
-        RejectedRow { sku, ..row }
-    };
-    match entry {
-        DeliveryEntry::Rejected(row) => DeliveryEntry::Rejected(add_sku(row)),
-        DeliveryEntry::Suspicious(row) => DeliveryEntry::Suspicious(add_sku(row)),
-        entry @ (DeliveryEntry::Row(_)
-        | DeliveryEntry::Article { .. }
-        | DeliveryEntry::PartBoundary) => entry,
-    }
-}
-
-/// Identifiers of a product.
-struct ProductKeys {
-    /// The `Ид` and its SKU, if the product has both.
-    article: Option<(String, String)>,
-    /// Key of the rows of the product.
-    key: ProductKey,
 }
 
 /// Returns an `Ид` without an empty variant.
@@ -255,21 +217,12 @@ impl CommerceMlProduct {
     ) -> Result<(), FormatError> {
         let uses_standard_stock = reading.quantity.is_none();
         let name = xml.name().to_owned();
-        if name == "Ид" {
-            let id = xml.read_text()?;
-            self.id.set(&name, id);
-            return Ok(());
-        }
-        let field = if same_name(&name, reading.sku.as_deref().unwrap_or(ARTICLE)) {
+        let field = if name == "Ид" {
+            &mut self.id
+        } else if same_name(&name, reading.sku.as_deref().unwrap_or(ARTICLE)) {
             &mut self.sku
-        } else if matches_setting(reading.quantity.as_ref(), &name) {
-            &mut self.total_stock.quantity
-        } else if matches_setting(reading.reserve.as_ref(), &name) {
-            &mut self.total_stock.reserve
-        } else if matches_setting(reading.warehouse.as_ref(), &name) {
-            &mut self.total_stock.warehouse
-        } else if matches_setting(reading.updated_at.as_ref(), &name) {
-            &mut self.total_stock.updated_at
+        } else if let Some(field) = self.total_stock.named_field(reading, &name) {
+            field
         } else {
             match name.as_str() {
                 "Статус" => &mut self.status,
@@ -314,33 +267,25 @@ impl CommerceMlProduct {
         Ok(())
     }
 
-    fn keys(&self, reading: &ReadSettings) -> Result<ProductKeys, RowProblem> {
+    /// Returns the `Ид` with its SKU, if the product has both, and the key of its rows.
+    fn keys(&self, reading: &ReadSettings) -> Result<(Article, ProductKey), RowProblem> {
         let id = self.id.value()?;
         let missing =
             || RowProblem::Rejected("the product has neither an article nor an Ид".to_owned());
         if matches_setting(reading.sku.as_ref(), "Ид") {
             let sku = reading.parse_sku(id.ok_or_else(missing)?)?;
-            return Ok(ProductKeys {
-                article: None,
-                key: ProductKey::Sku(sku),
-            });
+            return Ok((None, ProductKey::Sku(sku)));
         }
         let id = id.map(without_empty_variant).map(str::to_owned);
-        let sku = self
-            .sku
-            .value()?
-            .map(|text| reading.parse_sku(text))
-            .transpose()?;
+        let sku = self.sku.value()?.map(|text| reading.parse_sku(text));
+        let sku = sku.transpose()?;
         let key = match (&sku, &id) {
             (_, Some(id)) if id.contains('#') => ProductKey::Id(id.clone()),
             (Some(sku), _) => ProductKey::Sku(sku.clone()),
             (None, Some(id)) => ProductKey::Id(id.clone()),
             (None, None) => return Err(missing()),
         };
-        Ok(ProductKeys {
-            article: id.zip(sku),
-            key,
-        })
+        Ok((id.zip(sku), key))
     }
 
     fn is_deleted(&self) -> Result<bool, RowProblem> {
@@ -383,42 +328,41 @@ fn read_warehouses(
     reading: &ReadSettings,
     target: &mut Vec<StockFields>,
 ) -> Result<(), FormatError> {
-    let mut stock = StockFields::default();
-    if let Some(id) = xml.attribute("ИдСклада")? {
-        stock.warehouse.set("ИдСклада", id);
+    let mut count = xml.attribute("КоличествоНаСкладе")?;
+    // 1C writes an empty text for zero.
+    if matches!(&count, Some(Ok(text)) if text.trim().is_empty()) {
+        count = Some(Ok("0".to_owned()));
     }
-    if let Some(count) = xml.attribute("КоличествоНаСкладе")? {
-        // 1C writes an empty text for zero.
-        let is_blank = matches!(&count, Ok(text) if text.trim().is_empty());
-        let count = if is_blank { Ok("0".to_owned()) } else { count };
-        stock.quantity.set("КоличествоНаСкладе", count);
-    }
+    let mut stock = StockFields {
+        warehouse: xml.attribute("ИдСклада")?.into(),
+        quantity: count.into(),
+        ..StockFields::default()
+    };
     while xml.next_child()? {
-        match xml.name() {
-            "Ид" | "ИдСклада" => {
-                stock.warehouse.set("Ид of a warehouse", xml.read_text()?);
-            }
+        let (field, name) = match xml.name() {
+            "Ид" | "ИдСклада" => (&mut stock.warehouse, "Ид of a warehouse"),
             "Количество" | "КоличествоНаСкладе" => {
-                stock
-                    .quantity
-                    .set("Количество at a warehouse", xml.read_text()?);
+                (&mut stock.quantity, "Количество at a warehouse")
             }
-            "Склад" => read_warehouses(xml, reading, target)?,
+            "Склад" => {
+                read_warehouses(xml, reading, target)?;
+                continue;
+            }
             name if matches_setting(reading.reserve.as_ref(), name) => {
-                stock
-                    .reserve
-                    .set("the reserve at a warehouse", xml.read_text()?);
+                (&mut stock.reserve, "the reserve at a warehouse")
             }
-            _ => xml.skip()?,
-        }
+            _ => {
+                xml.skip()?;
+                continue;
+            }
+        };
+        field.set(name, xml.read_text()?);
     }
     if stock == StockFields::default() {
         return Ok(());
     }
     if !stock.warehouse.is_present() {
-        stock
-            .warehouse
-            .set("Ид", Err("a warehouse has no Ид".to_owned()));
+        stock.warehouse = Some(Err("a warehouse has no Ид".to_owned())).into();
     }
     target.push(stock);
     Ok(())

@@ -18,8 +18,8 @@ use encoding_rs::{Encoding, UTF_8};
 use flate2::read::MultiGzDecoder;
 
 use super::decode::{broken, decode_head, detect_utf_16};
-use super::xml::{XmlNode, XmlReader};
-use super::{Format, FormatError, Input};
+use super::xml::XmlReader;
+use super::{Format, FormatError, Input, list_names};
 use crate::archive::{Archive, Budget, MAX_UNPACKED, MemberKind};
 
 /// Most data files in one archive.
@@ -110,7 +110,7 @@ fn detect_xml_format(
     encoding: Option<&'static Encoding>,
 ) -> Result<Format, FormatError> {
     let mut xml = XmlReader::new(input, encoding)?;
-    while xml.next()? != XmlNode::ElementStart {}
+    xml.next_element()?;
     let root = xml.name().to_owned();
     input.rewind()?;
     match root.as_str() {
@@ -146,15 +146,6 @@ pub struct FormatHints {
     pub encoding: Option<&'static Encoding>,
 }
 
-impl From<Option<Format>> for FormatHints {
-    fn from(format: Option<Format>) -> Self {
-        Self {
-            format,
-            encoding: None,
-        }
-    }
-}
-
 /// Passes the data files of a file or archive to the callback, in the archive's order.
 ///
 /// `spool` is the directory for unpacked files. An archive is verified only at its end, so the caller
@@ -165,11 +156,10 @@ impl From<Option<Format>> for FormatHints {
 pub fn unpack(
     name: &str,
     input: &mut dyn Input,
-    hints: impl Into<FormatHints>,
+    hints: FormatHints,
     spool: &Path,
     visit: VisitDataFile<'_>,
 ) -> Result<(), FormatError> {
-    let hints = hints.into();
     match ContainerFormat::detect(input)? {
         ContainerFormat::Plain => visit_file(name, input, hints, visit),
         ContainerFormat::Gzip => {
@@ -258,16 +248,11 @@ fn unpack_zip(
     let mut archive = Archive::open(name, input, MAX_UNPACKED)?;
     let mut file_count = 0;
     let mut other_names = Vec::new();
-    let members = archive.members()?;
-    let files_only = members
-        .iter()
-        .filter(|member| member.kind != MemberKind::Directory);
-    let names = files_only.map(|member| member.name.as_str());
+    let mut members = archive.members()?;
+    members.retain(|member| member.kind != MemberKind::Directory);
+    let names = members.iter().map(|member| member.name.as_str());
     reject_several_dates(names.filter(|name| matches!(is_data_file(name), Ok(true))))?;
     for member in members {
-        if member.kind == MemberKind::Directory {
-            continue;
-        }
         if !is_data_file(&member.name)? {
             other_names.push(member.name);
             continue;
@@ -284,10 +269,15 @@ fn unpack_zip(
         visit_unpacked(&member.name, file, hints, &mut *visit)?;
     }
     if file_count == 0 {
+        let others = list_names(&other_names, 10);
         return Err(FormatError::Unusable(format!(
             "the archive '{name}' contains no data file ({}); it contains {}",
             DATA_EXTENSIONS.join(", "),
-            list_names(&other_names)
+            if others.is_empty() {
+                "no file"
+            } else {
+                &others
+            }
         )));
     }
     Ok(())
@@ -320,22 +310,17 @@ fn without_date(name: &str) -> Option<String> {
     let mut rest = name;
     while let Some(first) = rest.find(|c: char| c.is_ascii_digit()) {
         let (before, from_digit) = rest.split_at(first);
-        let run = from_digit
-            .split(|c| !is_date_char(c))
-            .next()
-            .unwrap_or_default();
-        let run = run.trim_end_matches(|c: char| !c.is_ascii_digit());
+        let end = from_digit.find(|c| !is_date_char(c));
+        let run = from_digit.get(..end.unwrap_or(from_digit.len()));
+        let run = run
+            .unwrap_or_default()
+            .trim_end_matches(|c: char| !c.is_ascii_digit());
         undated.push_str(before);
         let length = date_length(run);
-        if length.is_some() {
-            has_date = true;
-            undated.push('#');
-        } else {
-            undated.push_str(run);
-        }
-        rest = from_digit
-            .get(length.unwrap_or(run.len())..)
-            .unwrap_or_default();
+        has_date |= length.is_some();
+        undated.push_str(if length.is_some() { "#" } else { run });
+        let after = from_digit.get(length.unwrap_or(run.len())..);
+        rest = after.unwrap_or_default();
     }
     undated.push_str(rest);
     has_date.then_some(undated)
@@ -344,57 +329,31 @@ fn without_date(name: &str) -> Option<String> {
 /// Returns the length in bytes of a date, and of a time after it, at the start of a run of digits
 /// and marks.
 fn date_length(run: &str) -> Option<usize> {
-    let digits = |count: usize| -> Option<(String, usize)> {
-        let mut found = run
-            .char_indices()
-            .filter(|(_, c)| c.is_ascii_digit())
-            .take(count);
-        let end = found.clone().last().map(|(at, _)| at + 1)?;
-        let digits: String = found.by_ref().map(|(_, c)| c).collect();
-        (digits.len() == count).then_some((digits, end))
-    };
+    let is_digit = |c: &char| c.is_ascii_digit();
     let is_end_of_digits = |end: usize| {
         !run.get(end..)
-            .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+            .is_some_and(|rest| rest.starts_with(|c| is_digit(&c)))
     };
     let is_of_this_century = |day: NaiveDate| (2000..2100).contains(&day.year());
     let parses =
         |text: &str, format| NaiveDate::parse_from_str(text, format).is_ok_and(is_of_this_century);
     let is_day = |text: &str| parses(text, "%Y%m%d") || parses(text, "%d%m%Y");
-    for count in [14, 12] {
-        if let Some((text, end)) = digits(count)
-            && is_end_of_digits(end)
-            && text.get(..8).is_some_and(is_day)
-            && text.get(8..10).is_some_and(|hour| hour < "24")
-            && text.get(10..12).is_some_and(|minute| minute < "60")
+    let digits: String = run.chars().filter(is_digit).collect();
+    let ends = run.char_indices().filter(|(_, c)| is_digit(c));
+    for count in [14, 12, 8] {
+        if let Some((last, _)) = ends.clone().nth(count - 1)
+            && is_end_of_digits(last + 1)
+            && digits.get(..8).is_some_and(is_day)
+            && (count == 8
+                || digits.get(8..10).is_some_and(|hour| hour < "24")
+                    && digits.get(10..12).is_some_and(|minute| minute < "60"))
         {
-            return Some(end);
+            return Some(last + 1);
         }
-    }
-    if let Some((text, end)) = digits(8)
-        && is_end_of_digits(end)
-        && is_day(&text)
-    {
-        return Some(end);
     }
     // `28.11.26`
     let short = run.get(..8).filter(|text| text.matches('.').count() == 2)?;
     (is_end_of_digits(8) && NaiveDate::parse_from_str(short, "%d.%m.%y").is_ok()).then_some(8)
-}
-
-/// Lists the first few names for a message.
-fn list_names(names: &[String]) -> String {
-    const MAX_SHOWN: usize = 10;
-    if names.is_empty() {
-        return "no file".to_owned();
-    }
-    let listed: Vec<_> = names
-        .iter()
-        .take(MAX_SHOWN)
-        .map(|name| format!("'{name}'"))
-        .collect();
-    let more = if names.len() > MAX_SHOWN { ", …" } else { "" };
-    format!("{}{more}", listed.join(", "))
 }
 
 /// Returns true if a file name is that of a data file, not of a picture or of a desktop's own
@@ -410,11 +369,8 @@ fn is_data_file(path: &str) -> Result<bool, FormatError> {
     let Some((_, extension)) = name.rsplit_once('.') else {
         return Ok(false);
     };
-    let is_one_of = |known: &[&str]| {
-        known
-            .iter()
-            .any(|known| known.eq_ignore_ascii_case(extension))
-    };
+    let extension = extension.to_ascii_lowercase();
+    let is_one_of = |known: &[&str]| known.contains(&extension.as_str());
     if is_one_of(ARCHIVE_EXTENSIONS) {
         return Err(nested_archive_error(path));
     }

@@ -17,7 +17,7 @@ fn unpack_all(name: &str, bytes: &[u8]) -> Result<Vec<(String, Format, Vec<u8>)>
     let result = unpack(
         name,
         &mut Cursor::new(bytes),
-        None,
+        FormatHints::default(),
         spool.path(),
         &mut |file| {
             let mut content = Vec::new();
@@ -202,7 +202,10 @@ fn trusts_the_format_setting() {
     let spool = tempfile::tempdir().unwrap();
     for bytes in [b"{}".to_vec(), gzip(b"{}"), zip(&[("a.txt", b"{}")])] {
         let mut format = None;
-        let set = Some(Format::Csv);
+        let set = FormatHints {
+            format: Some(Format::Csv),
+            encoding: None,
+        };
         unpack(
             "a",
             &mut Cursor::new(bytes),

@@ -8,10 +8,17 @@ const SAVE_AS_ADVICE: &str = "open it in Excel or LibreOffice and save it as XLS
 
 /// Creates the error of a spreadsheet document in an unsupported format.
 fn unsupported_error(description: &str) -> FormatError {
+    unsupported(description, SAVE_AS_ADVICE)
+}
+
+fn unsupported(description: &str, advice: &str) -> FormatError {
     FormatError::Unusable(format!(
-        "the file is {description}, which is not supported: {SAVE_AS_ADVICE}"
+        "the file is {description}, which is not supported: {advice}"
     ))
 }
+
+const OPEN_DOCUMENT: &str = "an OpenDocument spreadsheet (ODS)";
+const HTML_TABLE: &str = "an HTML table, which some programs save with the ending .xls";
 
 /// First bytes of unsupported archives and documents, with their names and advice.
 const UNSUPPORTED_SIGNATURES: &[(&[u8], &str, &str)] = &[
@@ -47,15 +54,12 @@ const PACK_AS_ADVICE: &str = "pack it as ZIP or gzip";
 pub(super) fn reject_binary_document(head: &[u8]) -> Result<(), FormatError> {
     let is_match = |(bytes, ..): &&(&[u8], &str, &str)| head.starts_with(bytes);
     if let Some((_, description, advice)) = UNSUPPORTED_SIGNATURES.iter().find(is_match) {
-        return Err(FormatError::Unusable(format!(
-            "the file is {description}, which is not supported: {advice}"
-        )));
+        return Err(unsupported(description, advice));
     }
     if is_dbf(head) {
-        Err(unsupported_error("a table of dBASE or FoxPro (DBF)"))
-    } else {
-        Ok(())
+        return Err(unsupported_error("a table of dBASE or FoxPro (DBF)"));
     }
+    Ok(())
 }
 
 /// Returns true if a file begins with a DBF header: a version and the date of the last change.
@@ -64,9 +68,8 @@ fn is_dbf(head: &[u8]) -> bool {
     let [version, _, month, day, ..] = head else {
         return false;
     };
-    let header = head
-        .get(8..10)
-        .map_or(0, |two| usize::from(two[0]) | usize::from(two[1]) << 8);
+    let header = head.get(8..10).and_then(|two| two.first_chunk());
+    let header = header.map_or(0, |two| usize::from(u16::from_le_bytes(*two)));
     let is_ended = header > 32
         && head.get(12..14) == Some(&[0, 0])
         && head.get(header - 1) == Some(&FIELD_END);
@@ -85,20 +88,16 @@ pub(super) fn reject_archive_document<'n>(
 ) -> Result<(), FormatError> {
     let names: Vec<&[u8]> = names.collect();
     let has = |name: &[u8]| names.contains(&name);
-    let has_suffix = |end: &[u8]| {
-        names
-            .iter()
-            .any(|name| name.to_ascii_lowercase().ends_with(end))
-    };
+    let is_numbers_part = |name: &&[u8]| name.to_ascii_lowercase().ends_with(b".iwa");
     if has(b"mimetype") && has(b"content.xml")
         || has(b"META-INF/manifest.xml") && has(b"content.xml")
     {
-        return Err(unsupported_error("an OpenDocument spreadsheet (ODS)"));
+        return Err(unsupported_error(OPEN_DOCUMENT));
     }
     if has(b"xl/workbook.bin") {
         return Err(unsupported_error("a binary workbook (XLSB)"));
     }
-    if has_suffix(b".iwa") || has(b"index.xml") && has(b"buildVersionHistory.plist") {
+    if names.iter().any(is_numbers_part) || has(b"index.xml") && has(b"buildVersionHistory.plist") {
         return Err(unsupported_error("a spreadsheet of Apple Numbers"));
     }
     if has(b"word/document.xml") {
@@ -149,9 +148,7 @@ pub(super) fn reject_text_document(head: &str) -> Result<(), FormatError> {
     .any(|sign| lower.contains(sign));
     let is_table = lower.contains("<table") || lower.contains("schemas-microsoft-com:office:excel");
     if is_table && !has_form {
-        return Err(unsupported_error(
-            "an HTML table, which some programs save with the ending .xls",
-        ));
+        return Err(unsupported_error(HTML_TABLE));
     }
     Err(FormatError::Unusable(
         "the file is a web page, such as a login page: check the address and the password of the \
@@ -162,18 +159,12 @@ pub(super) fn reject_text_document(head: &str) -> Result<(), FormatError> {
 
 /// Returns the error of an unsupported spreadsheet document with this root element.
 pub(super) fn unsupported_root(root: &str) -> Option<FormatError> {
-    match root {
-        "document-content" | "document" => {
-            Some(unsupported_error("an OpenDocument spreadsheet (ODS)"))
-        }
-        "table" | "center" | "font" | "p" | "b" => Some(unsupported_error(
-            "an HTML table, which some programs save with the ending .xls",
-        )),
-        "Workbook" => Some(unsupported_error(
-            "an XML spreadsheet of Excel 2003 (SpreadsheetML)",
-        )),
-        _ => None,
-    }
+    Some(unsupported_error(match root {
+        "document-content" | "document" => OPEN_DOCUMENT,
+        "table" | "center" | "font" | "p" | "b" => HTML_TABLE,
+        "Workbook" => "an XML spreadsheet of Excel 2003 (SpreadsheetML)",
+        _ => return None,
+    }))
 }
 
 #[cfg(test)]

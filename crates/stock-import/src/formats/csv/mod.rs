@@ -58,7 +58,7 @@ pub(super) fn read(
     drop(records);
     table.check()?;
     // The second pass reads the rows with what the first one has learned from the columns.
-    let text = decode::reopen(input, encoding)?;
+    let text = decode::open(input, Some(encoding), &EncodingFallback::Detect)?;
     let mut records = CsvRecords::new(text, delimiter);
     find_header(&mut records, &mut HeaderSearch::new(reading))?;
     while let Some(record) = records.next()? {
@@ -88,15 +88,14 @@ pub(super) fn delimiter_name(delimiter: u8) -> String {
 fn reject_html(head: &[u8]) -> Result<(), FormatError> {
     let start = head.trim_ascii_start();
     let starts_with = |with: &[u8]| {
-        start
-            .get(..with.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(with))
+        let start = start.get(..with.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(with))
     };
     if starts_with(b"<!doctype html") || starts_with(b"<html") {
-        return Err(FormatError::Broken {
-            place: "line 1".to_owned(),
-            reason: "it is a web page, not a table".to_owned(),
-        });
+        return Err(FormatError::broken(
+            "line 1",
+            "it is a web page, not a table",
+        ));
     }
     Ok(())
 }
@@ -122,10 +121,7 @@ fn detect_delimiter(head: &[u8], reading: &ReadSettings) -> u8 {
         if has_header(head, delimiter, &mut search) {
             return delimiter;
         }
-        if nearest
-            .as_ref()
-            .is_none_or(|(other, _)| search.is_nearer_than(other))
-        {
+        if !matches!(&nearest, Some((other, _)) if !search.is_nearer_than(other)) {
             nearest = Some((search, delimiter));
         }
     }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::io::{self, BufRead};
+use std::io::BufRead;
 
 use crate::ReadSettings;
 use crate::formats::FormatError;
@@ -14,9 +14,10 @@ use crate::formats::table::{StockTable, TableCell, used_width};
 const MAX_RECORD_BYTES: usize = 64 * 1024;
 
 /// End of a line.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum LineEnd {
     /// LF, CR or CRLF.
+    #[default]
     Newline,
     EndOfFile,
 }
@@ -32,7 +33,7 @@ enum CsvState {
 }
 
 /// One row of the file.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct CsvRecord {
     /// Number of its first line, from 1.
     pub(super) line: u64,
@@ -50,9 +51,8 @@ impl CsvRecord {
     pub(super) fn cells(&self) -> Vec<TableCell<'_>> {
         let starts = std::iter::once(0).chain(self.field_ends.iter().copied());
         let field = |(start, end): (usize, &usize)| {
-            TableCell::Text(Cow::Borrowed(
-                self.fields.get(start..*end).unwrap_or_default(),
-            ))
+            let text = self.fields.get(start..*end).unwrap_or_default();
+            TableCell::Text(Cow::Borrowed(text))
         };
         starts.zip(&self.field_ends).map(field).collect()
     }
@@ -150,22 +150,13 @@ pub(super) struct CsvRecords<R> {
 
 impl<R: BufRead> CsvRecords<R> {
     pub(super) fn new(source: R, delimiter: u8) -> Self {
-        let record = CsvRecord {
-            line: 0,
-            raw: String::new(),
-            fields: String::new(),
-            field_ends: Vec::new(),
-            line_end: LineEnd::Newline,
-            is_misquoted: false,
-        };
-        let delimiter = char::from(delimiter);
         Self {
             source,
-            delimiter,
+            delimiter: char::from(delimiter),
             next_line_number: 1,
             pushed_back: VecDeque::new(),
             bytes: Vec::new(),
-            record,
+            record: CsvRecord::default(),
         }
     }
 
@@ -209,27 +200,21 @@ impl<R: BufRead> CsvRecords<R> {
     fn push_back_quoted_lines(&mut self) {
         let record = &mut self.record;
         record.is_misquoted = true;
-        let raw = std::mem::take(&mut record.raw);
-        let mut lines = raw.split('\n');
-        record.raw = lines.next().unwrap_or_default().to_owned();
-        let mut others: Vec<_> = lines
-            .map(|line| (line.to_owned(), LineEnd::Newline))
-            .collect();
-        if let Some(last) = others.last_mut() {
-            last.1 = record.line_end;
-            record.line_end = LineEnd::Newline;
-        }
         self.next_line_number = record.line + 1;
-        for other in others.into_iter().rev() {
-            self.pushed_back.push_front(other);
+        let raw = std::mem::take(&mut record.raw);
+        let mut lines: Vec<_> = raw.split('\n').map(str::to_owned).collect();
+        while lines.len() > 1
+            && let Some(line) = lines.pop()
+        {
+            let end = std::mem::take(&mut record.line_end);
+            self.pushed_back.push_front((line, end));
         }
+        record.raw = lines.concat();
     }
 
     fn unclosed_quote_error(&self) -> FormatError {
-        FormatError::Broken {
-            place: format!("line {}", self.record.line),
-            reason: "a quote is never closed".to_owned(),
-        }
+        let place = format!("line {}", self.record.line);
+        FormatError::broken(place, "a quote is never closed")
     }
 
     /// Returns the next line without its line end.
@@ -251,13 +236,16 @@ impl<R: BufRead> CsvRecords<R> {
             self.source
                 .consume(length + usize::from(terminator.is_some()));
             if self.bytes.len() > MAX_RECORD_BYTES {
-                return Err(FormatError::Broken {
-                    place: format!("line {}", self.next_line_number),
-                    reason: format!("the line is longer than {MAX_RECORD_BYTES} bytes"),
-                });
+                return Err(FormatError::broken(
+                    format!("line {}", self.next_line_number),
+                    format!("the line is longer than {MAX_RECORD_BYTES} bytes"),
+                ));
             }
             if let Some(terminator) = terminator {
-                self.skip_line_feed_after(terminator)?;
+                // The line feed of a CRLF.
+                if terminator == b'\r' && self.source.fill_buf()?.first() == Some(&b'\n') {
+                    self.source.consume(1);
+                }
                 break LineEnd::Newline;
             }
         };
@@ -265,17 +253,7 @@ impl<R: BufRead> CsvRecords<R> {
             return Ok(None);
         }
         self.next_line_number += 1;
-        Ok(Some((
-            String::from_utf8_lossy(&self.bytes).into_owned(),
-            end,
-        )))
-    }
-
-    /// Skips the line feed of a CRLF.
-    fn skip_line_feed_after(&mut self, terminator: u8) -> io::Result<()> {
-        if terminator == b'\r' && self.source.fill_buf()?.first() == Some(&b'\n') {
-            self.source.consume(1);
-        }
-        Ok(())
+        let line = String::from_utf8_lossy(&self.bytes).into_owned();
+        Ok(Some((line, end)))
     }
 }

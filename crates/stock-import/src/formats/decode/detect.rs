@@ -4,11 +4,11 @@
 //! truncated. Other non-ASCII text is in a Cyrillic code page. Uncertain text is an error that asks
 //! for the setting `encoding`.
 
-use std::io::{self, SeekFrom};
+use std::io::{self, BufRead, BufReader};
 
 use encoding_rs::{Encoding, IBM866, KOI8_R, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1251};
 
-use super::CHUNK_SIZE;
+use super::{CHUNK_SIZE, broken};
 use crate::formats::{FormatError, Input};
 
 /// Invalid UTF-8 sequences after which detection stops: such a file is not UTF-8 with truncated
@@ -32,22 +32,25 @@ pub(super) fn detect_encoding(
         stats.error_count() <= MAX_UTF_8_ERRORS
     })?;
     stats.finish();
-    match stats.classify() {
-        EncodingVerdict::Utf8 => Ok(UTF_8),
-        EncodingVerdict::Uncertain => Err(FormatError::Unusable(format!(
-            "the encoding is not certain: {} letters of the file are UTF-8 and {} are not: set \
-             encoding, such as utf-8, windows-1251 or cp866",
-            stats.multibyte,
-            stats.error_count()
+    let (letters, errors) = (stats.multibyte, stats.error_count());
+    // Text of a code page rarely contains valid UTF-8 sequences. UTF-8 text rarely contains invalid
+    // ones, except for letters that a program has truncated.
+    if errors == 0 || (letters > 0 && letters >= 3 * stats.invalid + stats.truncated) {
+        return Ok(UTF_8);
+    }
+    if letters * 10 > errors {
+        return Err(FormatError::Unusable(format!(
+            "the encoding is not certain: {letters} letters of the file are UTF-8 and {errors} are \
+             not: set encoding, such as utf-8, windows-1251 or cp866"
+        )));
+    }
+    match code_page.better_code_page() {
+        None => Ok(WINDOWS_1251),
+        Some(other) => Err(FormatError::Unusable(format!(
+            "the encoding is not certain: the file looks like {} rather than windows-1251: set \
+             encoding to the file's encoding",
+            other.name()
         ))),
-        EncodingVerdict::CodePage => match code_page.better_code_page() {
-            None => Ok(WINDOWS_1251),
-            Some(other) => Err(FormatError::Unusable(format!(
-                "the encoding is not certain: the file looks like {} rather than windows-1251: set \
-                 encoding to the file's encoding",
-                other.name()
-            ))),
-        },
     }
 }
 
@@ -119,54 +122,36 @@ impl CodePageStats {
 /// (Cyrillic) or 0x20 or 0x21 (punctuation).
 pub(in crate::formats) fn detect_utf_16(head: &[u8]) -> Option<&'static Encoding> {
     let pairs = head.len() / 2;
-    let is_mostly_high_byte = |half: usize| {
-        let halves = head.chunks_exact(2).filter_map(move |pair| pair.get(half));
-        halves.clone().any(|byte| *byte == 0)
-            && halves
-                .filter(|byte| matches!(byte, 0 | 4 | 0x20 | 0x21))
-                .count()
-                * 10
-                >= pairs * 9
-    };
-    let has_zero = |half: usize| {
-        head.chunks_exact(2)
-            .any(|pair| pair.get(half).is_some_and(|byte| *byte == 0))
-    };
-    match (
-        is_mostly_high_byte(0) && !has_zero(1),
-        is_mostly_high_byte(1) && !has_zero(0),
-    ) {
-        (true, _) => Some(UTF_16BE),
-        (_, true) => Some(UTF_16LE),
-        (false, false) => None,
+    let halves = |half: usize| head.chunks_exact(2).map(move |pair| pair[half]);
+    let has_zero = |half: usize| halves(half).any(|byte| byte == 0);
+    let is_high_byte = |byte: &u8| matches!(byte, 0 | 4 | 0x20 | 0x21);
+    let is_mostly_high_byte =
+        |half: usize| has_zero(half) && halves(half).filter(is_high_byte).count() * 10 >= pairs * 9;
+    if is_mostly_high_byte(0) && !has_zero(1) {
+        Some(UTF_16BE)
+    } else if is_mostly_high_byte(1) && !has_zero(0) {
+        Some(UTF_16LE)
+    } else {
+        None
     }
 }
 
-pub(super) fn is_utf_16(encoding: &'static Encoding) -> bool {
+pub(in crate::formats) fn is_utf_16(encoding: &'static Encoding) -> bool {
     encoding == UTF_16LE || encoding == UTF_16BE
 }
 
 /// Reads a file from its beginning in chunks, until its end or until `visit` returns false.
 fn for_each_chunk(input: &mut dyn Input, mut visit: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
-    input.seek(SeekFrom::Start(0))?;
-    let mut chunk = vec![0; CHUNK_SIZE];
+    input.rewind()?;
+    let mut input = BufReader::with_capacity(CHUNK_SIZE, input);
     loop {
-        match input.read(&mut chunk) {
-            Ok(0) => return Ok(()),
-            Ok(read) if visit(chunk.get(..read).unwrap_or_default()) => {}
-            Ok(_) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        let chunk = input.fill_buf()?;
+        if chunk.is_empty() || !visit(chunk) {
+            return Ok(());
         }
+        let length = chunk.len();
+        input.consume(length);
     }
-}
-
-/// Kind of encoding that the letters of a text prove.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum EncodingVerdict {
-    Utf8,
-    CodePage,
-    Uncertain,
 }
 
 /// Counts of valid and invalid UTF-8 sequences.
@@ -187,26 +172,6 @@ impl Utf8Stats {
         self.truncated + self.invalid
     }
 
-    /// Decides the kind of encoding.
-    ///
-    /// Text of a code page rarely contains valid UTF-8 sequences. UTF-8 text rarely contains
-    /// invalid ones, except for letters that a program has truncated.
-    fn classify(&self) -> EncodingVerdict {
-        let Self {
-            multibyte,
-            truncated,
-            invalid,
-            ..
-        } = *self;
-        if truncated + invalid == 0 || (multibyte > 0 && multibyte >= 3 * invalid + truncated) {
-            EncodingVerdict::Utf8
-        } else if multibyte * 10 <= truncated + invalid {
-            EncodingVerdict::CodePage
-        } else {
-            EncodingVerdict::Uncertain
-        }
-    }
-
     fn add(&mut self, piece: &[u8]) {
         let mut joined = std::mem::take(&mut self.incomplete);
         joined.extend_from_slice(piece);
@@ -219,9 +184,7 @@ impl Utf8Stats {
                 return;
             };
             let (sequence, after) = invalid_part.split_at(length.min(invalid_part.len()));
-            let is_lead_byte = sequence
-                .first()
-                .is_some_and(|byte| matches!(byte, 0xc2..=0xf4));
+            let is_lead_byte = matches!(sequence.first(), Some(0xc2..=0xf4));
             if is_lead_byte && after.first().is_none_or(u8::is_ascii) {
                 self.truncated += 1;
             } else {
@@ -252,21 +215,15 @@ pub(super) fn reject_binary(head: &[u8]) -> Result<(), FormatError> {
         (b"%PDF", "it is a PDF"),
         (b"SQLite format 3\0", "it is a database"),
     ];
-    let broken_at = |byte: usize, reason: String| FormatError::Broken {
-        place: format!("byte {}", byte + 1),
-        reason,
-    };
-    if let Some((_, description)) = BINARY_FORMATS
-        .iter()
-        .find(|(magic, _)| head.starts_with(magic))
-    {
-        return Err(broken_at(0, format!("{description}, not text")));
+    let mut formats = BINARY_FORMATS.iter();
+    if let Some((_, description)) = formats.find(|(magic, _)| head.starts_with(magic)) {
+        return Err(broken(1, format!("{description}, not text")));
     }
     // 0x1A ends a DOS file; 0x1B is an escape in some Asian encodings.
     let is_text = |byte: u8| byte >= 0x20 || matches!(byte, 0x09..=0x0d | 0x1a | 0x1b);
-    match head.iter().enumerate().find(|(_, byte)| !is_text(**byte)) {
+    match (1..).zip(head).find(|(_, byte)| !is_text(**byte)) {
         None => Ok(()),
-        Some((position, byte)) => Err(broken_at(
+        Some((position, byte)) => Err(broken(
             position,
             format!("the byte 0x{byte:02X} is not allowed in text"),
         )),

@@ -15,14 +15,13 @@
 mod detect;
 
 use std::cell::Cell;
-use std::fmt;
-use std::io::{self, BufRead, Read, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, SeekFrom};
 use std::rc::Rc;
 
 use encoding_rs::{CoderResult, Decoder, DecoderResult, Encoding};
 
-pub(super) use self::detect::detect_utf_16;
-use self::detect::{count_multibyte, detect_encoding, is_utf_16, reject_binary, reject_utf_8_text};
+use self::detect::{count_multibyte, detect_encoding, reject_binary, reject_utf_8_text};
+pub(super) use self::detect::{detect_utf_16, is_utf_16};
 use super::{FormatError, Input};
 
 /// Replacement for bytes that are not characters of the encoding. Unicode guarantees that U+FFFF
@@ -40,16 +39,9 @@ const TEXT_CAPACITY: usize = 4 * CHUNK_SIZE;
 const HEAD_LENGTH: usize = 4 * 1024;
 
 /// Error in the bytes of a text, as opposed to a failure of the device.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 pub(super) struct MalformedText(String);
-
-impl fmt::Display for MalformedText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for MalformedText {}
 
 impl MalformedText {
     /// Returns the description if malformed bytes caused the error.
@@ -85,14 +77,11 @@ pub(super) enum EncodingFallback<'f> {
 
 /// Reader of a file as UTF-8 text.
 pub(super) struct DecodedText<'a> {
-    input: &'a mut dyn Input,
+    input: BufReader<&'a mut dyn Input>,
     decoder: Decoder,
-    raw: Vec<u8>,
-    raw_start: usize,
-    /// Buffer of decoded text; `text_start..text_end` is not read yet.
-    text: Vec<u8>,
+    /// Decoded text, which is read up to `text_start`. Never exceeds its capacity.
+    text: String,
     text_start: usize,
-    text_end: usize,
     is_at_end: bool,
     budget: ReadBudget,
     stats: Rc<Cell<DecodeStats>>,
@@ -152,13 +141,15 @@ pub(super) fn open<'a>(
             )));
         }
         (Some(setting), None) => (setting, 0),
-        (None, None) => match fallback {
-            EncodingFallback::Declared(declared_encoding) => (
-                declared_encoding(&head).map_err(|reason| broken(0, reason))?,
-                0,
-            ),
-            EncodingFallback::Detect => (detect_encoding(input, &head)?, 0),
-        },
+        (None, None) => {
+            let encoding = match fallback {
+                EncodingFallback::Declared(declared) => {
+                    declared(&head).map_err(|reason| broken(0, reason))?
+                }
+                EncodingFallback::Detect => detect_encoding(input, &head)?,
+            };
+            (encoding, 0)
+        }
     };
     if !is_utf_16(encoding) {
         reject_binary(&head)?;
@@ -167,44 +158,16 @@ pub(super) fn open<'a>(
     if may_be_wrong && encoding.is_single_byte() {
         reject_utf_8_text(input, encoding)?;
     }
-    DecodedText::start_at(input, encoding, bom_length as u64)
-}
-
-/// Opens a file again with the encoding that [`open`] found.
-///
-/// # Errors
-/// The file cannot be read.
-pub(super) fn reopen<'a>(
-    input: &'a mut dyn Input,
-    encoding: &'static Encoding,
-) -> Result<DecodedText<'a>, FormatError> {
-    input.seek(SeekFrom::Start(0))?;
-    let mut head = Vec::with_capacity(4);
-    Read::take(&mut *input, 4).read_to_end(&mut head)?;
-    let bom = Encoding::for_bom(&head).filter(|(found, _)| *found == encoding);
-    DecodedText::start_at(input, encoding, bom.map_or(0, |(_, mark)| mark as u64))
-}
-
-impl<'a> DecodedText<'a> {
-    fn start_at(
-        input: &'a mut dyn Input,
-        encoding: &'static Encoding,
-        bom_length: u64,
-    ) -> Result<Self, FormatError> {
-        input.seek(SeekFrom::Start(bom_length))?;
-        Ok(Self {
-            input,
-            decoder: encoding.new_decoder_without_bom_handling(),
-            raw: Vec::new(),
-            raw_start: 0,
-            text: vec![0; TEXT_CAPACITY],
-            text_end: 0,
-            text_start: 0,
-            is_at_end: false,
-            budget: ReadBudget(Rc::new(Cell::new(usize::MAX))),
-            stats: Rc::new(Cell::new(DecodeStats::default())),
-        })
-    }
+    input.seek(SeekFrom::Start(bom_length as u64))?;
+    Ok(DecodedText {
+        input: BufReader::with_capacity(CHUNK_SIZE, input),
+        decoder: encoding.new_decoder_without_bom_handling(),
+        text: String::with_capacity(TEXT_CAPACITY),
+        text_start: 0,
+        is_at_end: false,
+        budget: ReadBudget(Rc::new(Cell::new(usize::MAX))),
+        stats: Rc::default(),
+    })
 }
 
 /// Returns true if a file with this setting may have the byte order mark of `marked`.
@@ -231,75 +194,50 @@ impl DecodedText<'_> {
     }
 
     fn decode(&mut self) -> io::Result<()> {
-        (self.text_start, self.text_end) = (0, 0);
-        while self.text_end == 0 && !self.is_at_end {
-            if self.raw_start == self.raw.len() {
-                self.raw = read_chunk(self.input)?;
-                self.raw_start = 0;
+        self.text.clear();
+        self.text_start = 0;
+        while self.text.is_empty() && !self.is_at_end {
+            let source = self.input.fill_buf()?;
+            let is_last = source.is_empty();
+            let (result, read) =
+                self.decoder
+                    .decode_to_string_without_replacement(source, &mut self.text, is_last);
+            self.input.consume(read);
+            let mut stats = self.stats.get();
+            stats.non_ascii += count_multibyte(self.text.as_bytes());
+            match result {
+                DecoderResult::InputEmpty => self.is_at_end = is_last,
+                DecoderResult::OutputFull => {}
+                DecoderResult::Malformed(..) => {
+                    stats.undecodable += 1;
+                    self.text.push(UNDECODABLE);
+                }
             }
-            self.decode_chunk();
+            self.stats.set(stats);
         }
         Ok(())
     }
-
-    fn decode_chunk(&mut self) {
-        let is_last = self.raw.is_empty();
-        let source = self.raw.get(self.raw_start..).unwrap_or_default();
-        let target = self
-            .text
-            .get_mut(..TEXT_CAPACITY - UNDECODABLE.len_utf8())
-            .unwrap_or_default();
-        let (result, read, written) = self
-            .decoder
-            .decode_to_utf8_without_replacement(source, target, is_last);
-        self.text_end = written;
-        self.raw_start += read;
-        let mut stats = self.stats.get();
-        stats.non_ascii += count_multibyte(target.get(..written).unwrap_or_default());
-        match result {
-            DecoderResult::InputEmpty => self.is_at_end = is_last,
-            DecoderResult::OutputFull => {}
-            DecoderResult::Malformed(..) => {
-                stats.undecodable += 1;
-                let rest = self.text.get_mut(written..).unwrap_or_default();
-                self.text_end += UNDECODABLE.encode_utf8(rest).len();
-            }
-        }
-        self.stats.set(stats);
-    }
-}
-
-/// Reads the next chunk. It is shorter than [`CHUNK_SIZE`] only at the end of the file.
-fn read_chunk(input: &mut dyn Input) -> io::Result<Vec<u8>> {
-    let mut chunk = Vec::with_capacity(CHUNK_SIZE);
-    input.take(CHUNK_SIZE as u64).read_to_end(&mut chunk)?;
-    Ok(chunk)
 }
 
 impl BufRead for DecodedText<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.text_start == self.text_end {
+        if self.text_start == self.text.len() {
             self.decode()?;
         }
-        let pending = self
-            .text
-            .get(self.text_start..self.text_end)
-            .unwrap_or_default();
+        let pending = self.text.as_bytes().get(self.text_start..);
+        let pending = pending.unwrap_or_default();
         if self.budget.0.get() == 0 && !pending.is_empty() {
             let reason = "one element of the file is larger than the limit for a row".to_owned();
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                MalformedText(reason),
-            ));
+            let kind = io::ErrorKind::InvalidData;
+            return Err(io::Error::new(kind, MalformedText(reason)));
         }
         Ok(pending)
     }
 
     fn consume(&mut self, amount: usize) {
-        self.text_start = (self.text_start + amount).min(self.text_end);
-        self.budget
-            .0
-            .set(self.budget.0.get().saturating_sub(amount));
+        self.text_start = (self.text_start + amount).min(self.text.len());
+        let budget = self.budget.0.get();
+        self.budget.set(budget.saturating_sub(amount));
     }
 }
 
@@ -327,8 +265,5 @@ pub(super) fn decode_head(head: &[u8], encoding: &'static Encoding) -> String {
 
 /// Creates the error of a file that is broken near a byte offset.
 pub(super) fn broken(offset: u64, reason: impl Into<String>) -> FormatError {
-    FormatError::Broken {
-        place: format!("byte {offset}"),
-        reason: reason.into(),
-    }
+    FormatError::broken(format!("byte {offset}"), reason)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::BufRead;
+use std::io::Read;
 
 use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
@@ -10,18 +10,17 @@ use serde::de::{
 use serde_json::value::RawValue;
 
 use super::member_map::{is_quantity_name, is_sku_name};
-use super::{MAX_SKIPPED_BYTES, ReadBudget, next_line, open, parse};
+use super::members::ITEM_LIST_NAMES;
+use super::{MAX_SKIPPED_BYTES, ReadBudget, next_line, open, parse, read_failure};
 use crate::ReadSettings;
-use crate::formats::fields::same_name;
-use crate::formats::{FormatError, Input};
+use crate::formats::fields::is_one_of;
+use crate::formats::{FormatError, Input, quote_names};
 
 /// Layout of a JSON document.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum JsonLayout {
-    /// A list of products.
-    List,
-    /// An object with a list of products at this path of members.
-    NestedList(Vec<String>),
+    /// A list of products at this path of members; the document itself if the path is empty.
+    List(Vec<String>),
     /// A map from SKU to stock.
     Map,
     /// A single product.
@@ -31,11 +30,18 @@ pub(super) enum JsonLayout {
 }
 
 impl JsonLayout {
+    pub(super) fn list_path(&self) -> Option<&[String]> {
+        match self {
+            Self::List(path) => Some(path),
+            Self::Map | Self::SingleProduct | Self::Lines => None,
+        }
+    }
+
     /// Describes the layout for users; a path has the syntax of the setting `list`.
     pub(super) fn describe(&self) -> String {
         match self {
-            Self::List => "the document".to_owned(),
-            Self::NestedList(path) => path.join("."),
+            Self::List(path) if path.is_empty() => "the document".to_owned(),
+            Self::List(path) => path.join("."),
             Self::Map => "a map from SKU to stock".to_owned(),
             Self::SingleProduct => "a single product".to_owned(),
             Self::Lines => "lines".to_owned(),
@@ -43,69 +49,26 @@ impl JsonLayout {
     }
 }
 
-/// Members that may hold the list of products. Sources: `UpdateStocksRequest.skus` of the Market's
-/// campaigns and `skuItems` of its businesses; the others are common names in shops' own documents.
-const LIST_NAMES: &[&str] = &[
-    "skus", "skuItems", "items", "stocks", "offers", "products", "data", "rows", "result",
-];
-
-/// Lists inside a product: its stock by warehouse.
-const PRODUCT_LIST_NAMES: &[&str] = &["items", "stocks"];
+/// Members that may hold the list of products, separated by blanks. Sources:
+/// `UpdateStocksRequest.skus` of the Market's campaigns and `skuItems` of its businesses; the others
+/// are common names in shops' own documents.
+const LIST_NAMES: &str = "skus skuItems items stocks offers products data rows result";
 
 /// Members that describe the document, or an error. `code` is also a name of the SKU, but at this
 /// level it may be an error code.
-const ENVELOPE_NAMES: &[&str] = &[
-    "code",
-    "status",
-    "statusCode",
-    "error",
-    "errors",
-    "message",
-    "success",
-    "ok",
-    "total",
-    "count",
-    "size",
-    "page",
-    "pages",
-    "limit",
-    "offset",
-    "version",
-    "updated",
-    "updatedAt",
-    "timestamp",
-    "date",
-    "meta",
-    "path",
-    "detail",
-    "title",
-    "type",
-    "id",
-    "name",
-    "time",
-    "generated",
-    "generatedAt",
-    "createdAt",
-    "sum",
-    "shop",
-    "shopId",
-    "shop_id",
-    "warehouseId",
-    "warehouse_id",
-    "requestId",
-    "request_id",
-    "requested",
-    "source",
-    "currency",
-];
+const ENVELOPE_NAMES: &str = "\
+    code status statusCode error errors message success ok total count size page pages limit \
+    offset version updated updatedAt timestamp date meta path detail title type id name time \
+    generated generatedAt createdAt sum shop shopId shop_id warehouseId warehouse_id requestId \
+    request_id requested source currency";
 
 fn is_envelope_name(name: &str) -> bool {
-    ENVELOPE_NAMES.iter().any(|known| same_name(name, known))
+    is_one_of(name, ENVELOPE_NAMES)
 }
 
 /// Returns true if a member of this name may be the list of products.
 pub(super) fn is_list_name(name: &str) -> bool {
-    LIST_NAMES.iter().any(|list| same_name(name, list))
+    is_one_of(name, LIST_NAMES)
 }
 
 /// Most levels of objects that are searched for a list of products.
@@ -117,43 +80,20 @@ pub(super) fn detect_layout(
     reading: &ReadSettings,
 ) -> Result<JsonLayout, FormatError> {
     if let Some(list) = &reading.list_path {
-        return Ok(JsonLayout::NestedList(
-            list.split('.').map(str::to_owned).collect(),
-        ));
+        let path = list.split('.').map(str::to_owned).collect();
+        return Ok(JsonLayout::List(path));
     }
-    match first_non_blank(input, reading)? {
-        Some(b'[') => return Ok(JsonLayout::List),
-        Some(b'{') => {}
-        Some(_) | None => {
-            return Err(FormatError::Broken {
-                place: "its beginning".to_owned(),
-                reason: "JSON begins with { or [".to_owned(),
-            });
-        }
-    }
-    input.rewind()?;
-    if is_ndjson(input, reading) {
-        return Ok(JsonLayout::Lines);
-    }
-    input.rewind()?;
-    inspect_document(input, reading)
-}
-
-/// Returns the first byte that is not whitespace.
-fn first_non_blank(
-    input: &mut dyn Input,
-    reading: &ReadSettings,
-) -> Result<Option<u8>, FormatError> {
-    let mut utf8 = open(input, reading)?;
-    loop {
-        let buffer = utf8.fill_buf().map_err(|e| super::line_error(e, 1))?;
-        if let Some(first) = buffer.iter().find(|byte| !byte.is_ascii_whitespace()) {
-            return Ok(Some(*first));
-        }
-        match buffer.len() {
-            0 => return Ok(None),
-            blanks => utf8.consume(blanks),
-        }
+    let mut bytes = open(input, reading)?.bytes();
+    let first = bytes.find(|byte| !matches!(byte, Ok(blank) if blank.is_ascii_whitespace()));
+    let first = first.transpose();
+    match first.map_err(|e| read_failure(e, "line 1".to_owned()))? {
+        Some(b'[') => Ok(JsonLayout::List(Vec::new())),
+        Some(b'{') if is_ndjson(input, reading) => Ok(JsonLayout::Lines),
+        Some(b'{') => inspect_document(input, reading),
+        Some(_) | None => Err(FormatError::broken(
+            "its beginning",
+            "JSON begins with { or [",
+        )),
     }
 }
 
@@ -190,117 +130,109 @@ fn inspect_document(
     reading: &ReadSettings,
 ) -> Result<JsonLayout, FormatError> {
     let utf8 = open(input, reading)?;
-    let budget = utf8.budget();
-    let mut found = None;
-    let (mut list_paths, mut non_map_member) = (Vec::new(), None);
-    let inspection = LayoutInspection {
+    let mut inspection = LayoutInspection {
         reading,
-        budget: &budget,
-        found: &mut found,
-        non_map_member: &mut non_map_member,
-        list_paths: &mut list_paths,
+        budget: utf8.budget(),
+        found: None,
+        has_sku: false,
+        has_quantity: false,
+        non_map_member: None,
+        list_paths: Vec::new(),
     };
-    let result = parse(utf8, inspection);
-    match found {
+    let result = parse(utf8, &mut inspection);
+    if let Some(layout) = inspection.found {
         // The inspection stops at the list with an error that is not reported.
-        Some(layout) => Ok(layout),
-        None if result
-            .as_ref()
-            .is_ok_and(|layout| *layout == JsonLayout::Map)
-            && !list_paths.is_empty() =>
-        {
-            let paths: Vec<_> = list_paths.iter().map(|path| format!("'{path}'")).collect();
-            Err(FormatError::Unusable(format!(
-                "the document is neither a list of products nor a map from SKU to stock; lists of \
-                 objects are at {}: set list to the path of the right one",
-                paths.join(", ")
-            )))
-        }
-        None => match non_map_member {
-            Some(name) if result.is_ok() => Err(FormatError::Unusable(format!(
-                "the document has no list of products, and because of its member '{name}' it is not a \
-                 map from SKU to stock: set list to the path of the list, or set sku and quantity to \
-                 the names of the members if it is a single product"
-            ))),
-            Some(_) | None => result,
-        },
+        return Ok(layout);
+    }
+    result?;
+    if inspection.has_sku && inspection.has_quantity {
+        return Ok(JsonLayout::SingleProduct);
+    }
+    if !inspection.list_paths.is_empty() {
+        return Err(FormatError::Unusable(format!(
+            "the document is neither a list of products nor a map from SKU to stock; lists of \
+             objects are at {}: set list to the path of the right one",
+            quote_names(&inspection.list_paths, ", ")
+        )));
+    }
+    match inspection.non_map_member {
+        None => Ok(JsonLayout::Map),
+        // A document with members such as `status` or `error` is not a map from SKU to stock.
+        Some(name) => Err(FormatError::Unusable(format!(
+            "the document has no list of products, and because of its member '{name}' it is not a \
+             map from SKU to stock: set list to the path of the list, or set sku and quantity to \
+             the names of the members if it is a single product"
+        ))),
     }
 }
 
+/// Search for the list of products among the members of a document.
 struct LayoutInspection<'a> {
     reading: &'a ReadSettings,
-    budget: &'a ReadBudget,
-    found: &'a mut Option<JsonLayout>,
-    /// A member that does not occur in a map from SKU to stock.
-    non_map_member: &'a mut Option<String>,
+    budget: ReadBudget,
+    found: Option<JsonLayout>,
+    has_sku: bool,
+    has_quantity: bool,
+    /// The first member that does not occur in a map from SKU to stock.
+    non_map_member: Option<String>,
     /// Paths of nested lists of objects.
-    list_paths: &'a mut Vec<String>,
+    list_paths: Vec<String>,
 }
 
-impl<'de> DeserializeSeed<'de> for LayoutInspection<'_> {
-    type Value = JsonLayout;
+impl<'de> DeserializeSeed<'de> for &mut LayoutInspection<'_> {
+    type Value = ();
 
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<JsonLayout, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
         json.deserialize_map(self)
     }
 }
 
-impl<'de> Visitor<'de> for LayoutInspection<'_> {
-    type Value = JsonLayout;
+impl<'de> Visitor<'de> for &mut LayoutInspection<'_> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<JsonLayout, A::Error> {
-        let (mut has_sku, mut has_quantity) = (false, false);
-        let mut non_map_member = None;
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
         self.budget.set(MAX_SKIPPED_BYTES);
         while let Some(name) = members.next_key::<String>()? {
-            if is_list_name(&name) {
+            let is_envelope = is_envelope_name(&name);
+            let is_list = is_list_name(&name);
+            if is_list {
                 let list = members.next_value_seed(RejectList {
                     path: &name,
-                    list_paths: self.list_paths,
+                    list_paths: &mut self.list_paths,
                 });
                 // `items` beside a SKU belong to this single product.
-                let is_product_list =
-                    has_sku && PRODUCT_LIST_NAMES.iter().any(|list| same_name(&name, list));
-                let layout = if is_product_list {
+                let layout = if self.has_sku && is_one_of(&name, ITEM_LIST_NAMES) {
                     JsonLayout::SingleProduct
                 } else {
-                    JsonLayout::NestedList(vec![name.clone()])
+                    JsonLayout::List(vec![name.clone()])
                 };
-                list.inspect_err(|_| *self.found = Some(layout))?;
-                non_map_member.get_or_insert(name);
+                list.inspect_err(|_| self.found = Some(layout))?;
             } else {
-                let may_be_sku = self.reading.sku.is_some() || !is_envelope_name(&name);
-                let is_sku = may_be_sku && is_sku_name(&name, self.reading);
-                let is_quantity = is_quantity_name(&name, self.reading);
-                has_sku |= is_sku;
-                has_quantity |= is_quantity;
                 let value = members.next_value::<Box<RawValue>>()?;
-                collect_list_paths(&value, &name, 1, self.list_paths);
-                if is_sku || is_quantity || is_envelope_name(&name) {
-                    non_map_member.get_or_insert(name);
-                }
+                collect_list_paths(&value, &name, 1, &mut self.list_paths);
+            }
+            let may_be_sku = !is_list && (self.reading.sku.is_some() || !is_envelope);
+            let is_sku = may_be_sku && is_sku_name(&name, self.reading);
+            let is_quantity = !is_list && is_quantity_name(&name, self.reading);
+            self.has_sku |= is_sku;
+            self.has_quantity |= is_quantity;
+            if is_list || is_sku || is_quantity || is_envelope {
+                self.non_map_member.get_or_insert(name);
             }
             self.budget.set(MAX_SKIPPED_BYTES);
         }
-        match non_map_member {
-            Some(_) if has_sku && has_quantity => Ok(JsonLayout::SingleProduct),
-            // A document with members such as `status` or `error` is not a map from SKU to stock.
-            non_map_member => {
-                *self.non_map_member = non_map_member;
-                Ok(JsonLayout::Map)
-            }
-        }
+        Ok(())
     }
 }
 
 /// Skips any value except a list, which is an error, and collects the paths of nested lists.
-pub(super) struct RejectList<'a> {
-    pub(super) path: &'a str,
-    pub(super) list_paths: &'a mut Vec<String>,
+struct RejectList<'a> {
+    path: &'a str,
+    list_paths: &'a mut Vec<String>,
 }
 
 impl<'de> DeserializeSeed<'de> for RejectList<'_> {

@@ -5,11 +5,11 @@ use std::collections::HashSet;
 
 use serde_json::value::RawValue;
 
-use super::members::{JsonMembers, JsonScalar, parse_scalar};
+use super::members::JsonMembers;
 use crate::ReadSettings;
 use crate::aliases::{AliasMatch, StockField, choose};
-use crate::formats::fields::same_name;
-use crate::formats::{FileShape, FormatError};
+use crate::formats::fields::{is_one_of, same_name};
+use crate::formats::{FileShape, FormatError, quote_names};
 use crate::quantity::NumberStyle;
 use crate::sku_text::has_leading_zeros;
 
@@ -29,14 +29,13 @@ pub(super) fn is_quantity_name(name: &str, reading: &ReadSettings) -> bool {
 /// Returns true if a text is an object whose member names include both a SKU and a quantity. The
 /// name `code` does not count, because any object may have a code.
 pub(super) fn is_product(text: &str) -> bool {
-    const CODE_NAMES: [&str; 2] = ["code", "код"];
+    const CODE_NAMES: &str = "code код";
     let Ok(members) = JsonMembers::parse(text) else {
         return false;
     };
     let has = |field| {
-        members.0.iter().any(|(name, _)| {
-            is_field(field, name, None) && !CODE_NAMES.iter().any(|code| same_name(name, code))
-        })
+        let mut names = members.0.iter().map(|(name, _)| name);
+        names.any(|name| is_field(field, name, None) && !is_one_of(name, CODE_NAMES))
     };
     has(StockField::Sku) && has(StockField::Quantity)
 }
@@ -51,7 +50,6 @@ pub(super) fn is_field(field: StockField, name: &str, named: Option<&str>) -> bo
 pub(super) struct JsonMemberStats {
     /// Members with a value other than null or a boolean, in the order of their first occurrence.
     names: Vec<String>,
-    known_names: HashSet<String>,
     style: NumberStyle,
     /// Names of the SKU with a text that has leading zeros.
     padded_names: HashSet<String>,
@@ -81,14 +79,10 @@ impl JsonMemberStats {
             if matches!(value.get(), "null" | "true" | "false") {
                 continue;
             }
-            if self.names.len() < MAX_MEMBER_NAMES && self.known_names.insert(name.clone()) {
+            if self.names.len() < MAX_MEMBER_NAMES && !self.names.contains(name) {
                 self.names.push(name.clone());
             }
-            let Ok(Some(JsonScalar {
-                text,
-                is_number: false,
-            })) = parse_scalar(value)
-            else {
+            let Ok(text) = serde_json::from_str::<String>(value.get()) else {
                 continue;
             };
             if is_quantity_name(name, reading) {
@@ -105,21 +99,21 @@ impl JsonMemberStats {
 
     /// Learns from the quantity of a member of a map from SKU to stock.
     pub(super) fn learn_pair(&mut self, stock: &RawValue) {
-        if let Ok(Some(JsonScalar {
-            text,
-            is_number: false,
-        })) = parse_scalar(stock)
-        {
+        if let Ok(text) = serde_json::from_str::<String>(stock.get()) {
             self.style.learn(&text);
         }
     }
 
-    /// Returns true if these names differ only in case.
-    fn differ_only_in_case(&self, indexes: &[usize]) -> bool {
-        let mut names = indexes.iter().filter_map(|at| self.names.get(*at));
-        names
-            .next()
-            .is_none_or(|first| names.all(|name| same_name(name, first)))
+    /// Returns the members that may hold a field; one if the choice is certain.
+    fn candidates(&self, field: StockField, named: Option<&String>) -> Vec<String> {
+        let names = self.names.iter().map(String::as_str);
+        let positions = match choose(field, names, named.map(String::as_str)) {
+            AliasMatch::None => Vec::new(),
+            AliasMatch::Position(at) => vec![at],
+            AliasMatch::Ambiguous(all) => all,
+        };
+        let names = positions.into_iter().filter_map(|at| self.names.get(at));
+        names.cloned().collect()
     }
 
     /// Chooses the member of each field.
@@ -130,76 +124,43 @@ impl JsonMemberStats {
         self,
         reading: &ReadSettings,
     ) -> Result<JsonMemberMap<'_>, FormatError> {
-        let choose_member = |field: StockField, named: Option<&str>| {
-            choose(field, self.names.iter().map(String::as_str), named)
+        let ambiguous = |field: StockField, names: &[String]| {
+            FormatError::Unusable(format!(
+                "members {} may each be {}: set {} to the name of the right one",
+                quote_names(names, " and "),
+                field.label(),
+                field.setting()
+            ))
         };
-        let name_at = |at: usize| self.names.get(at).cloned();
-        let sku = match choose_member(StockField::Sku, reading.sku.as_deref()) {
-            AliasMatch::None => None,
-            AliasMatch::Position(at) => name_at(at),
-            // Spellings of one name in different case: a product may not have two with different
-            // values.
-            AliasMatch::Ambiguous(all) if self.differ_only_in_case(&all) => {
-                all.first().and_then(|at| name_at(*at))
-            }
-            AliasMatch::Ambiguous(all) => {
-                let all: Vec<_> = all
-                    .into_iter()
-                    .filter_map(name_at)
-                    .map(|name| format!("'{name}'"))
-                    .collect();
-                return Err(FormatError::Unusable(format!(
-                    "members {} may each be the SKU: set sku to the name of the right one",
-                    all.join(" and ")
-                )));
-            }
-        };
-        let quantities = match choose_member(StockField::Quantity, reading.quantity.as_deref()) {
-            AliasMatch::None => Vec::new(),
-            AliasMatch::Position(at) => name_at(at).into_iter().collect(),
-            // Allowed: a product in which all of them agree is unambiguous.
-            AliasMatch::Ambiguous(all) => all.into_iter().filter_map(name_at).collect(),
-        };
-        let first_member =
-            |field: StockField, named: Option<&str>| match choose_member(field, named) {
-                AliasMatch::None => None,
-                AliasMatch::Position(at) => name_at(at),
-                AliasMatch::Ambiguous(all) => all.first().and_then(|at| name_at(*at)),
-            };
-        let warehouse = match choose_member(StockField::Warehouse, reading.warehouse.as_deref()) {
-            AliasMatch::None => None,
-            AliasMatch::Position(at) => name_at(at),
-            AliasMatch::Ambiguous(all) => {
-                let all: Vec<_> = all
-                    .into_iter()
-                    .filter_map(name_at)
-                    .map(|name| format!("'{name}'"))
-                    .collect();
-                return Err(FormatError::Unusable(format!(
-                    "members {} may each be the warehouse: set warehouse to the name of the right one",
-                    all.join(" and ")
-                )));
-            }
-        };
-        let reserve = reading
-            .reserve
-            .as_deref()
-            .and_then(|it| first_member(StockField::Reserve, Some(it)));
-        let updated_at = first_member(StockField::UpdatedAt, reading.updated_at.as_deref());
-        let style = self.style;
+        let skus = self.candidates(StockField::Sku, reading.sku.as_ref());
+        // Spellings of one name in different case: a product may not have two with different
+        // values.
+        if let [first, others @ ..] = skus.as_slice()
+            && !others.iter().all(|name| same_name(name, first))
+        {
+            return Err(ambiguous(StockField::Sku, &skus));
+        }
+        let warehouses = self.candidates(StockField::Warehouse, reading.warehouse.as_ref());
+        if warehouses.len() > 1 {
+            return Err(ambiguous(StockField::Warehouse, &warehouses));
+        }
+        let reserve = reading.reserve.as_ref();
+        let reserve = reserve.map(|name| self.candidates(StockField::Reserve, Some(name)));
+        let updated_at = self.candidates(StockField::UpdatedAt, reading.updated_at.as_ref());
+        let first = |names: Vec<String>| names.into_iter().next();
+        let sku = first(skus);
         let is_sku = |name: &String| sku.as_ref().is_some_and(|sku| same_name(name, sku));
-        let has_padded_skus = self.padded_names.iter().any(is_sku);
-        let names = self.names;
         Ok(JsonMemberMap {
             reading,
+            has_padded_skus: self.padded_names.iter().any(is_sku),
+            // Several are allowed: a product in which all of them agree is unambiguous.
+            quantities: self.candidates(StockField::Quantity, reading.quantity.as_ref()),
+            warehouse: first(warehouses),
+            reserve: reserve.and_then(first),
+            updated_at: first(updated_at),
+            style: self.style,
             sku,
-            quantities,
-            warehouse,
-            reserve,
-            updated_at,
-            style,
-            has_padded_skus,
-            names,
+            names: self.names,
         })
     }
 }
@@ -222,19 +183,11 @@ pub(super) struct JsonMemberMap<'r> {
 impl JsonMemberMap<'_> {
     /// Adds the members and the number style to the properties of the file.
     pub(super) fn describe(&self, shape: &mut FileShape) {
-        let listed: Vec<_> = self
-            .names
-            .iter()
-            .take(20)
-            .map(|name| format!("'{name}'"))
-            .collect();
-        shape.set("members", listed.join(", "));
+        shape.set("members", quote_names(self.names.iter().take(20), ", "));
+        let quantities = Some(self.quantities.join(", ")).filter(|names| !names.is_empty());
         for (property, name) in [
             ("sku", self.sku.clone()),
-            (
-                "quantity",
-                Some(self.quantities.join(", ")).filter(|names| !names.is_empty()),
-            ),
+            ("quantity", quantities),
             ("warehouse", self.warehouse.clone()),
             ("reserve", self.reserve.clone()),
             ("time", self.updated_at.clone()),

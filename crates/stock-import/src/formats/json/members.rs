@@ -6,11 +6,11 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::RowProblem;
-use crate::formats::fields::same_name;
+use crate::formats::fields::{is_one_of, same_name};
 
 /// Members with the stock by warehouse or type. Sources: `UpdateStock.items` of the Market, and
 /// `stocks` of its read-back.
-pub(super) const ITEM_LIST_NAMES: &[&str] = &["items", "stocks"];
+pub(super) const ITEM_LIST_NAMES: &str = "items stocks";
 
 /// The only type of stock that is for sale. Sources: `POST /stocks` and `getStocks` of the Market.
 const SELLABLE_TYPE: &str = "FIT";
@@ -55,8 +55,7 @@ impl<'a> JsonMembers<'a> {
     /// A null is an empty quantity.
     pub(super) fn quantity(&self, names: &[String]) -> Result<Option<JsonScalar>, RowProblem> {
         let mut found: Option<(&str, JsonScalar)> = None;
-        let mut empty = None;
-        let mut missing = None;
+        let (mut empty, mut missing) = (None, None);
         for name in names {
             let Some(value) = self.find(name)? else {
                 missing = Some(name);
@@ -66,19 +65,17 @@ impl<'a> JsonMembers<'a> {
             if matches!(value.get(), "true" | "false") && names.len() > 1 {
                 continue;
             }
-            let Some(scalar) = parse_scalar(value).map_err(|e| format!("{name}: {e}"))? else {
-                empty = Some(name);
-                continue;
-            };
-            match &found {
-                Some((first, other)) if other.text != scalar.text => {
+            let scalar = parse_scalar(value).map_err(|e| format!("{name}: {e}"))?;
+            match (&found, scalar) {
+                (_, None) => empty = Some(name),
+                (None, Some(scalar)) => found = Some((name, scalar)),
+                (Some((first, other)), Some(scalar)) if other.text != scalar.text => {
                     return Err(RowProblem::Suspicious(format!(
                         "{first} is {} and {name} is {}: set quantity to the name of the right one",
                         other.text, scalar.text
                     )));
                 }
-                Some(_) => {}
-                None => found = Some((name, scalar)),
+                (Some(_), Some(_)) => {}
             }
         }
         match (found, empty.or(missing)) {
@@ -87,18 +84,14 @@ impl<'a> JsonMembers<'a> {
                 scalar.text
             ))),
             (Some((_, scalar)), None) => Ok(Some(scalar)),
-            (None, _) => Ok(empty.map(|_| JsonScalar {
-                text: String::new(),
-                is_number: false,
-            })),
+            (None, _) => Ok(empty.map(|_| JsonScalar::default())),
         }
     }
 
     /// Returns the list of stock by warehouse or type, if the product has one.
     pub(super) fn items(&self) -> Result<Option<&'a RawValue>, String> {
         let mut lists = self.0.iter().filter(|(member, value)| {
-            value.get().starts_with('[')
-                && ITEM_LIST_NAMES.iter().any(|name| same_name(member, name))
+            value.get().starts_with('[') && is_one_of(member, ITEM_LIST_NAMES)
         });
         match (lists.next(), lists.next()) {
             (Some((first, _)), Some((second, _))) => Err(format!(
@@ -133,6 +126,7 @@ impl<'de> Visitor<'de> for CollectMembers {
 }
 
 /// A string, or the literal of a number.
+#[derive(Default)]
 pub(super) struct JsonScalar {
     pub(super) text: String,
     pub(super) is_number: bool,
@@ -141,21 +135,18 @@ pub(super) struct JsonScalar {
 /// Reads a string or a number; `None` for null.
 pub(super) fn parse_scalar(value: &RawValue) -> Result<Option<JsonScalar>, String> {
     let literal = value.get();
-    match literal.as_bytes().first() {
+    let (text, is_number) = match literal.as_bytes().first() {
         Some(b'"') => {
             let text = serde_json::from_str(literal).map_err(|e| e.to_string())?;
-            Ok(Some(JsonScalar {
-                text,
-                is_number: false,
-            }))
+            (text, false)
         }
-        Some(b'-' | b'0'..=b'9') => Ok(Some(JsonScalar {
-            text: literal.to_owned(),
-            is_number: true,
-        })),
-        Some(b'n') => Ok(None),
-        Some(_) | None => Err(format!("{} must be a number or a string", excerpt(value))),
-    }
+        Some(b'-' | b'0'..=b'9') => (literal.to_owned(), true),
+        Some(b'n') => return Ok(None),
+        Some(_) | None => {
+            return Err(format!("{} must be a number or a string", excerpt(value)));
+        }
+    };
+    Ok(Some(JsonScalar { text, is_number }))
 }
 
 /// Returns the beginning of a value, for a message.

@@ -19,10 +19,10 @@ mod tests;
 
 use std::fmt;
 use std::io::{BufRead, Read};
+use std::marker::PhantomData;
 
 use encoding_rs::Encoding;
-use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use self::layout::JsonLayout;
@@ -30,7 +30,7 @@ use self::member_map::JsonMemberStats;
 use self::sibling_members::SiblingMembers;
 use super::decode::{self, DecodedText, EncodingFallback, MalformedText, ReadBudget};
 use super::{FileSummary, FormatError, Input, Sink};
-use crate::{DeliveryCancelled, ReadSettings};
+use crate::{DeliveryCancelled, DeliveryEntry, ReadSettings, RejectedRow};
 
 /// Largest element and longest line, in bytes.
 const MAX_ELEMENT_BYTES: usize = 1024 * 1024;
@@ -61,9 +61,13 @@ pub(super) fn read(
     let member_map = stats.into_member_map(reading)?;
     let encoding = for_each_part(input, &layout, reading, &mut |part, line| {
         let entries = match part {
-            JsonPart::Element(element) => member_map.read(element, line),
+            JsonPart::Element(element) => member_map.read(element.get(), line),
             JsonPart::Pair(sku, stock) => vec![member_map.read_pair(sku, stock, line)],
-            JsonPart::Broken(text, reason) => vec![product::rejected_entry(line, text, reason)],
+            JsonPart::Broken(text, reason) => {
+                vec![DeliveryEntry::Rejected(RejectedRow::new(
+                    line, text, reason,
+                ))]
+            }
         };
         entries.into_iter().try_for_each(&mut *sink)
     })?;
@@ -94,19 +98,28 @@ fn for_each_part(
     callback: JsonPartCallback<'_>,
 ) -> Result<&'static Encoding, FormatError> {
     let text = open(input, reading)?;
-    let (encoding, stats) = (text.encoding(), text.stats());
-    let mut output = JsonPartOutput {
-        callback,
-        line: 0,
-        error: None,
-    };
+    let (encoding, stats, budget) = (text.encoding(), text.stats(), text.budget());
     match layout {
-        JsonLayout::Lines => read_lines(text, &mut output)?,
-        JsonLayout::List
-        | JsonLayout::Map
-        | JsonLayout::SingleProduct
-        | JsonLayout::NestedList(_) => {
-            read_document(text, layout, reading, &mut output)?;
+        JsonLayout::Lines => read_lines(text, callback)?,
+        JsonLayout::SingleProduct => {
+            budget.set(MAX_ELEMENT_BYTES);
+            let element = parse(text, PhantomData::<Box<RawValue>>)?;
+            callback(JsonPart::Element(&element), 1)?;
+        }
+        JsonLayout::Map | JsonLayout::List(_) => {
+            budget.set(MAX_ELEMENT_BYTES);
+            let mut output = JsonPartOutput {
+                reading,
+                budget,
+                callback,
+                count: 0,
+                error: None,
+            };
+            let document = JsonDocument {
+                list_path: layout.list_path(),
+                output: &mut output,
+            };
+            parse(text, document).map_err(|e| output.error.unwrap_or(e))?;
         }
     }
     stats.get().check(encoding)?;
@@ -124,54 +137,20 @@ fn open<'a>(
     )
 }
 
-/// Output of the parts. Keeps errors of the callback, because serde cannot carry them.
-struct JsonPartOutput<'t> {
-    callback: JsonPartCallback<'t>,
-    /// Number of the current element or line.
-    line: u64,
-    /// Error that stopped the output.
-    error: Option<FormatError>,
-}
-
-impl JsonPartOutput<'_> {
-    fn emit(&mut self, part: JsonPart<'_>) -> Result<(), JsonReadStopped> {
-        (self.callback)(part, self.line).map_err(|e| {
-            self.error = Some(e.into());
-            JsonReadStopped
-        })
-    }
-}
-
-/// Marker that reading has stopped; [`JsonPartOutput::error`] has the reason.
-struct JsonReadStopped;
-
-impl fmt::Display for JsonReadStopped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("reading was stopped")
-    }
-}
-
-// === Lines ===
-
 fn read_lines(
     mut utf8: DecodedText<'_>,
-    output: &mut JsonPartOutput<'_>,
+    callback: JsonPartCallback<'_>,
 ) -> Result<(), FormatError> {
-    while let Some(line) = next_line(&mut utf8, output.line + 1)? {
-        output.line += 1;
-        if line.trim().is_empty() {
-            continue;
+    let mut number = 1;
+    while let Some(line) = next_line(&mut utf8, number)? {
+        if !line.trim().is_empty() {
+            let part = match serde_json::from_str::<&RawValue>(&line) {
+                Ok(element) => JsonPart::Element(element),
+                Err(e) => JsonPart::Broken(&line, format!("the line is not JSON: {e}")),
+            };
+            callback(part, number)?;
         }
-        let part = match serde_json::from_str::<&RawValue>(&line) {
-            Ok(element) => JsonPart::Element(element),
-            Err(e) => JsonPart::Broken(&line, format!("the line is not JSON: {e}")),
-        };
-        if let Err(JsonReadStopped) = output.emit(part) {
-            return Err(output
-                .error
-                .take()
-                .expect("emit sets the error when it stops"));
-        }
+        number += 1;
     }
     Ok(())
 }
@@ -180,53 +159,21 @@ fn read_lines(
 fn next_line(utf8: &mut DecodedText<'_>, number: u64) -> Result<Option<String>, FormatError> {
     let mut line = Vec::new();
     let limit = MAX_ELEMENT_BYTES as u64 + 1;
-    let read = utf8
-        .take(limit)
-        .read_until(b'\n', &mut line)
-        .map_err(|e| line_error(e, number))?;
-    let broken_line = |reason: &str| {
-        Err(FormatError::Broken {
-            place: format!("line {number}"),
-            reason: reason.to_owned(),
-        })
-    };
-    if read as u64 == limit {
-        return broken_line("the line is longer than 1 MiB");
+    let read = utf8.take(limit).read_until(b'\n', &mut line);
+    if read.map_err(|e| read_failure(e, format!("line {number}")))? as u64 == limit {
+        let reason = "the line is longer than 1 MiB";
+        return Err(FormatError::broken(format!("line {number}"), reason));
     }
-    match String::from_utf8(line) {
-        Ok(line) => Ok((read > 0).then_some(line)),
-        Err(_) => broken_line("the line is not UTF-8"),
-    }
+    let line = (!line.is_empty()).then(|| String::from_utf8_lossy(&line).into_owned());
+    Ok(line)
 }
 
-fn line_error(error: std::io::Error, line: u64) -> FormatError {
+/// Tells malformed text at `place` from a failing device.
+fn read_failure(error: std::io::Error, place: String) -> FormatError {
     match MalformedText::of(&error) {
-        Some(reason) => FormatError::Broken {
-            place: format!("line {line}"),
-            reason,
-        },
+        Some(reason) => FormatError::broken(place, reason),
         None => FormatError::Io(error),
     }
-}
-
-// === Documents ===
-
-fn read_document(
-    utf8: DecodedText<'_>,
-    layout: &JsonLayout,
-    reading: &ReadSettings,
-    output: &mut JsonPartOutput<'_>,
-) -> Result<(), FormatError> {
-    let budget = utf8.budget();
-    budget.set(MAX_ELEMENT_BYTES);
-    let seed = JsonDocument {
-        layout,
-        reading,
-        budget: &budget,
-        output: &mut *output,
-    };
-    let read = parse(utf8, seed);
-    read.map_err(|e| output.error.take().unwrap_or(e))
 }
 
 /// Parses a whole document. Other text after it is an error.
@@ -240,42 +187,52 @@ fn parse<S: DeserializeSeed<'static>>(
         .and_then(|value| json.end().map(|()| value));
     value.map_err(|e| {
         let place = format!("line {} column {}", e.line(), e.column());
-        if !e.is_io() {
-            return FormatError::Broken {
-                place,
-                reason: e.to_string(),
-            };
-        }
-        let cause = std::io::Error::from(e);
-        match MalformedText::of(&cause) {
-            Some(reason) => FormatError::Broken { place, reason },
-            None => FormatError::Io(cause),
+        if e.is_io() {
+            read_failure(e.into(), place)
+        } else {
+            FormatError::broken(place, e.to_string())
         }
     })
 }
 
-struct JsonDocument<'a, 'o> {
-    layout: &'a JsonLayout,
-    reading: &'a ReadSettings,
-    budget: &'a ReadBudget,
-    output: &'a mut JsonPartOutput<'o>,
+/// Output of the parts of a document. Keeps its own errors, because serde cannot carry them.
+struct JsonPartOutput<'t> {
+    reading: &'t ReadSettings,
+    budget: ReadBudget,
+    callback: JsonPartCallback<'t>,
+    /// Number of parts so far.
+    count: u64,
+    /// Error that stopped the output.
+    error: Option<FormatError>,
+}
+
+impl JsonPartOutput<'_> {
+    fn emit<E: Error>(&mut self, part: JsonPart<'_>) -> Result<(), E> {
+        self.count += 1;
+        let result = (self.callback)(part, self.count);
+        result.map_err(|cancelled| self.stop(cancelled.into()))
+    }
+
+    fn stop<E: Error>(&mut self, error: FormatError) -> E {
+        self.error = Some(error);
+        E::custom("reading was stopped")
+    }
+}
+
+/// A document, or an object on the path to its list.
+struct JsonDocument<'a, 't> {
+    /// Path from here to the list of products; `None` for a map from SKU to stock.
+    list_path: Option<&'a [String]>,
+    output: &'a mut JsonPartOutput<'t>,
 }
 
 impl<'de> DeserializeSeed<'de> for JsonDocument<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
-        match self.layout {
-            JsonLayout::List | JsonLayout::Lines => json.deserialize_seq(self),
-            JsonLayout::NestedList(path) if path.is_empty() => json.deserialize_seq(self),
-            JsonLayout::Map | JsonLayout::NestedList(_) => json.deserialize_map(self),
-            JsonLayout::SingleProduct => {
-                let element = Box::<RawValue>::deserialize(json)?;
-                self.output.line = 1;
-                self.output
-                    .emit(JsonPart::Element(&element))
-                    .map_err(D::Error::custom)
-            }
+        match self.list_path {
+            Some([]) => json.deserialize_seq(self),
+            Some(_) | None => json.deserialize_map(self),
         }
     }
 }
@@ -289,78 +246,51 @@ impl<'de> Visitor<'de> for JsonDocument<'_, '_> {
 
     /// Reads a list, element by element.
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
-        self.budget.set(MAX_ELEMENT_BYTES);
+        self.output.budget.set(MAX_ELEMENT_BYTES);
         while let Some(element) = elements.next_element::<Box<RawValue>>()? {
-            self.output.line += 1;
-            self.output
-                .emit(JsonPart::Element(&element))
-                .map_err(A::Error::custom)?;
-            self.budget.set(MAX_ELEMENT_BYTES);
+            self.output.emit(JsonPart::Element(&element))?;
+            self.output.budget.set(MAX_ELEMENT_BYTES);
         }
-        self.budget.set(MAX_SKIPPED_BYTES);
+        self.output.budget.set(MAX_SKIPPED_BYTES);
         Ok(())
     }
 
     /// Reads a map from SKU to stock, or an object with a list among its members.
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        let Self {
-            layout,
-            reading,
-            budget,
-            output,
-        } = self;
+        let Self { list_path, output } = self;
         let mut has_list = false;
         let mut siblings = SiblingMembers::default();
         while let Some(name) = members.next_key::<String>()? {
-            match layout {
-                JsonLayout::NestedList(path) if path.first() == Some(&name) && !has_list => {
+            match list_path {
+                Some([list, inner_path @ ..]) if *list == name && !has_list => {
                     has_list = true;
-                    let inner_layout =
-                        JsonLayout::NestedList(path.get(1..).unwrap_or_default().to_vec());
-                    let list = JsonDocument {
-                        layout: &inner_layout,
-                        reading,
-                        budget,
+                    members.next_value_seed(JsonDocument {
+                        list_path: Some(inner_path),
                         output: &mut *output,
-                    };
-                    members.next_value_seed(list)?;
+                    })?;
                 }
-                JsonLayout::NestedList(_) => {
-                    budget.set(MAX_SKIPPED_BYTES);
-                    siblings.read(&name, &mut members)?;
+                Some(_) => {
+                    output.budget.set(MAX_SKIPPED_BYTES);
+                    siblings.learn(&name, members.next_value::<Box<RawValue>>()?.get());
                 }
-                JsonLayout::Map
-                | JsonLayout::List
-                | JsonLayout::Lines
-                | JsonLayout::SingleProduct => {
-                    budget.set(MAX_ELEMENT_BYTES);
-                    output.line += 1;
+                None => {
+                    output.budget.set(MAX_ELEMENT_BYTES);
                     let stock = members.next_value::<Box<RawValue>>()?;
-                    output
-                        .emit(JsonPart::Pair(&name, &stock))
-                        .map_err(A::Error::custom)?;
+                    output.emit(JsonPart::Pair(&name, &stock))?;
                 }
             }
-            budget.set(MAX_ELEMENT_BYTES);
+            output.budget.set(MAX_ELEMENT_BYTES);
         }
-        match layout {
-            JsonLayout::NestedList(path) if !has_list => {
-                let path = path.join(".");
-                Err(A::Error::custom(format_args!(
-                    "the document has no list at '{path}': correct the setting list"
-                )))
-            }
-            JsonLayout::NestedList(path) => {
-                let list = path.first().map_or("", String::as_str);
-                let result = siblings.check(list, output.line, reading);
-                result.map_err(|reason| {
-                    output.error = Some(FormatError::Unusable(reason));
-                    A::Error::custom(JsonReadStopped)
-                })
-            }
-            JsonLayout::Map | JsonLayout::List | JsonLayout::Lines | JsonLayout::SingleProduct => {
-                Ok(())
-            }
+        let Some([list, ..]) = list_path else {
+            return Ok(());
+        };
+        if !has_list {
+            return Err(A::Error::custom(format_args!(
+                "the document has no list at '{}': correct the setting list",
+                list_path.unwrap_or_default().join(".")
+            )));
         }
+        let result = siblings.check(list, output.count, output.reading);
+        result.map_err(|reason| output.stop(FormatError::Unusable(reason)))
     }
 }

@@ -1,75 +1,43 @@
 //! Members beside the list of products. They show a second list of products, or that the list is
 //! one page of several; both make the document unusable unless a setting allows it.
 
-use std::fmt;
-
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::layout::is_list_name;
 use super::member_map::is_product;
+use super::members::JsonMembers;
 use crate::ReadSettings;
+use crate::aliases::is_word_of;
 
-/// Objects that describe pagination. Like all names below, they are in lower case and without
-/// marks.
-const PAGINATION_OBJECTS: &[&str] = &[
-    "meta",
-    "pagination",
-    "paging",
-    "pager",
-    "page",
-    "pageinfo",
-    "links",
-    "next",
-];
+/// Objects that describe pagination. Like all names below, they are in lower case, without marks,
+/// and separated by blanks.
+const PAGINATION_OBJECTS: &str = "meta pagination paging pager page pageinfo links next";
 /// Members with the number of products on all pages.
-const TOTAL_NAMES: &[&str] = &[
-    "total",
-    "totalcount",
-    "totalitems",
-    "totalelements",
-    "totalrecords",
-];
-/// Members with the number of products on all pages if the document also has a limit. Without one,
-/// they are the page size.
-const TOTAL_NAMES_WITH_LIMIT: &[&str] = &["size"];
+const TOTAL_NAMES: &str = "total totalcount totalitems totalelements totalrecords";
 /// Members that count products, never pages. A count above the length of the list shows that more
 /// pages exist.
-const COUNT_NAMES: &[&str] = &[
-    "count",
-    "totalcount",
-    "totalitems",
-    "totalelements",
-    "totalrecords",
-];
+const COUNT_NAMES: &str = "count totalcount totalitems totalelements totalrecords";
 /// Members that occur only in a page.
-const PAGE_NAMES: &[&str] = &[
-    "limit",
-    "perpage",
-    "pagesize",
-    "offset",
-    "skip",
-    "page",
-    "currentpage",
-    "pagenumber",
-];
+const PAGE_NAMES: &str = "limit perpage pagesize offset skip page currentpage pagenumber";
 /// Members with the position of the next page. They count only if the total is unknown.
-const CURSOR_NAMES: &[&str] = &["cursor", "lastid"];
+const CURSOR_NAMES: &str = "cursor lastid";
 /// Members with the number of pages.
-const PAGE_COUNT_NAMES: &[&str] = &["pages", "totalpages", "pagecount", "pagescount", "lastpage"];
+const PAGE_COUNT_NAMES: &str = "pages totalpages pagecount pagescount lastpage";
 /// Members that announce or link the next page.
-const NEXT_PAGE_NAMES: &[&str] = &[
-    "next",
-    "nextpage",
-    "nextpageurl",
-    "nexthref",
-    "nextlink",
-    "odatanextlink",
-    "nextcursor",
-    "nextpagetoken",
-    "hasmore",
-    "hasnext",
-    "hasnextpage",
+const NEXT_PAGE_NAMES: &str = "\
+    next nextpage nextpageurl nexthref nextlink odatanextlink nextcursor nextpagetoken hasmore \
+    hasnext hasnextpage";
+
+/// All names of members that tell whether more products exist. `size` is the total if the document
+/// also has a limit, otherwise that of the page.
+const PAGE_MEMBER_NAMES: [&str; 7] = [
+    TOTAL_NAMES,
+    "size",
+    COUNT_NAMES,
+    PAGE_NAMES,
+    CURSOR_NAMES,
+    PAGE_COUNT_NAMES,
+    NEXT_PAGE_NAMES,
 ];
 
 /// Most levels of pagination objects: `meta.pagination`, `links.next`.
@@ -83,18 +51,13 @@ fn normalize_name(name: &str) -> String {
         .collect()
 }
 
-/// Value of a member beside the list.
-#[derive(Debug, PartialEq)]
-enum SiblingValue {
-    /// Null, `false`, a number that is not positive, or a text that means one of them.
-    Falsy,
-    Number(u64),
-    /// `true` or another text.
-    Truthy,
-    /// Members of a pagination object; empty for other objects.
-    Object(Vec<(String, Self)>),
-    /// A list; true if its first element is a product.
-    List(bool),
+/// A member beside the list that tells whether more products exist.
+#[derive(Debug)]
+struct PageMember {
+    name: String,
+    normalized: String,
+    /// The value if it is a positive number, also as a text; otherwise it is `true` or a text.
+    number: Option<u64>,
 }
 
 /// Facts about the list of products, learned from the members beside it.
@@ -102,97 +65,69 @@ enum SiblingValue {
 pub(super) struct SiblingMembers {
     /// The first other member that may be a list of products.
     second_list: Option<String>,
-    total: Option<(String, u64)>,
-    size: Option<(String, u64)>,
-    pages: Option<(String, u64)>,
-    next: Option<String>,
-    count: Option<(String, u64)>,
-    cursor: Option<String>,
-    /// Some member occurs only in a page.
-    is_page: bool,
-    limit: Option<(String, u64)>,
-    /// Positive offset: the list does not begin with the first product.
-    offset: Option<(String, u64)>,
+    /// Members with a known name, including those of pagination objects.
+    members: Vec<PageMember>,
 }
 
 impl SiblingMembers {
-    /// Reads the value of a member and learns from it.
-    ///
-    /// # Errors
-    /// The value is not valid JSON.
-    pub(super) fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &str,
-        members: &mut A,
-    ) -> Result<(), A::Error> {
-        match members.next_value_seed(SiblingValueSeed::for_member(name, 1))? {
-            SiblingValue::List(is_of_products) => {
-                if is_of_products || is_list_name(name) {
-                    self.second_list.get_or_insert(name.to_owned());
-                }
-            }
-            value => self.learn(name, value),
+    /// Learns from the JSON of a member.
+    pub(super) fn learn(&mut self, name: &str, json: &str) {
+        let Some(elements) = json.strip_prefix('[') else {
+            return self.learn_page_member(name, json, 1);
+        };
+        let mut elements = serde_json::Deserializer::from_str(elements).into_iter::<&RawValue>();
+        let has_products = matches!(elements.next(), Some(Ok(first)) if is_product(first.get()));
+        if has_products || is_list_name(name) {
+            self.second_list.get_or_insert(name.to_owned());
         }
-        Ok(())
     }
 
-    fn learn(&mut self, name: &str, value: SiblingValue) {
+    fn learn_page_member(&mut self, name: &str, json: &str, level: usize) {
         let normalized = normalize_name(name);
-        let is_one_of = |known: &[&str]| known.contains(&normalized.as_str());
-        let with_name = |number| (name.to_owned(), number);
-        if let SiblingValue::Number(number) = value
-            && is_one_of(COUNT_NAMES)
-        {
-            self.count.get_or_insert(with_name(number));
-        }
-        if let SiblingValue::Number(number) = value
-            && normalized == "limit"
-        {
-            self.limit.get_or_insert(with_name(number));
-        }
-        if let SiblingValue::Number(number) = value
-            && matches!(normalized.as_str(), "offset" | "skip")
-        {
-            self.offset.get_or_insert(with_name(number));
-        }
-        match value {
-            SiblingValue::Number(_) | SiblingValue::Truthy if is_one_of(CURSOR_NAMES) => {
-                self.is_page = true;
-                self.cursor.get_or_insert(name.to_owned());
-            }
-            SiblingValue::Number(number) if is_one_of(TOTAL_NAMES) => {
-                self.total.get_or_insert(with_name(number));
-            }
-            SiblingValue::Number(number) if is_one_of(TOTAL_NAMES_WITH_LIMIT) => {
-                self.size.get_or_insert(with_name(number));
-            }
-            SiblingValue::Number(number) if is_one_of(PAGE_COUNT_NAMES) => {
-                self.pages.get_or_insert(with_name(number));
-            }
-            SiblingValue::Number(_) | SiblingValue::Truthy if is_one_of(PAGE_NAMES) => {
-                self.is_page = true;
-            }
-            SiblingValue::Number(_) | SiblingValue::Truthy if is_one_of(NEXT_PAGE_NAMES) => {
-                self.next.get_or_insert(name.to_owned());
-            }
-            SiblingValue::Object(inner) if is_one_of(NEXT_PAGE_NAMES) => {
-                if inner
-                    .iter()
-                    .any(|(_, value)| *value == SiblingValue::Truthy)
-                {
-                    self.next.get_or_insert(name.to_owned());
-                }
-            }
-            SiblingValue::Object(inner) => {
+        let is_one_of = |words: &str| is_word_of(words, &normalized);
+        let is_next = is_one_of(NEXT_PAGE_NAMES);
+        let mut value = page_value(json);
+        if json.starts_with('{') && level <= MAX_LEVELS && is_one_of(PAGINATION_OBJECTS) {
+            let inner = JsonMembers::parse(json).map_or(Vec::new(), |members| members.0);
+            if is_next {
+                let mut values = inner.iter().map(|(_, value)| page_value(value.get()));
+                value = values.any(|value| value == Some(None)).then_some(None);
+            } else {
                 for (name, value) in inner {
-                    self.learn(&name, value);
+                    self.learn_page_member(&name, value.get(), level + 1);
                 }
             }
-            SiblingValue::Number(_)
-            | SiblingValue::Truthy
-            | SiblingValue::Falsy
-            | SiblingValue::List(_) => {}
         }
+        let is_new = |number: Option<u64>| {
+            let mut members = self.members.iter();
+            !members
+                .any(|it| it.normalized == normalized && it.number.is_some() == number.is_some())
+        };
+        if let Some(number) = value
+            && PAGE_MEMBER_NAMES.iter().any(|known| is_one_of(known))
+            && is_new(number)
+        {
+            self.members.push(PageMember {
+                name: name.to_owned(),
+                normalized,
+                number,
+            });
+        }
+    }
+
+    /// Returns the first of these members, of any value.
+    fn find(&self, names: &str) -> Option<&str> {
+        let mut members = self.members.iter();
+        let member = members.find(|it| is_word_of(names, &it.normalized))?;
+        Some(&member.name)
+    }
+
+    /// Returns the first of these members that is a number, and the number.
+    fn number(&self, names: &str) -> Option<(&str, u64)> {
+        let members = self.members.iter();
+        members
+            .filter(|it| is_word_of(names, &it.normalized))
+            .find_map(|it| Some((it.name.as_str(), it.number?)))
     }
 
     /// Checks that the list with `products` elements is the only one and has all products.
@@ -230,129 +165,51 @@ impl SiblingMembers {
 
     /// Returns the evidence that a list of `products` elements is one page of several.
     fn partial_page_sign(&self, products: u64) -> Option<String> {
-        let is_page = self.is_page || self.pages.is_some() || self.next.is_some();
-        let has_limit = self.limit.is_some();
-        let total = self
-            .total
-            .as_ref()
-            .or(self.size.as_ref().filter(|_| has_limit));
-        if let Some((name, count)) = self.count.as_ref().filter(|(_, count)| *count > products) {
+        let limit = self.number("limit");
+        let size = self.number("size").filter(|_| limit.is_some());
+        let total = self.number(TOTAL_NAMES).or(size);
+        let pages = self.number(PAGE_COUNT_NAMES);
+        let next = self.find(NEXT_PAGE_NAMES).or(self.find(CURSOR_NAMES));
+        let is_page = self.find(PAGE_NAMES).is_some() || pages.is_some() || next.is_some();
+        if let Some((name, count)) = self.number(COUNT_NAMES).filter(|it| it.1 > products) {
             return Some(format!("its '{name}' is {count}"));
         }
-        if let Some((name, offset)) = &self.offset {
+        if let Some((name, offset)) = self.number("offset skip") {
             return Some(format!("its '{name}' is {offset}"));
         }
-        let is_full = |limit: &&(String, u64)| limit.1 == products && total.is_none();
-        if let Some((name, limit)) = self.limit.as_ref().filter(is_full) {
+        if let Some((name, limit)) = limit.filter(|it| it.1 == products && total.is_none()) {
             return Some(format!(
                 "its '{name}' is {limit} too, so more products may follow"
             ));
         }
-        match (
-            total,
-            &self.pages,
-            self.next.as_ref().or(self.cursor.as_ref()),
-        ) {
+        match (total, pages, next) {
             (Some((name, total)), ..) => {
-                (is_page && *total > products).then(|| format!("its '{name}' is {total}"))
+                (is_page && total > products).then(|| format!("its '{name}' is {total}"))
             }
-            (None, Some((name, pages)), _) if *pages > 1 => {
-                Some(format!("its '{name}' is {pages}"))
-            }
+            (None, Some((name, pages)), _) if pages > 1 => Some(format!("its '{name}' is {pages}")),
             (None, _, Some(name)) => Some(format!("its '{name}' announces a next page")),
             (None, _, None) => None,
         }
     }
 }
 
-/// Reads a value without keeping lists or members that do not concern pagination.
-struct SiblingValueSeed {
-    /// True if the members of an object are kept.
-    keeps_members: bool,
-    level: usize,
-}
-
-impl SiblingValueSeed {
-    fn for_member(name: &str, level: usize) -> Self {
-        let is_pagination = PAGINATION_OBJECTS.contains(&normalize_name(name).as_str());
-        Self {
-            keeps_members: is_pagination && level <= MAX_LEVELS,
-            level,
-        }
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for SiblingValueSeed {
-    type Value = SiblingValue;
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<SiblingValue, D::Error> {
-        json.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for SiblingValueSeed {
-    type Value = SiblingValue;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any value")
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<SiblingValue, E> {
-        Ok(if value {
-            SiblingValue::Truthy
-        } else {
-            SiblingValue::Falsy
-        })
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<SiblingValue, E> {
-        Ok(if number == 0 {
-            SiblingValue::Falsy
-        } else {
-            SiblingValue::Number(number)
-        })
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<SiblingValue, E> {
-        Ok(SiblingValue::Falsy)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<SiblingValue, E> {
-        Ok(SiblingValue::Falsy)
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<SiblingValue, E> {
-        let text = text.trim();
-        if let Ok(number) = text.parse() {
-            return self.visit_u64(number);
-        }
-        let is_nothing = matches!(text.to_lowercase().as_str(), "" | "false" | "no" | "null");
-        self.visit_bool(!is_nothing)
-    }
-
-    fn visit_unit<E>(self) -> Result<SiblingValue, E> {
-        Ok(SiblingValue::Falsy)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<SiblingValue, A::Error> {
-        let mut kept = Vec::new();
-        while let Some(name) = members.next_key::<String>()? {
-            if self.keeps_members {
-                let value = members.next_value_seed(Self::for_member(&name, self.level + 1))?;
-                kept.push((name, value));
-            } else {
-                members.next_value::<IgnoredAny>()?;
+/// Returns the value of a page member as in [`PageMember::number`]; `None` for null, `false`, a
+/// number that is not positive, a text that means one of them, an object or a list.
+fn page_value(json: &str) -> Option<Option<u64>> {
+    match json.as_bytes().first()? {
+        b't' => Some(None),
+        b'0'..=b'9' => json.parse().ok().filter(|number| *number > 0).map(Some),
+        b'"' => {
+            // A text with an invalid escape may announce a page.
+            let text = serde_json::from_str(json).unwrap_or_else(|_| json.to_owned());
+            let text = text.trim();
+            if let Ok(number) = text.parse() {
+                return (number > 0).then_some(Some(number));
             }
+            let is_falsy = matches!(text.to_lowercase().as_str(), "" | "false" | "no" | "null");
+            (!is_falsy).then_some(None)
         }
-        Ok(SiblingValue::Object(kept))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<SiblingValue, A::Error> {
-        let first = elements.next_element::<Box<RawValue>>()?;
-        while elements.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(SiblingValue::List(
-            first.is_some_and(|first| is_product(first.get())),
-        ))
+        _ => None,
     }
 }
 
@@ -407,9 +264,9 @@ mod tests {
             (r#"{"shop":{"pages":3},"tags":[1]}"#, false),
         ] {
             let mut siblings = SiblingMembers::default();
-            let mut json = serde_json::Deserializer::from_str(document);
-            json.deserialize_map(SiblingMembersVisitor(&mut siblings))
-                .unwrap();
+            for (name, value) in JsonMembers::parse(document).unwrap().0 {
+                siblings.learn(&name, value.get());
+            }
             let result = siblings.check("items", 3, &ReadSettings::default());
             assert_eq!(result.is_err(), is_page, "{document}: {result:?}");
             let reading = ReadSettings {
@@ -417,23 +274,6 @@ mod tests {
                 ..ReadSettings::default()
             };
             assert_eq!(siblings.check("items", 3, &reading), Ok(()), "{document}");
-        }
-    }
-
-    struct SiblingMembersVisitor<'a>(&'a mut SiblingMembers);
-
-    impl<'de> Visitor<'de> for SiblingMembersVisitor<'_> {
-        type Value = ();
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-            while let Some(name) = members.next_key::<String>()? {
-                self.0.read(&name, &mut members)?;
-            }
-            Ok(())
         }
     }
 }

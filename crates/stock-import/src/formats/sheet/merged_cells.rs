@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::super::table::{TableCell, TableColumns, is_blank_at};
+use super::cell_mut;
 
 /// A merged range. Rows are counted from 1, columns from 0.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -53,17 +54,10 @@ impl MergedCells {
         merges: impl IntoIterator<Item = MergedRange>,
         columns: TableColumns,
     ) -> Self {
-        let multi_row = merges
-            .into_iter()
-            .filter(|merge| merge.first_row < merge.last_row);
-        let ranges = multi_row
-            .map(
-                |MergedRange {
-                     column,
-                     first_row,
-                     last_row,
-                 }| ((column, first_row), last_row),
-            )
+        let merges = merges.into_iter();
+        let ranges = merges
+            .filter(|merge| merge.first_row < merge.last_row)
+            .map(|merge| ((merge.column, merge.first_row), merge.last_row))
             .collect();
         Self {
             columns,
@@ -76,8 +70,8 @@ impl MergedCells {
     /// Returns true if a quantity or a reserve is merged. Then all rows must be learned before the
     /// first one is resolved.
     pub(super) fn requires_learning(&self) -> bool {
-        let is_amount = |column: usize| self.amount_columns().any(|amount| amount == column);
-        self.ranges.keys().any(|(column, _)| is_amount(*column))
+        let mut columns = self.ranges.keys().map(|(column, _)| *column);
+        columns.any(|column| self.amount_columns().any(|amount| amount == column))
     }
 
     fn amount_columns(&self) -> impl Iterator<Item = usize> + use<> {
@@ -89,26 +83,21 @@ impl MergedCells {
     /// Learns the contents of the rows of merged quantities.
     pub(super) fn learn(&mut self, line: u64, cells: &[TableCell<'_>]) {
         let has = |column: Option<usize>| column.is_some_and(|at| !is_blank_at(cells, at));
-        let TableColumns {
-            sku,
-            warehouse,
-            reserve,
-            ..
-        } = self.columns;
+        let columns = self.columns;
         for amount in self.amount_columns() {
             let Some((first, _)) = self.range_at(line, amount) else {
                 continue;
             };
             let continues_sku_range = self
-                .range_at(line, sku)
+                .range_at(line, columns.sku)
                 .is_some_and(|(begin, _)| begin < line);
             let rows = self.merged_rows.entry((amount, first)).or_default();
-            rows.skus += u64::from(has(Some(sku)));
-            rows.warehouses += u64::from(has(warehouse));
-            rows.reserves += u64::from(has(reserve));
+            rows.skus += u64::from(has(Some(columns.sku)));
+            rows.warehouses += u64::from(has(columns.warehouse));
+            rows.reserves += u64::from(has(columns.reserve));
             if first == line {
                 rows.has_value = has(Some(amount));
-                rows.starts_with_sku = has(Some(sku)) || continues_sku_range;
+                rows.starts_with_sku = has(Some(columns.sku)) || continues_sku_range;
             }
         }
     }
@@ -128,18 +117,11 @@ impl MergedCells {
         line: u64,
         cells: &'c [TableCell<'a>],
     ) -> Cow<'c, [TableCell<'a>]> {
-        let TableColumns {
-            sku,
-            quantity,
-            warehouse,
-            reserve,
-        } = self.columns;
+        let TableColumns { sku, quantity, .. } = self.columns;
+        let (warehouse, reserve) = (self.columns.warehouse, self.columns.reserve);
         let columns = [Some(sku), Some(quantity), warehouse, reserve];
-        if !columns
-            .into_iter()
-            .flatten()
-            .any(|column| self.range_at(line, column).is_some())
-        {
+        let mut columns = columns.into_iter().flatten();
+        if columns.all(|column| self.range_at(line, column).is_none()) {
             return Cow::Borrowed(cells);
         }
         let mut row = cells.to_vec();
@@ -148,48 +130,31 @@ impl MergedCells {
                 continue;
             };
             if first == line {
-                let first_cell = cells
-                    .get(column)
-                    .cloned()
-                    .unwrap_or(TableCell::Empty)
-                    .into_owned();
-                self.first_cells.insert(column, (first, first_cell));
-            } else if let Some((_, first_cell)) =
-                self.first_cells.get(&column).filter(|(of, _)| *of == first)
+                let cell = cells.get(column).cloned().unwrap_or(TableCell::Empty);
+                self.first_cells.insert(column, (first, cell.into_owned()));
+            } else if let Some((of, cell)) = self.first_cells.get(&column)
+                && *of == first
             {
-                set_cell(&mut row, column, first_cell.clone());
+                *cell_mut(&mut row, column) = cell.clone();
             }
         }
         for column in self.amount_columns() {
             let Some((first, _)) = self.range_at(line, column) else {
                 continue;
             };
-            let rows = self
-                .merged_rows
-                .get(&(column, first))
-                .copied()
-                .unwrap_or_default();
-            if !rows.has_value {
+            let rows = self.merged_rows.get(&(column, first)).copied();
+            let Some(rows) = rows.filter(|rows| rows.has_value) else {
                 continue;
-            }
+            };
             if !rows.is_single_product() {
-                set_cell(&mut row, column, TableCell::Merged);
+                *cell_mut(&mut row, column) = TableCell::Merged;
             } else if first < line && column == quantity {
                 // The first row of the range already has the quantity.
-                set_cell(&mut row, sku, TableCell::Empty);
-                set_cell(&mut row, quantity, TableCell::Empty);
+                *cell_mut(&mut row, sku) = TableCell::Empty;
+                *cell_mut(&mut row, quantity) = TableCell::Empty;
             }
         }
         Cow::Owned(row)
-    }
-}
-
-fn set_cell<'a>(row: &mut Vec<TableCell<'a>>, column: usize, cell: TableCell<'a>) {
-    if row.len() <= column {
-        row.resize(column + 1, TableCell::Empty);
-    }
-    if let Some(slot) = row.get_mut(column) {
-        *slot = cell;
     }
 }
 

@@ -14,13 +14,14 @@ mod merged_cells;
 mod xls;
 mod xlsx;
 
-use std::io::{Read, SeekFrom};
+use std::io::Read;
+use std::ops::ControlFlow::{self, Break, Continue};
 
 use self::merged_cells::{MergedCells, MergedRange};
 use super::super::quantity::trim_blanks;
 use super::super::row::ReadSettings;
 use super::table::{HeaderSearch, MAX_HEADER_ROWS, StockTable, TableCell, used_width};
-use super::{FileSummary, FormatError, Input, Sink};
+use super::{FileSummary, FormatError, Input, Sink, quote_names};
 
 /// Most columns of an XLSX sheet.
 const MAX_COLUMNS: usize = 16_384;
@@ -37,7 +38,7 @@ pub(super) fn read(
     sink: Sink<'_>,
 ) -> Result<FileSummary, FormatError> {
     let mut magic = Vec::with_capacity(4);
-    input.seek(SeekFrom::Start(0))?;
+    input.rewind()?;
     Read::take(&mut *input, 4).read_to_end(&mut magic)?;
     match magic.as_slice() {
         b"PK\x03\x04" => xlsx::read(input, reading, sink),
@@ -47,10 +48,7 @@ pub(super) fn read(
 }
 
 fn broken(reason: impl Into<String>) -> FormatError {
-    FormatError::Broken {
-        place: "the workbook".to_owned(),
-        reason: reason.into(),
-    }
+    FormatError::broken("the workbook", reason)
 }
 
 fn password_error() -> FormatError {
@@ -62,7 +60,7 @@ const ALL_SHEETS: &str = "*";
 
 /// Callback that receives a row and its number, from 1.
 type SheetRowCallback<'c> =
-    &'c mut dyn FnMut(u64, &[TableCell<'_>]) -> Result<RowFlow, FormatError>;
+    &'c mut dyn FnMut(u64, &[TableCell<'_>]) -> Result<ControlFlow<()>, FormatError>;
 
 /// A workbook whose sheets can be read several times.
 trait Workbook {
@@ -87,151 +85,107 @@ fn read_workbook(
     sink: Sink<'_>,
 ) -> Result<FileSummary, FormatError> {
     let sheets = workbook.sheets();
-    let list_names = |names: Vec<&String>| -> String {
-        names
-            .iter()
-            .map(|name| format!("'{name}'"))
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    let is_wanted = |name: &str| match reading.sheet.as_deref() {
-        None | Some(ALL_SHEETS) => true,
-        Some(wanted) => trim_blanks(name).to_lowercase() == trim_blanks(wanted).to_lowercase(),
-    };
-    let has_sheet_name = reading
-        .sheet
-        .as_deref()
-        .is_some_and(|name| name != ALL_SHEETS);
+    let all_names = quote_names(sheets.iter().map(|(name, _)| name), ", ");
+    let named = reading.sheet.as_deref().filter(|name| *name != ALL_SHEETS);
+    let fold = |name: &str| trim_blanks(name).to_lowercase();
+    let is_wanted = |name: &str| named.is_none_or(|wanted| fold(name) == fold(wanted));
     if let Some(wanted) = &reading.sheet
         && !sheets.iter().any(|(name, _)| is_wanted(name))
     {
         return Err(FormatError::Unusable(format!(
-            "the workbook does not have the sheet '{wanted}' of the setting sheet; it has {}",
-            list_names(sheets.iter().map(|(name, _)| name).collect())
+            "the workbook does not have the sheet '{wanted}' of the setting sheet; it has \
+             {all_names}"
         )));
     }
-    let mut unmatched = Vec::new();
-    let mut found = Vec::new();
+    let (mut unmatched, mut found) = (Vec::new(), Vec::new());
     for (name, is_hidden) in sheets.iter().filter(|(name, _)| is_wanted(name)) {
         let mut scan = SheetScan::new(reading);
         workbook.for_each_row(name, &mut |line, cells| scan.learn(line, cells))?;
-        match scan.into_sheet_table() {
-            Ok(table) => found.push((name, *is_hidden && !has_sheet_name, table)),
-            Err(error) => unmatched.push((name.clone(), error)),
+        match scan.into_sheet_table(name) {
+            Ok(table) => found.push((*is_hidden && named.is_none(), table)),
+            Err(error) => unmatched.push((name.as_str(), *is_hidden, error)),
         }
     }
-    let has_rows = |sheet: &&MatchedSheet<'_, '_>| sheet.2.row_count > 0;
-    let visible: Vec<_> = found
-        .iter()
-        .filter(|(_, is_hidden, _)| !is_hidden)
-        .collect();
-    let hidden: Vec<_> = found
-        .iter()
-        .filter(|(_, is_hidden, _)| *is_hidden)
-        .collect();
+    let of_kind = |wanted: bool| {
+        let sheets = found
+            .iter()
+            .filter(move |(is_hidden, _)| *is_hidden == wanted);
+        sheets.map(|(_, table)| table).collect::<Vec<_>>()
+    };
+    let (visible, hidden) = (of_kind(false), of_kind(true));
     let candidates = if visible.is_empty() {
         &hidden
     } else {
         &visible
     };
-    let non_empty: Vec<_> = candidates.iter().copied().filter(has_rows).collect();
-    let chosen: Vec<_> = match (non_empty.as_slice(), candidates.as_slice()) {
-        ([], []) => return Err(no_sheet_error(unmatched)),
+    let non_empty = candidates.iter().filter(|sheet| sheet.row_count > 0);
+    let mut chosen: Vec<_> = non_empty.copied().collect();
+    if chosen.is_empty() {
         // All candidates have only a header, so the choice does not matter.
-        ([], [first, ..]) => vec![*first],
-        ([_], _) => non_empty,
-        (_, _) if reading.sheet.as_deref() == Some(ALL_SHEETS) => non_empty,
-        (several, _) => {
-            return Err(FormatError::Unusable(format!(
-                "several sheets have the columns, {}: set sheet to the name of the right one, or to \
-                 \"*\" for all of them",
-                list_names(several.iter().map(|(name, ..)| *name).collect())
-            )));
-        }
-    };
-    if reading
-        .sheet
-        .as_deref()
-        .is_none_or(|name| name == ALL_SHEETS)
-    {
-        for (name, _) in sheets.iter().filter(|(name, is_hidden)| {
-            !is_hidden && unmatched.iter().any(|(unmatched, _)| unmatched == name)
-        }) {
+        chosen.extend(candidates.first());
+    }
+    if chosen.is_empty() {
+        return Err(no_sheet_error(unmatched));
+    }
+    if chosen.len() > 1 && reading.sheet.as_deref() != Some(ALL_SHEETS) {
+        return Err(FormatError::Unusable(format!(
+            "several sheets have the columns, {}: set sheet to the name of the right one, or to \
+             \"*\" for all of them",
+            quote_names(chosen.iter().map(|sheet| sheet.name), ", ")
+        )));
+    }
+    if named.is_none() {
+        for (name, ..) in unmatched.iter().filter(|(_, is_hidden, _)| !is_hidden) {
             check_continuation(workbook, name, &chosen)?;
         }
     }
     let mut summary = read_sheets(workbook, &chosen, sink)?;
-    let read: Vec<_> = chosen.iter().map(|(name, ..)| *name).collect();
-    summary.shape.set(
-        "sheet",
-        read.iter()
-            .map(|name| name.as_str())
-            .collect::<Vec<_>>()
-            .join(", "),
-    );
-    summary.shape.set(
-        "sheets",
-        list_names(sheets.iter().map(|(name, _)| name).collect()),
-    );
-    let skipped: Vec<_> = hidden
-        .iter()
-        .map(|(name, ..)| *name)
-        .filter(|it| !read.contains(it))
-        .collect();
+    let read: Vec<_> = chosen.iter().map(|sheet| sheet.name).collect();
+    summary.shape.set("sheet", read.join(", "));
+    summary.shape.set("sheets", all_names);
+    let skipped = hidden.iter().map(|sheet| sheet.name);
+    let skipped = quote_names(skipped.filter(|name| !read.contains(name)), ", ");
     if !skipped.is_empty() {
         summary.notices.push(format!(
-            "hidden sheets with the columns are skipped: {}; set sheet to read one",
-            list_names(skipped)
+            "hidden sheets with the columns are skipped: {skipped}; set sheet to read one"
         ));
     }
     Ok(summary)
 }
 
-/// A sheet with the columns: its name, a flag that is true if it is hidden, and its table.
-type MatchedSheet<'s, 'r> = (&'s String, bool, SheetTable<'r>);
-
 /// Reads the rows of the chosen sheets.
 fn read_sheets(
     workbook: &mut dyn Workbook,
-    chosen: &[&MatchedSheet<'_, '_>],
+    chosen: &[&SheetTable<'_>],
     sink: Sink<'_>,
 ) -> Result<FileSummary, FormatError> {
-    if chosen
-        .iter()
-        .any(|(_, _, found)| found.table.has_padded_skus())
-    {
+    if chosen.iter().any(|sheet| sheet.table.has_padded_skus()) {
         chosen
             .iter()
-            .for_each(|(_, _, found)| found.table.expect_padded_skus());
+            .for_each(|sheet| sheet.table.expect_padded_skus());
     }
     let mut summary = FileSummary::default();
-    for (
-        name,
-        _,
-        SheetTable {
-            table, header_row, ..
-        },
-    ) in chosen
-    {
-        let sheet_name = (chosen.len() > 1).then_some(name.as_str());
-        let ranges_below = workbook
-            .merged_ranges(name)?
-            .into_iter()
-            .filter(|merge| merge.first_row > *header_row);
+    for sheet in chosen {
+        let (name, table, header_row) = (sheet.name, &sheet.table, sheet.header_row);
+        let mut ranges_below = workbook.merged_ranges(name)?;
+        ranges_below.retain(|merge| merge.first_row > header_row);
         let mut merges = MergedCells::new(ranges_below, table.columns());
         if merges.requires_learning() {
             workbook.for_each_row(name, &mut |line, cells| {
                 merges.learn(line, cells);
-                Ok(RowFlow::Continue)
+                Ok(Continue(()))
             })?;
         }
         workbook.for_each_row(name, &mut |line, cells| {
-            if line > *header_row {
+            if line > header_row {
                 let cells = merges.resolve(line, cells);
-                let row_description = || describe_row(sheet_name, &cells);
-                table.emit_row(line, &cells, &row_description, &mut *sink)?;
+                let text = || match chosen {
+                    [_] => row_text(&cells),
+                    _ => format!("{name}: {}", row_text(&cells)),
+                };
+                table.emit_row(line, &cells, &text, &mut *sink)?;
             }
-            Ok(RowFlow::Continue)
+            Ok(Continue(()))
         })?;
         table.describe(&mut summary.shape);
         summary.shape.set("header", format!("row {header_row}"));
@@ -245,63 +199,53 @@ fn read_sheets(
 fn check_continuation(
     workbook: &mut dyn Workbook,
     name: &str,
-    chosen: &[&MatchedSheet<'_, '_>],
+    chosen: &[&SheetTable<'_>],
 ) -> Result<(), FormatError> {
     let mut rows = 0;
     let mut fitting_rows = vec![0; chosen.len()];
     workbook.for_each_row(name, &mut |_, cells| {
         if used_width(cells) == 0 {
-            return Ok(RowFlow::Continue);
+            return Ok(Continue(()));
         }
         rows += 1;
-        for (count, (_, _, found)) in fitting_rows.iter_mut().zip(chosen) {
-            *count += u64::from(found.table.fits_row(cells));
+        for (count, sheet) in fitting_rows.iter_mut().zip(chosen) {
+            *count += u64::from(sheet.table.fits_row(cells));
         }
         Ok(if rows == MAX_HEADER_ROWS {
-            RowFlow::Stop
+            Break(())
         } else {
-            RowFlow::Continue
+            Continue(())
         })
     })?;
     // A single row may be a note with a number.
     let continues = |count: u64| count > 1 && 2 * count >= rows;
-    let continued = chosen
-        .iter()
-        .zip(fitting_rows)
-        .find(|(_, count)| continues(*count));
-    continued.map_or(Ok(()), |((other, ..), _)| {
-        Err(FormatError::Unusable(format!(
-            "sheet '{name}' has no header, and its first rows look like those of '{other}': add the \
-             header, or set sheet to the name of the right sheet"
-        )))
-    })
-}
-
-/// Returns the error of the only sheet, or an error that lists those of all sheets.
-fn no_sheet_error(mut unmatched: Vec<(String, FormatError)>) -> FormatError {
-    match unmatched.pop() {
-        None => FormatError::Unusable("the workbook has no sheet".to_owned()),
-        Some((_, only)) if unmatched.is_empty() => only,
-        Some(last) => {
-            unmatched.push(last);
-            let all: Vec<_> = unmatched
-                .iter()
-                .map(|(name, error)| format!("sheet '{name}': {error}"))
-                .collect();
-            FormatError::Unusable(all.join("; "))
-        }
+    let mut counted = chosen.iter().zip(fitting_rows);
+    match counted.find(|(_, count)| continues(*count)) {
+        None => Ok(()),
+        Some((other, _)) => Err(FormatError::Unusable(format!(
+            "sheet '{name}' has no header, and its first rows look like those of '{}': add the \
+             header, or set sheet to the name of the right sheet",
+            other.name
+        ))),
     }
 }
 
-/// Decision of a callback: read more rows, or stop.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum RowFlow {
-    Continue,
-    Stop,
+/// Returns the error of the only sheet, or an error that lists those of all sheets.
+fn no_sheet_error(mut unmatched: Vec<(&str, bool, FormatError)>) -> FormatError {
+    if unmatched.len() < 2 {
+        let no_sheet = FormatError::Unusable("the workbook has no sheet".to_owned());
+        return unmatched.pop().map_or(no_sheet, |(.., error)| error);
+    }
+    let all = unmatched.iter();
+    let all: Vec<_> = all
+        .map(|(name, _, error)| format!("sheet '{name}': {error}"))
+        .collect();
+    FormatError::Unusable(all.join("; "))
 }
 
 /// Table of a sheet with the columns.
 struct SheetTable<'r> {
+    name: &'r str,
     table: StockTable<'r>,
     /// Row number of the header, from 1.
     header_row: u64,
@@ -312,7 +256,8 @@ struct SheetTable<'r> {
 /// First pass over a sheet: finds its header and learns from its columns.
 struct SheetScan<'r> {
     search: HeaderSearch<'r>,
-    found: Option<SheetTable<'r>>,
+    /// The table, the row number of its header, and the number of rows below that are not blank.
+    found: Option<(StockTable<'r>, u64, u64)>,
     /// Number of rows searched for the header.
     rows_searched: u64,
 }
@@ -326,49 +271,48 @@ impl<'r> SheetScan<'r> {
         }
     }
 
-    fn learn(&mut self, line: u64, cells: &[TableCell<'_>]) -> Result<RowFlow, FormatError> {
-        if let Some(found) = &mut self.found {
-            found.row_count += u64::from(used_width(cells) > 0);
-            found.table.learn(line, cells);
-            return Ok(RowFlow::Continue);
+    fn learn(
+        &mut self,
+        line: u64,
+        cells: &[TableCell<'_>],
+    ) -> Result<ControlFlow<()>, FormatError> {
+        if let Some((table, _, row_count)) = &mut self.found {
+            *row_count += u64::from(used_width(cells) > 0);
+            table.learn(line, cells);
+        } else if self.rows_searched == MAX_HEADER_ROWS {
+            return Ok(Break(()));
+        } else {
+            self.rows_searched += 1;
+            let table = self.search.try_header(cells)?;
+            self.found = table.map(|table| (table, line, 0));
         }
-        if self.rows_searched == MAX_HEADER_ROWS {
-            return Ok(RowFlow::Stop);
-        }
-        self.rows_searched += 1;
-        let table = self.search.try_header(cells)?;
-        self.found = table.map(|table| SheetTable {
+        Ok(Continue(()))
+    }
+
+    fn into_sheet_table(self, name: &'r str) -> Result<SheetTable<'r>, FormatError> {
+        let no_header_error = || self.search.no_header_error();
+        let (table, header_row, row_count) = self.found.ok_or_else(no_header_error)?;
+        table.check()?;
+        Ok(SheetTable {
+            name,
             table,
-            header_row: line,
-            row_count: 0,
-        });
-        Ok(RowFlow::Continue)
-    }
-
-    fn into_sheet_table(self) -> Result<SheetTable<'r>, FormatError> {
-        let Self { search, found, .. } = self;
-        let found = found.ok_or_else(|| search.no_header_error())?;
-        found.table.check()?;
-        Ok(found)
-    }
-}
-
-/// Text of a row, with the name of its sheet if several sheets are read.
-fn describe_row(sheet: Option<&str>, cells: &[TableCell<'_>]) -> String {
-    let row = row_text(cells);
-    match sheet {
-        None => row,
-        Some(sheet) => format!("{sheet}: {row}"),
+            header_row,
+            row_count,
+        })
     }
 }
 
 fn row_text(cells: &[TableCell<'_>]) -> String {
-    let cells: Vec<_> = cells
-        .iter()
-        .take(used_width(cells))
-        .map(TableCell::text)
-        .collect();
-    cells.join(" | ")
+    let cells = cells.iter().take(used_width(cells));
+    cells.map(TableCell::text).collect::<Vec<_>>().join(" | ")
+}
+
+/// Returns a cell of a row, which is extended if it is shorter.
+fn cell_mut<'c, 'a>(row: &'c mut Vec<TableCell<'a>>, column: usize) -> &'c mut TableCell<'a> {
+    if row.len() <= column {
+        row.resize(column + 1, TableCell::Empty);
+    }
+    &mut row[column]
 }
 
 #[cfg(test)]

@@ -107,15 +107,8 @@ impl TableCell<'_> {
     }
 
     pub(super) fn is_blank(&self) -> bool {
-        match self {
-            TableCell::Empty | TableCell::EmptyFormula => true,
-            TableCell::Text(text) => trim_blanks(text).is_empty(),
-            TableCell::Number(_, _)
-            | TableCell::Other(_)
-            | TableCell::UncalculatedFormula
-            | TableCell::FormulaWithoutValue
-            | TableCell::Merged => false,
-        }
+        matches!(self, TableCell::Empty | TableCell::EmptyFormula)
+            || matches!(self, TableCell::Text(text) if trim_blanks(text).is_empty())
     }
 
     pub(in crate::formats) fn into_owned(self) -> TableCell<'static> {
@@ -134,10 +127,8 @@ impl TableCell<'_> {
 
 /// Returns the number of cells up to the last one that is not blank.
 pub(in crate::formats) fn used_width(cells: &[TableCell<'_>]) -> usize {
-    cells
-        .iter()
-        .rposition(|cell| !cell.is_blank())
-        .map_or(0, |last| last + 1)
+    let last = cells.iter().rposition(|cell| !cell.is_blank());
+    last.map_or(0, |last| last + 1)
 }
 
 /// Returns true if a row is blank in the column.

@@ -3,21 +3,18 @@
 
 use std::cell::{Cell as StdCell, RefCell};
 
-use super::StockTable;
 use super::cell::{TableCell, used_width};
+use super::{MAX_LISTED_NAMES, StockTable, TableColumns};
 use crate::ReadSettings;
 use crate::aliases::{
     AVAILABLE_FOR_ORDER, AliasMatch, COUNT, StockField, WAREHOUSE_AND_SHOP, choose, normalize,
 };
-use crate::formats::FormatError;
 use crate::formats::decode::UNDECODABLE;
+use crate::formats::{FormatError, list_names};
 use crate::quantity::{NumberStyle, trim_blanks};
 
 /// Number of rows that are searched for the header.
 pub(in crate::formats) const MAX_HEADER_ROWS: u64 = 30;
-
-/// Most column names that a message lists.
-const MAX_LISTED_NAMES: usize = 20;
 
 /// Search for the header, row by row.
 pub(in crate::formats) struct HeaderSearch<'r> {
@@ -43,11 +40,11 @@ impl<'r> HeaderSearch<'r> {
         cells: &[TableCell<'_>],
     ) -> Result<Option<StockTable<'r>>, FormatError> {
         let width = used_width(cells);
-        let names: Vec<String> = cells
+        let names = cells
             .iter()
             .take(width)
-            .map(|cell| cell.text().into_owned())
-            .collect();
+            .map(|cell| cell.text().into_owned());
+        let names: Vec<String> = names.collect();
         let reading = self.reading;
         let columns = [
             (StockField::Sku, &reading.sku),
@@ -98,10 +95,12 @@ impl<'r> HeaderSearch<'r> {
         Ok(Some(StockTable {
             reading,
             names,
-            sku,
-            quantity,
-            warehouse,
-            reserve,
+            columns: TableColumns {
+                sku,
+                quantity,
+                warehouse,
+                reserve,
+            },
             updated_at,
             style: NumberStyle::default(),
             has_padded_skus: StdCell::default(),
@@ -120,17 +119,12 @@ impl<'r> HeaderSearch<'r> {
     }
 
     fn record_nearest(&mut self, missing: Vec<String>, cells: &[TableCell<'_>]) {
-        let found: Vec<String> = cells
-            .iter()
-            .filter(|cell| !cell.is_blank())
-            .map(|cell| {
-                trim_blanks(&cell.text())
-                    .replace(UNDECODABLE, "\u{fffd}")
-                    .chars()
-                    .take(40)
-                    .collect()
-            })
-            .collect();
+        let shorten = |cell: &TableCell<'_>| {
+            let text = trim_blanks(&cell.text()).replace(UNDECODABLE, "\u{fffd}");
+            text.chars().take(40).collect()
+        };
+        let found = cells.iter().filter(|cell| !cell.is_blank());
+        let found: Vec<String> = found.map(shorten).collect();
         let is_nearer = self
             .nearest
             .as_ref()
@@ -148,21 +142,17 @@ impl<'r> HeaderSearch<'r> {
 
     /// Creates the error of a table without a header.
     pub(in crate::formats) fn no_header_error(&self) -> FormatError {
-        let (missing, found) = match &self.nearest {
-            Some((missing, found)) => (missing.clone(), found.as_slice()),
-            None => (Vec::new(), [].as_slice()),
-        };
-        if found.is_empty() {
-            return FormatError::Unusable(format!(
-                "the table has no header: its first {MAX_HEADER_ROWS} rows are empty"
-            ));
-        }
-        FormatError::Unusable(format!(
-            "none of the first {MAX_HEADER_ROWS} rows is a header: no column for {}; the \
-             most similar row has {}",
-            missing.join(", nor for "),
-            list_names(found),
-        ))
+        FormatError::Unusable(match &self.nearest {
+            Some((missing, found)) if !found.is_empty() => format!(
+                "none of the first {MAX_HEADER_ROWS} rows is a header: no column for {}; the most \
+                 similar row has {}",
+                missing.join(", nor for "),
+                list_names(found, MAX_LISTED_NAMES),
+            ),
+            Some(_) | None => {
+                format!("the table has no header: its first {MAX_HEADER_ROWS} rows are empty")
+            }
+        })
     }
 }
 
@@ -182,21 +172,14 @@ fn missing_column(field: StockField, named: Option<&str>) -> Option<String> {
 /// Describes columns that match the same field, with the cure.
 fn ambiguous_columns(field: StockField, columns: &[usize], names: &[String]) -> String {
     let (label, setting) = (field.label(), field.setting());
-    let listed: Vec<String> = columns
+    let named = columns
         .iter()
-        .map(|at| {
-            format!(
-                "{} '{}'",
-                at + 1,
-                trim_blanks(names.get(*at).map_or("", String::as_str))
-            )
-        })
+        .filter_map(|at| Some((at + 1, names.get(*at)?)));
+    let listed: Vec<String> = named
+        .clone()
+        .map(|(number, name)| format!("{number} '{}'", trim_blanks(name)))
         .collect();
-    let mut normalized: Vec<_> = columns
-        .iter()
-        .filter_map(|at| names.get(*at))
-        .map(|it| normalize(it))
-        .collect();
+    let mut normalized: Vec<_> = named.map(|(_, name)| normalize(name)).collect();
     normalized.dedup();
     let cure = if normalized.len() > 1 {
         format!("set {setting} to the name of the right one")
@@ -207,19 +190,4 @@ fn ambiguous_columns(field: StockField, columns: &[usize], names: &[String]) -> 
         "columns {} may each be {label}: {cure}",
         listed.join(" and ")
     )
-}
-
-/// Lists names for a message, at most [`MAX_LISTED_NAMES`] of them.
-pub(super) fn list_names(names: &[String]) -> String {
-    let listed: Vec<_> = names
-        .iter()
-        .take(MAX_LISTED_NAMES)
-        .map(|name| format!("'{name}'"))
-        .collect();
-    let more = if names.len() > MAX_LISTED_NAMES {
-        ", …"
-    } else {
-        ""
-    };
-    format!("{}{more}", listed.join(", "))
 }

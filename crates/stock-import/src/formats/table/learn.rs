@@ -1,11 +1,11 @@
 //! First pass over a table: learns number style, leading zeros and field counts, and finds rows
 //! that contradict the header.
 
-use super::StockTable;
 use super::cell::{TableCell, is_blank_at, used_width};
-use super::header::{HeaderSearch, list_names};
+use super::header::HeaderSearch;
+use super::{MAX_LISTED_NAMES, StockTable, TableColumns};
 use crate::aliases::{AliasMatch, StockField, choose, normalize};
-use crate::formats::FormatError;
+use crate::formats::{FormatError, list_names};
 use crate::quantity::{Quantity, trim_blanks};
 use crate::sku_text::has_leading_zeros;
 
@@ -13,20 +13,22 @@ impl StockTable<'_> {
     /// Learns number style, leading zeros and contradictions from a row. Must see all rows before
     /// the first one is emitted.
     pub(in crate::formats) fn learn(&mut self, line: u64, cells: &[TableCell<'_>]) {
-        for column in [Some(self.quantity), self.reserve].into_iter().flatten() {
+        let columns = self.columns;
+        for column in [Some(columns.quantity), columns.reserve]
+            .into_iter()
+            .flatten()
+        {
             if let Some(TableCell::Text(text)) = cells.get(column) {
                 self.style.learn(text);
             }
         }
-        let has_padded = match cells.get(self.sku) {
-            Some(TableCell::Text(text)) => has_leading_zeros(text),
-            Some(TableCell::Number(value, format)) => has_leading_zeros(&format.format(*value)),
-            Some(_) | None => false,
-        };
-        if has_padded {
+        let sku = cells.get(columns.sku);
+        if matches!(sku, Some(cell @ (TableCell::Text(_) | TableCell::Number(..)))
+            if has_leading_zeros(&cell.text()))
+        {
             self.expect_padded_skus();
         }
-        self.names_warehouses |= self.warehouse.is_some_and(|at| !is_blank_at(cells, at));
+        self.names_warehouses |= (columns.warehouse).is_some_and(|at| !is_blank_at(cells, at));
         self.learn_contradiction(line, cells);
         if !self.other_quantities.is_empty() {
             self.learn_max_quantities(cells);
@@ -35,11 +37,10 @@ impl StockTable<'_> {
 
     /// Learns the number of fields of a row. Must see all rows before the first one is emitted.
     pub(in crate::formats) fn record_field_count(&mut self, cells: &[TableCell<'_>]) {
-        if !is_blank_at(cells, self.sku) && !is_blank_at(cells, self.quantity) {
-            let fewest = self
-                .fewest_fields
-                .map_or(cells.len(), |fewest| fewest.min(cells.len()));
-            self.fewest_fields = Some(fewest);
+        let TableColumns { sku, quantity, .. } = self.columns;
+        if !is_blank_at(cells, sku) && !is_blank_at(cells, quantity) {
+            let fewest = self.fewest_fields.unwrap_or(usize::MAX);
+            self.fewest_fields = Some(fewest.min(cells.len()));
         }
     }
 
@@ -50,10 +51,8 @@ impl StockTable<'_> {
             let names = self.names.iter().filter(is_cyrillic).map(String::as_str);
             choose(field, names, None) != AliasMatch::None
         };
-        self.is_encoding_uncertain =
-            ![StockField::Sku, StockField::Quantity, StockField::Warehouse]
-                .into_iter()
-                .any(is_known);
+        let mut fields = [StockField::Sku, StockField::Quantity, StockField::Warehouse].into_iter();
+        self.is_encoding_uncertain = !fields.any(is_known);
     }
 
     /// Checks the properties learned from all rows.
@@ -69,7 +68,7 @@ impl StockTable<'_> {
             (Some(0..=1), Some(2..)) => Err(FormatError::Unusable(format!(
                 "column '{}' has only 0 and 1, but another quantity column has larger numbers: set \
                  quantity to the name of the right one",
-                trim_blanks(self.names.get(self.quantity).map_or("", String::as_str)),
+                self.name(self.columns.quantity),
             ))),
             _ => Ok(()),
         }
@@ -82,24 +81,23 @@ impl StockTable<'_> {
         }
         let is_first = !std::mem::replace(&mut self.has_rows, true);
         let row_names = || {
-            let names = cells
-                .iter()
-                .take(used_width(cells))
-                .map(|cell| trim_blanks(&cell.text()).to_owned());
-            list_names(&names.collect::<Vec<_>>())
+            let cells = cells.iter().take(used_width(cells));
+            let names = cells.map(|cell| trim_blanks(&cell.text()).to_owned());
+            list_names(&names.collect::<Vec<_>>(), MAX_LISTED_NAMES)
         };
+        let header_names = || list_names(&self.names, MAX_LISTED_NAMES);
         if self.compare_header(cells) == Some(false) {
             self.contradiction = Some(format!(
                 "row {line} is a second header with other columns: it has {}, and the first header \
                  has {}: leave one table in the file",
                 row_names(),
-                list_names(&self.names)
+                header_names()
             ));
         } else if is_first && self.continues_header(cells) {
             self.contradiction = Some(format!(
                 "row {line} continues the header: it has {} below {}: name each column in one row",
                 row_names(),
-                list_names(&self.names)
+                header_names()
             ));
         }
     }
@@ -113,34 +111,28 @@ impl StockTable<'_> {
             }
             Some(_) | None => false,
         };
-        let is_unnamed = |at: usize| {
-            self.names
-                .get(at)
-                .is_none_or(|name| trim_blanks(name).is_empty())
-        };
-        let has_no_sku = match cells.get(self.sku) {
+        let TableColumns { sku, quantity, .. } = self.columns;
+        let has_no_sku = match cells.get(sku) {
             Some(TableCell::Text(text)) => !text.contains(char::is_alphanumeric),
             Some(cell) => cell.is_blank(),
             None => true,
         };
-        is_name(self.quantity)
-            && (has_no_sku || (is_unnamed(self.quantity + 1) && is_name(self.quantity + 1)))
+        let is_next_unnamed = self.name(quantity + 1).is_empty();
+        is_name(quantity) && (has_no_sku || (is_next_unnamed && is_name(quantity + 1)))
     }
 
     /// Learns the largest values of the quantity's column and of the other quantity columns.
     fn learn_max_quantities(&mut self, cells: &[TableCell<'_>]) {
+        let quantity = |text: &str| Quantity::parse(text, None).ok().map(Quantity::pieces);
         let pieces = |at: usize| match cells.get(at) {
-            Some(TableCell::Number(value, _)) => Quantity::parse(&format!("{value}"), None).ok(),
-            Some(TableCell::Text(text)) => Quantity::parse(text, None).ok(),
+            Some(TableCell::Number(value, _)) => quantity(&value.to_string()),
+            Some(TableCell::Text(text)) => quantity(text),
             Some(_) | None => None,
         };
-        let own = pieces(self.quantity).map(Quantity::pieces);
-        let others = self.other_quantities.iter().filter_map(|at| pieces(*at));
-        self.max_quantities.0 = self.max_quantities.0.max(own);
-        self.max_quantities.1 = self
-            .max_quantities
-            .1
-            .max(others.map(Quantity::pieces).max());
+        let (own, others) = &mut self.max_quantities;
+        *own = (*own).max(pieces(self.columns.quantity));
+        let other_pieces = self.other_quantities.iter().filter_map(|at| pieces(*at));
+        *others = (*others).max(other_pieces.max());
     }
 
     /// Compares a row with the header: `Some(true)` if it is a header of the same columns,
@@ -150,27 +142,20 @@ impl StockTable<'_> {
             Some(TableCell::Text(text)) => trim_blanks(text).starts_with(char::is_alphabetic),
             Some(_) | None => false,
         };
+        let TableColumns { sku, quantity, .. } = self.columns;
         // Fast exit for nearly all rows: a row with a number as its quantity is not a header.
-        let is_blank = cells.get(self.quantity).is_none_or(TableCell::is_blank);
-        let may_be_header = is_text(self.quantity) || (is_blank && is_text(self.sku));
+        let may_be_header = is_text(quantity) || (is_blank_at(cells, quantity) && is_text(sku));
         if !may_be_header {
             return None;
         }
-        if let Some(other) = HeaderSearch::new(self.reading)
-            .try_header(cells)
-            .ok()
-            .flatten()
-        {
-            return Some((other.sku, other.quantity) == (self.sku, self.quantity));
+        if let Ok(Some(other)) = HeaderSearch::new(self.reading).try_header(cells) {
+            return Some((other.columns.sku, other.columns.quantity) == (sku, quantity));
         }
         // A second table, such as one of prices, repeats the SKU's name in the SKU's column.
-        let name = |text: &str| normalize(text);
-        let is_sku_name = cells.get(self.sku).is_some_and(|cell| {
-            self.names
-                .get(self.sku)
-                .is_some_and(|own| name(own) == name(&cell.text()))
-        });
-        (is_sku_name && is_text(self.quantity)).then_some(false)
+        let is_sku_name = cells
+            .get(sku)
+            .is_some_and(|cell| normalize(self.name(sku)) == normalize(&cell.text()));
+        (is_sku_name && is_text(quantity)).then_some(false)
     }
 }
 

@@ -16,13 +16,15 @@ mod totals;
 use std::cell::{Cell as StdCell, RefCell};
 
 pub(super) use self::cell::{NumberFormat, TableCell, is_blank_at, used_width};
-use self::header::list_names;
 pub(super) use self::header::{HeaderSearch, MAX_HEADER_ROWS};
 use self::parse_row::PreviousRow;
-use super::FileShape;
+use super::{FileShape, list_names, quote_names};
 use crate::ReadSettings;
 use crate::aliases::{AliasMatch, StockField, choose, normalize};
 use crate::quantity::{NumberStyle, QuantityError, trim_blanks};
+
+/// Most column names that a message lists.
+const MAX_LISTED_NAMES: usize = 20;
 
 /// Indexes of the columns in which merged cells matter, from 0.
 #[derive(Clone, Copy, Debug)]
@@ -39,10 +41,7 @@ pub(super) struct StockTable<'r> {
     reading: &'r ReadSettings,
     /// Names in the header, as written.
     names: Vec<String>,
-    sku: usize,
-    quantity: usize,
-    warehouse: Option<usize>,
-    reserve: Option<usize>,
+    columns: TableColumns,
     updated_at: Option<usize>,
     style: NumberStyle,
     /// Some SKU has leading zeros.
@@ -73,19 +72,12 @@ pub(super) struct StockTable<'r> {
 
 impl StockTable<'_> {
     pub(super) fn columns(&self) -> TableColumns {
-        let Self {
-            sku,
-            quantity,
-            warehouse,
-            reserve,
-            ..
-        } = *self;
-        TableColumns {
-            sku,
-            quantity,
-            warehouse,
-            reserve,
-        }
+        self.columns
+    }
+
+    /// Returns the name of a column, without surrounding blanks.
+    fn name(&self, column: usize) -> &str {
+        trim_blanks(self.names.get(column).map_or("", String::as_str))
     }
 
     /// Returns true if some SKU has leading zeros.
@@ -100,7 +92,7 @@ impl StockTable<'_> {
 
     /// Returns true if a row of another sheet has a SKU and a number in the columns of this table.
     pub(super) fn fits_row(&self, cells: &[TableCell<'_>]) -> bool {
-        let is_number = match cells.get(self.quantity) {
+        let is_number = match cells.get(self.columns.quantity) {
             Some(TableCell::Number(..)) => true,
             Some(TableCell::Text(text)) => matches!(
                 self.reading.parse_quantity(text),
@@ -121,9 +113,14 @@ impl StockTable<'_> {
     /// Returns messages for the operator: rows skipped as totals, and a reserve that is not
     /// subtracted.
     pub(super) fn notices(&self) -> impl Iterator<Item = String> {
-        self.totals_notice()
-            .into_iter()
-            .chain(self.reserve_notice())
+        let (count, first) = self.skipped_totals.get();
+        let totals = (count > 0).then(|| {
+            format!(
+                "{count} rows are skipped because their SKU or warehouse is a word for a total; the \
+                 first is row {first}"
+            )
+        });
+        totals.into_iter().chain(self.reserve_notice())
     }
 
     /// Returns a message about a reserve column that no setting names, if the quantity may include
@@ -138,16 +135,14 @@ impl StockTable<'_> {
             "in reserve",
         ];
         const WITHOUT_RESERVE: [&str; 4] = ["доступн", "свободн", "available", "free"];
-        let quantity = self.names.get(self.quantity)?;
-        let is_without = WITHOUT_RESERVE
-            .iter()
-            .any(|begin| normalize(quantity).starts_with(begin));
-        if self.reading.reserve.is_some() || is_without {
+        let quantity = self.name(self.columns.quantity);
+        let normalized = normalize(quantity);
+        let mut without = WITHOUT_RESERVE.iter();
+        if self.reading.reserve.is_some() || without.any(|begin| normalized.starts_with(begin)) {
             return None;
         }
         let is_reserve = |name: &&String| RESERVES.contains(&normalize(name).as_str());
         let name = trim_blanks(self.names.iter().find(is_reserve)?);
-        let quantity = trim_blanks(quantity);
         Some(if self.is_market {
             format!(
                 "column '{name}' is not subtracted from '{quantity}', because '{quantity}' of the \
@@ -161,17 +156,6 @@ impl StockTable<'_> {
         })
     }
 
-    /// Returns a message about rows skipped as totals.
-    fn totals_notice(&self) -> Option<String> {
-        let (count, first) = self.skipped_totals.get();
-        (count > 0).then(|| {
-            format!(
-                "{count} rows are skipped because their SKU or warehouse is a word for a total; the \
-                 first is row {first}"
-            )
-        })
-    }
-
     /// Returns the number of columns that the header names.
     pub(super) fn width(&self) -> usize {
         self.names.len()
@@ -179,24 +163,20 @@ impl StockTable<'_> {
 
     /// Adds the columns and the number style to the properties of the file.
     pub(super) fn describe(&self, shape: &mut FileShape) {
-        let name =
-            |at: usize| trim_blanks(self.names.get(at).map_or("", String::as_str)).to_owned();
-        let all: Vec<_> = (0..self.width())
-            .map(name)
-            .filter(|name| !name.is_empty())
-            .collect();
-        shape.set("columns", list_names(&all));
-        shape.set("sku", name(self.sku));
+        let columns = self.columns;
+        let all = (0..self.width()).map(|at| self.name(at));
+        let all: Vec<_> = all.filter(|name| !name.is_empty()).collect();
+        shape.set("columns", list_names(&all, MAX_LISTED_NAMES));
         shape.set("why", self.sku_column_reason());
-        shape.set("quantity", name(self.quantity));
-        let others = [
-            ("warehouse", self.warehouse),
-            ("reserve", self.reserve),
+        for (property, at) in [
+            ("sku", Some(columns.sku)),
+            ("quantity", Some(columns.quantity)),
+            ("warehouse", columns.warehouse),
+            ("reserve", columns.reserve),
             ("time", self.updated_at),
-        ];
-        for (property, at) in others {
+        ] {
             if let Some(at) = at {
-                shape.set(property, name(at));
+                shape.set(property, self.name(at));
             }
         }
         shape.set("numbers", self.style.describe());
@@ -207,22 +187,15 @@ impl StockTable<'_> {
         if self.reading.sku.is_some() {
             return "the setting sku names it".to_owned();
         }
-        let is_known =
-            |name: &&String| choose(StockField::Sku, [name.as_str()], None) != AliasMatch::None;
-        let others: Vec<String> = self
-            .names
-            .iter()
-            .enumerate()
-            .filter(|(at, name)| *at != self.sku && is_known(name))
-            .map(|(_, name)| format!("'{}'", trim_blanks(name)))
-            .collect();
+        let others = (0..self.width())
+            .filter(|at| *at != self.columns.sku)
+            .map(|at| self.name(at))
+            .filter(|name| choose(StockField::Sku, [*name], None) != AliasMatch::None);
+        let others = quote_names(others, " and ");
         if others.is_empty() {
             "no other column has a known name of the SKU".to_owned()
         } else {
-            format!(
-                "it is the seller's own article, unlike {}",
-                others.join(" and ")
-            )
+            format!("it is the seller's own article, unlike {others}")
         }
     }
 }

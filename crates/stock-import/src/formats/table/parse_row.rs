@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use chrono::{DateTime, Utc};
+use chrono::DateTime;
 use stock::Timestamp;
 
 use super::StockTable;
@@ -77,26 +77,24 @@ impl StockTable<'_> {
                 Ok(())
             }
             Ok(Some(row)) => {
-                let (ProductKey::Sku(sku) | ProductKey::Id(sku)) = &row.key;
-                self.previous_row.borrow_mut().record(sku, row.quantity);
+                let mut previous = self.previous_row.borrow_mut();
+                previous.record(row.key.text(), row.quantity);
+                drop(previous);
                 sink(DeliveryEntry::Row(row))
             }
             Err(problem) => {
                 let sku = self.readable_sku(cells);
                 let mut entry = problem.into_entry(line, &describe_row(), sku);
-                if let DeliveryEntry::Rejected(rejected) | DeliveryEntry::Suspicious(rejected) =
-                    &mut entry
-                {
+                if let Some(rejected) = entry.rejected_mut() {
                     let mut previous = self.previous_row.borrow_mut();
                     match &rejected.sku {
                         Some(sku) => previous.record(sku, None),
-                        None if is_blank_at(cells, self.sku) => {
-                            let quantity = self.parse_quantity(
-                                cells.get(self.quantity).unwrap_or(&TableCell::Empty),
-                                false,
-                            );
-                            rejected.possible_sku =
-                                previous.sku_for_blank_row(quantity.ok().flatten());
+                        None if is_blank_at(cells, self.columns.sku) => {
+                            let quantity = cells
+                                .get(self.columns.quantity)
+                                .unwrap_or(&TableCell::Empty);
+                            let quantity = self.parse_quantity(quantity, false).ok();
+                            rejected.possible_sku = previous.sku_for_blank_row(quantity.flatten());
                         }
                         None => previous.clear(),
                     }
@@ -113,17 +111,15 @@ impl StockTable<'_> {
 
     /// Returns the SKU of a row that is not applied, if it is certain.
     pub(in crate::formats) fn readable_sku(&self, cells: &[TableCell<'_>]) -> Option<String> {
-        cells
-            .get(self.sku)
-            .and_then(|cell| self.parse_sku(cell).ok())
+        self.parse_sku(cells.get(self.columns.sku)?).ok()
     }
 
     /// Parses a row; `None` if it has no stock, such as a group or a total.
     fn parse_row(&self, line: u64, cells: &[TableCell<'_>]) -> Result<Option<Row>, RowProblem> {
         let cell_at = |column: usize| cells.get(column).unwrap_or(&TableCell::Empty);
         let optional_cell = |column: Option<usize>| column.map_or(&TableCell::Empty, cell_at);
-        let quantity_cell = cell_at(self.quantity);
-        if cell_at(self.sku).is_blank() {
+        let (sku_cell, quantity_cell) = (cell_at(self.columns.sku), cell_at(self.columns.quantity));
+        if sku_cell.is_blank() {
             // Group and total rows of 1C are not products.
             if quantity_cell.is_blank() || cells.iter().any(starts_with_total) {
                 return Ok(None);
@@ -133,7 +129,7 @@ impl StockTable<'_> {
                 "sku is empty, and quantity is '{text}'"
             )));
         }
-        if is_total_label(cell_at(self.sku)) {
+        if is_total_label(sku_cell) {
             self.count_total(line);
             return Ok(None);
         }
@@ -145,7 +141,7 @@ impl StockTable<'_> {
                 "the row numbers the columns (1, 2, 3): delete it".to_owned(),
             ));
         }
-        let warehouse = optional_cell(self.warehouse);
+        let warehouse = optional_cell(self.columns.warehouse);
         if is_all_warehouses(warehouse) {
             self.count_total(line);
             return Ok(None);
@@ -158,11 +154,11 @@ impl StockTable<'_> {
         }
         let row = Row {
             line,
-            key: ProductKey::Sku(self.parse_sku(cell_at(self.sku))?),
+            key: ProductKey::Sku(self.parse_sku(sku_cell)?),
             warehouse: parse_warehouse(warehouse)?,
             quantity: self.parse_quantity(quantity_cell, false)?,
             reserve: self
-                .parse_quantity(optional_cell(self.reserve), true)
+                .parse_quantity(optional_cell(self.columns.reserve), true)
                 .map_err(|problem| problem.of_field("reserve"))?,
             stated_at: parse_updated_at(optional_cell(self.updated_at))?,
         };
@@ -254,32 +250,26 @@ impl StockTable<'_> {
                 )))
             }
             TableCell::Number(value, format) => {
-                let sku = format.format(*value);
-                if self.reading.accepts_suspicious_skus {
-                    return Ok(sku);
-                }
-                let is_general = *format == NumberFormat::General;
-                if is_general && value.fract() != 0.0 {
-                    return Err(RowProblem::Suspicious(format!(
-                        "sku is the number {sku}, and trailing zeros may be lost: format the cell as \
-                         text, or set suspicious_sku = \"take\""
-                    )));
-                }
+                let (sku, plain) = (format.format(*value), value.to_string());
                 let has_decimals = matches!(format, NumberFormat::Padded { decimals: 1.., .. });
-                if *format == NumberFormat::Other || (has_decimals && value.fract() == 0.0) {
-                    return Err(RowProblem::Suspicious(format!(
-                        "sku is the number {value}, and its cell has a custom number format: format the \
-                         cell as text, or set suspicious_sku = \"take\""
-                    )));
-                }
                 let keeps_zeros = matches!(format, NumberFormat::Padded { digits: 2.., .. });
-                if !keeps_zeros && self.has_padded_skus() {
-                    return Err(RowProblem::Suspicious(format!(
-                        "sku is the number {sku}, and other SKUs have leading zeros, which this one \
-                         may have lost: format the cell as text, or set suspicious_sku = \"take\""
-                    )));
-                }
-                Ok(sku)
+                let is_fraction = value.fract() != 0.0;
+                let (number, doubt) = if self.reading.accepts_suspicious_skus {
+                    return Ok(sku);
+                } else if *format == NumberFormat::General && is_fraction {
+                    (sku, "trailing zeros may be lost")
+                } else if *format == NumberFormat::Other || (has_decimals && !is_fraction) {
+                    (plain, "its cell has a custom number format")
+                } else if !keeps_zeros && self.has_padded_skus() {
+                    let doubt = "other SKUs have leading zeros, which this one may have lost";
+                    (sku, doubt)
+                } else {
+                    return Ok(sku);
+                };
+                Err(RowProblem::Suspicious(format!(
+                    "sku is the number {number}, and {doubt}: format the cell as text, or set \
+                     suspicious_sku = \"take\""
+                )))
             }
         }
     }
@@ -312,15 +302,9 @@ fn check_decodable(text: &str, field: &str) -> Result<(), RowProblem> {
 
 /// Returns true if a row numbers the columns of a form: 1, 2, 3 from its first cell on.
 fn is_column_numbering(cells: &[TableCell<'_>]) -> bool {
-    let has_number = |cell: &TableCell<'_>, number: u32| match cell {
-        TableCell::Text(text) => trim_blanks(text).parse() == Ok(number),
-        TableCell::Number(value, _) => *value == f64::from(number),
-        TableCell::Empty
-        | TableCell::Other(_)
-        | TableCell::UncalculatedFormula
-        | TableCell::FormulaWithoutValue
-        | TableCell::EmptyFormula
-        | TableCell::Merged => false,
+    let has_number = |cell: &TableCell<'_>, number: u32| {
+        matches!(cell, TableCell::Text(text) if trim_blanks(text).parse() == Ok(number))
+            || matches!(cell, TableCell::Number(value, _) if *value == f64::from(number))
     };
     let width = used_width(cells);
     width >= 3
@@ -345,13 +329,14 @@ fn parse_updated_at(cell: &TableCell<'_>) -> Result<Option<Timestamp>, String> {
         return Ok(None);
     }
     let text = cell.text();
-    let timestamp = DateTime::parse_from_rfc3339(text.trim()).map_err(|_| {
+    let timestamp = DateTime::parse_from_rfc3339(text.trim());
+    let timestamp = timestamp.map(|at| Some(at.to_utc().into()));
+    timestamp.map_err(|_| {
         format!(
             "time is '{text}', it must be a date and time with an offset, as in \
              2026-11-22T10:00:00+03:00"
         )
-    })?;
-    Ok(Some(Timestamp::from(timestamp.with_timezone(&Utc))))
+    })
 }
 
 #[cfg(test)]

@@ -9,12 +9,17 @@ const TOTAL_WORDS: &[&str] = &["итого", "итог", "всего", "поды
 /// Words that may accompany a word for a total.
 const TOTAL_QUALIFIERS: &[&str] = &["общий", "промежуточный", "grand", "sub", "по", "за"];
 
+/// Returns the lower-case text of a cell; empty if it is not text.
+fn lower_text(cell: &TableCell<'_>) -> String {
+    if let TableCell::Text(text) = cell {
+        return trim_blanks(text).to_lowercase();
+    }
+    String::new()
+}
+
 /// Returns true if a cell has only words for a total.
 pub(super) fn is_total_label(cell: &TableCell<'_>) -> bool {
-    let TableCell::Text(text) = cell else {
-        return false;
-    };
-    is_total_text(&trim_blanks(text).to_lowercase())
+    is_total_text(&lower_text(cell))
 }
 
 /// Returns true if a lower-case text has only words for a total.
@@ -27,19 +32,13 @@ fn is_total_text(text: &str) -> bool {
 /// Returns true if a cell of the warehouse's column marks the total of all warehouses.
 pub(super) fn is_all_warehouses(cell: &TableCell<'_>) -> bool {
     const ALL_WAREHOUSES: [&str; 3] = ["все склады", "по всем складам", "all warehouses"];
-    let TableCell::Text(text) = cell else {
-        return false;
-    };
-    let text = trim_blanks(text).to_lowercase();
+    let text = lower_text(cell);
     ALL_WAREHOUSES.contains(&text.as_str()) || is_total_text(&text)
 }
 
 /// Returns true if a cell begins with words for a total.
 pub(super) fn starts_with_total(cell: &TableCell<'_>) -> bool {
-    let TableCell::Text(text) = cell else {
-        return false;
-    };
-    let text = trim_blanks(text).to_lowercase();
+    let text = lower_text(cell);
     let mut words = text
         .split(|c: char| !c.is_alphabetic())
         .filter(|word| !word.is_empty());

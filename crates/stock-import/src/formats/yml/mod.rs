@@ -13,8 +13,8 @@ mod tests;
 
 use std::collections::BTreeSet;
 
-use super::fields::{SingleValue, StockFields, matches_setting};
-use super::xml::{XmlNode, XmlReader};
+use super::fields::{SingleValue, StockFields, matches_setting, same_name};
+use super::xml::XmlReader;
 use super::{FileSummary, FormatError, Input, Sink};
 use crate::{ProductKey, Quantity, ReadSettings, RowProblem};
 
@@ -31,36 +31,25 @@ pub(super) fn read(
     sink: Sink<'_>,
 ) -> Result<FileSummary, FormatError> {
     let mut xml = XmlReader::new(input, reading.encoding)?;
-    if !xml.next_child()? || xml.name() != "yml_catalog" {
-        return Err(wrong_root_error(&xml));
+    xml.next_element()?;
+    if xml.name() != "yml_catalog" {
+        return Err(FormatError::Unusable(format!(
+            "a feed must begin with <yml_catalog>, but this file begins with <{}>",
+            xml.name()
+        )));
     }
     let mut line = 0;
     let mut names = BTreeSet::new();
-    loop {
-        match xml.next()? {
-            XmlNode::ElementStart if xml.name() == "offer" => {
-                line += 1;
-                read_offer(&mut xml, line, reading, sink, &mut names)?;
-            }
-            XmlNode::DocumentEnd => {
-                let mut summary = FileSummary::default();
-                let names: Vec<String> = names.iter().map(|name| format!("<{name}>")).collect();
-                summary.shape.set("columns", names.join(", "));
-                return Ok(summary);
-            }
-            XmlNode::ElementStart
-            | XmlNode::ElementEnd
-            | XmlNode::Text
-            | XmlNode::UnresolvedReference => {}
+    while xml.next_element()? {
+        if xml.name() == "offer" {
+            line += 1;
+            read_offer(&mut xml, line, reading, sink, &mut names)?;
         }
     }
-}
-
-fn wrong_root_error(xml: &XmlReader<'_>) -> FormatError {
-    FormatError::Unusable(format!(
-        "a feed must begin with <yml_catalog>, but this file begins with <{}>",
-        xml.name()
-    ))
+    let mut summary = FileSummary::default();
+    let names: Vec<String> = names.iter().map(|name| format!("<{name}>")).collect();
+    summary.shape.set("columns", names.join(", "));
+    Ok(summary)
 }
 
 #[derive(Default)]
@@ -109,25 +98,17 @@ fn read_offer(
 impl YmlOffer {
     /// Creates an offer with the attributes of its tag.
     fn from_tag(xml: &XmlReader<'_>, reading: &ReadSettings) -> Result<Self, FormatError> {
-        let mut offer = Self::default();
-        if let Some(id) = xml.attribute("id")? {
-            offer.id.set("id", id);
-        }
-        if let Some(available) = xml.attribute("available")? {
-            offer.available.set("available", available);
-        }
-        let fields_by_setting = [
-            (&reading.sku, &mut offer.sku),
-            (&reading.quantity, &mut offer.own_stock.quantity),
-            (&reading.reserve, &mut offer.own_stock.reserve),
-            (&reading.warehouse, &mut offer.own_stock.warehouse),
-            (&reading.updated_at, &mut offer.own_stock.updated_at),
-        ];
-        for (setting, field) in fields_by_setting {
-            let is_match = |found: &str| matches_setting(setting.as_ref(), found);
-            if let Some(text) = xml.attribute_where(is_match)? {
-                field.set("an attribute of the offer", text);
-            }
+        let mut offer = Self {
+            id: xml.attribute("id")?.into(),
+            available: xml.attribute("available")?.into(),
+            ..Self::default()
+        };
+        let sku = (reading.sku.as_ref(), &mut offer.sku);
+        let fields = offer.own_stock.named_fields(reading);
+        for (setting, field) in [sku].into_iter().chain(fields) {
+            *field = xml
+                .attribute_where(|name| matches_setting(setting, name))?
+                .into();
         }
         Ok(offer)
     }
@@ -137,24 +118,18 @@ impl YmlOffer {
         xml: &mut XmlReader<'_>,
         reading: &ReadSettings,
     ) -> Result<(), FormatError> {
-        let is_set = |setting: &Option<String>| matches_setting(setting.as_ref(), xml.name());
-        let field = if is_set(&reading.sku) {
+        let uses_standard_stock = reading.quantity.is_none();
+        let field = if matches_setting(reading.sku.as_ref(), xml.name()) {
             &mut self.sku
-        } else if is_set(&reading.quantity) {
-            &mut self.own_stock.quantity
-        } else if is_set(&reading.reserve) {
-            &mut self.own_stock.reserve
-        } else if is_set(&reading.warehouse) {
-            &mut self.own_stock.warehouse
-        } else if is_set(&reading.updated_at) {
-            &mut self.own_stock.updated_at
+        } else if let Some(field) = self.own_stock.named_field(reading, xml.name()) {
+            field
         } else {
             match xml.name() {
                 "shop-sku" => &mut self.shop_sku,
-                "count" if reading.quantity.is_none() => &mut self.own_stock.quantity,
+                "count" if uses_standard_stock => &mut self.own_stock.quantity,
                 "disabled" => &mut self.disabled,
                 "available" => &mut self.available,
-                "outlets" if reading.quantity.is_none() => return self.read_outlets(xml, reading),
+                "outlets" if uses_standard_stock => return self.read_outlets(xml, reading),
                 _ => return xml.skip(),
             }
         };
@@ -179,15 +154,12 @@ impl YmlOffer {
 
     fn key(&self, reading: &ReadSettings) -> Result<ProductKey, RowProblem> {
         let sku = match (&reading.sku, self.shop_sku.value()?) {
-            (Some(name), _) => self
-                .sku
-                .value()?
-                .ok_or_else(|| format!("the offer has no '{name}'"))?,
+            (Some(name), _) => {
+                let sku = self.sku.value()?;
+                sku.ok_or_else(|| format!("the offer has no '{name}'"))?
+            }
             (None, Some(sku)) => sku,
-            (None, None) => self
-                .id
-                .value()?
-                .ok_or_else(|| "the offer has no id".to_owned())?,
+            (None, None) => self.id.value()?.ok_or("the offer has no id".to_owned())?,
         };
         Ok(ProductKey::Sku(reading.parse_sku(sku)?))
     }
@@ -216,21 +188,18 @@ impl YmlOffer {
 
 /// Reads an outlet. Its name is preferred over its id because sellers know warehouses by name.
 fn read_outlet(xml: &XmlReader<'_>, reading: &ReadSettings) -> Result<StockFields, FormatError> {
-    let mut stock = StockFields::default();
-    let name_attribute = match &reading.warehouse {
-        Some(name) => xml.attribute_where(|found| super::fields::same_name(found, name))?,
-        None => xml.attribute("warehouse_name")?,
-    };
-    let warehouse = match name_attribute {
+    let warehouse = xml.attribute_where(|found| match &reading.warehouse {
+        Some(name) => same_name(found, name),
+        None => found == "warehouse_name",
+    })?;
+    let warehouse = match warehouse {
         Some(Ok(name)) if name.trim().is_empty() => xml.attribute("id")?,
         Some(name) => Some(name),
         None => xml.attribute("id")?,
     };
-    if let Some(warehouse) = warehouse {
-        stock.warehouse.set("warehouse", warehouse);
-    }
-    if let Some(count) = xml.attribute("instock")? {
-        stock.quantity.set("instock", count);
-    }
-    Ok(stock)
+    Ok(StockFields {
+        warehouse: warehouse.into(),
+        quantity: xml.attribute("instock")?.into(),
+        ..StockFields::default()
+    })
 }

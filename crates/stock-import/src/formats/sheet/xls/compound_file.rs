@@ -17,11 +17,8 @@ pub(super) struct CompoundFileEntry {
 impl CompoundFileEntry {
     fn parse(bytes: &[u8]) -> Option<Self> {
         let length = usize::from(u16_at(bytes, 64)?).min(64);
-        let units: Vec<_> = bytes
-            .get(..length)?
-            .chunks_exact(2)
-            .map_while(|two| u16_at(two, 0))
-            .collect();
+        let units = bytes.get(..length)?.chunks_exact(2);
+        let units: Vec<_> = units.map_while(|two| u16_at(two, 0)).collect();
         let name = String::from_utf16_lossy(&units)
             .trim_end_matches('\0')
             .to_owned();
@@ -133,10 +130,8 @@ impl<'a> CompoundFile<'a> {
 }
 
 fn u32_values(bytes: &[u8]) -> Vec<u32> {
-    bytes
-        .chunks_exact(4)
-        .map_while(|four| u32_at(four, 0))
-        .collect()
+    let chunks = bytes.chunks_exact(4);
+    chunks.map_while(|four| u32_at(four, 0)).collect()
 }
 
 /// Returns a chain of sectors; `None` if it leaves the file or is cyclic.

@@ -11,7 +11,7 @@ mod records;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::io::{Read, SeekFrom};
+use std::io::Read;
 
 use encoding_rs::Encoding;
 
@@ -21,7 +21,7 @@ use self::records::{
     XlsRecordParts, decode_narrow, f64_at, parse_shared_strings, records, u16_at, u32_at, usize_at,
 };
 use super::merged_cells::MergedRange;
-use super::{RowFlow, SheetRowCallback, Workbook, broken, password_error, read_workbook};
+use super::{SheetRowCallback, Workbook, broken, cell_mut, password_error, read_workbook};
 use crate::formats::table::{NumberFormat, TableCell};
 use crate::formats::{FileSummary, FormatError, Input, Sink};
 use crate::row::ReadSettings;
@@ -42,7 +42,7 @@ pub(super) fn read(
     reading: &ReadSettings,
     sink: Sink<'_>,
 ) -> Result<FileSummary, FormatError> {
-    input.seek(SeekFrom::Start(0))?;
+    input.rewind()?;
     let mut file = Vec::new();
     Read::take(&mut *input, MAX_XLS + 1).read_to_end(&mut file)?;
     if file.len() as u64 > MAX_XLS {
@@ -59,22 +59,14 @@ pub(super) fn read(
 fn read_workbook_stream(file: &[u8]) -> Result<Vec<u8>, FormatError> {
     let damaged_error = || broken("it is truncated, or its directory is damaged");
     let compound_file = CompoundFile::parse(file).ok_or_else(damaged_error)?;
-    let exists = |name: &str| {
-        compound_file
-            .entries
-            .iter()
-            .any(|entry| entry.has_name(name))
+    let find = |name: &str| {
+        let mut entries = compound_file.entries.iter();
+        entries.find(|entry| entry.has_name(name))
     };
-    if exists("EncryptedPackage") {
+    if find("EncryptedPackage").is_some() {
         return Err(password_error());
     }
     // Excel 5 and 95 name the stream Book.
-    let find = |name: &str| {
-        compound_file
-            .entries
-            .iter()
-            .find(|entry| entry.has_name(name))
-    };
     let entry = find("Workbook").or_else(|| find("Book"));
     let entry = entry.ok_or_else(|| broken("it does not contain a workbook"))?;
     compound_file.read_stream(entry).ok_or_else(damaged_error)
@@ -94,13 +86,8 @@ struct XlsWorkbook<'a> {
 
 impl<'a> XlsWorkbook<'a> {
     fn parse(stream: &'a [u8], encoding: Option<&'static Encoding>) -> Result<Self, FormatError> {
-        let mut workbook = Self {
-            stream,
-            sheets: Vec::new(),
-            shared_strings: Vec::new(),
-            formats: Vec::new(),
-            narrow_encoding: narrow_encoding(stream, encoding)?,
-        };
+        let narrow_encoding = narrow_encoding(stream, encoding)?;
+        let mut sheets = Vec::new();
         let mut codes = BTreeMap::new();
         let mut format_ids = Vec::new();
         let mut string_records: Vec<&[u8]> = Vec::new();
@@ -111,48 +98,45 @@ impl<'a> XlsWorkbook<'a> {
             match kind {
                 0x002f => return Err(password_error()),
                 0x041e => {
-                    let code = bytes
-                        .get(2..)
-                        .and_then(|bytes| match workbook.narrow_encoding {
-                            Some(encoding) => decode_narrow(
-                                bytes.get(1..)?,
-                                usize::from(*bytes.first()?),
-                                encoding,
-                            ),
-                            None => XlsRecordParts::new(vec![bytes]).read_text(),
-                        });
+                    let code = bytes.get(2..).and_then(|bytes| match narrow_encoding {
+                        Some(encoding) => {
+                            let (length, text) = bytes.split_first()?;
+                            decode_narrow(text, usize::from(*length), encoding)
+                        }
+                        None => XlsRecordParts::new(vec![bytes]).read_text(),
+                    });
                     codes.insert(
                         u16_at(bytes, 0).ok_or_else(damaged_error)?,
                         code.ok_or_else(damaged_error)?,
                     );
                 }
                 0x00e0 => format_ids.push(u16_at(bytes, 2).ok_or_else(damaged_error)?),
-                0x0085 => workbook.sheets.extend(
-                    parse_sheet(bytes, workbook.narrow_encoding).ok_or_else(damaged_error)?,
-                ),
+                0x0085 => {
+                    sheets.extend(parse_sheet(bytes, narrow_encoding).ok_or_else(damaged_error)?);
+                }
                 0x00fc => string_records.push(bytes),
                 CONTINUE if last_kind == 0x00fc => string_records.push(bytes),
-                EOF => is_ended = true,
+                EOF => {
+                    is_ended = true;
+                    break;
+                }
                 _ => {}
             }
             if kind != CONTINUE {
                 last_kind = kind;
             }
-            if is_ended {
-                break;
-            }
         }
         if !is_ended {
             return Err(broken("the end of the workbook is missing"));
         }
-        if !string_records.is_empty() {
-            workbook.shared_strings = parse_shared_strings(string_records);
-        }
-        workbook.formats = format_ids
-            .into_iter()
-            .map(|id| cell_format(id, &codes))
-            .collect();
-        Ok(workbook)
+        let formats = format_ids.into_iter().map(|id| cell_format(id, &codes));
+        Ok(Self {
+            stream,
+            sheets,
+            shared_strings: parse_shared_strings(string_records),
+            formats: formats.collect(),
+            narrow_encoding,
+        })
     }
 
     /// Reads a text with a length prefix.
@@ -165,34 +149,26 @@ impl<'a> XlsWorkbook<'a> {
         }
     }
 
-    /// Reads the rows of the sheet that begins at `start`.
-    fn read_rows(&self, start: usize) -> Result<BTreeMap<u16, Vec<TableCell<'_>>>, FormatError> {
-        let mut rows = BTreeMap::new();
+    /// Passes the records of a sheet to the callback, which returns `None` if one is damaged.
+    fn for_each_record(
+        &self,
+        sheet: &str,
+        mut callback: impl FnMut(u16, &[u8]) -> Option<()>,
+    ) -> Result<(), FormatError> {
+        let Some((_, _, start)) = self.sheets.iter().find(|(name, ..)| name == sheet) else {
+            return Ok(());
+        };
         // Charts inside a sheet have nested BOF and EOF records.
         let mut depth = 0_u32;
-        // The text of a formula follows in a record of its own.
-        let mut pending_formula = None;
-        for (kind, bytes) in records(self.stream.get(start..).unwrap_or_default()) {
-            let damaged_error = || broken(format!("record 0x{kind:04X} of a sheet is damaged"));
+        for (kind, bytes) in records(self.stream.get(*start..).unwrap_or_default()) {
             match kind {
                 BOF => depth += 1,
                 _ if depth == 0 => break,
-                EOF if depth == 1 => return Ok(rows),
+                EOF if depth == 1 => return Ok(()),
                 EOF => depth -= 1,
                 _ if depth > 1 => {}
-                0x0207 => {
-                    let text = self.read_text(bytes).ok_or_else(damaged_error)?;
-                    if let Some((row, column)) = pending_formula.take() {
-                        put_cell(&mut rows, row, column, TableCell::Text(text.into()))
-                            .ok_or_else(damaged_error)?;
-                    }
-                }
-                0x0006 if is_text_formula(bytes) => {
-                    pending_formula = Some(position(bytes).ok_or_else(damaged_error)?);
-                }
-                _ => self
-                    .read_cells(kind, bytes, &mut rows)
-                    .ok_or_else(damaged_error)?,
+                _ => callback(kind, bytes)
+                    .ok_or_else(|| broken(format!("record 0x{kind:04X} of a sheet is damaged")))?,
             }
         }
         Err(broken("the end of a sheet is missing"))
@@ -258,15 +234,10 @@ fn put_cell<'s>(
     column: u16,
     cell: TableCell<'s>,
 ) -> Option<()> {
-    let column = usize::from(column);
-    if column >= MAX_COLUMNS {
+    if usize::from(column) >= MAX_COLUMNS {
         return None;
     }
-    let cells = rows.entry(row).or_default();
-    if cells.len() <= column {
-        cells.resize(column + 1, TableCell::Empty);
-    }
-    let slot = cells.get_mut(column)?;
+    let slot = cell_mut(rows.entry(row).or_default(), usize::from(column));
     // A cell with two values is ambiguous.
     if *slot != TableCell::Empty {
         return None;
@@ -334,11 +305,24 @@ impl Workbook for XlsWorkbook<'_> {
         sheet: &str,
         callback: SheetRowCallback<'_>,
     ) -> Result<(), FormatError> {
-        let Some((_, _, at)) = self.sheets.iter().find(|(name, ..)| name == sheet) else {
-            return Ok(());
-        };
-        for (row, cells) in self.read_rows(*at)? {
-            if callback(u64::from(row) + 1, &cells)? == RowFlow::Stop {
+        let mut rows = BTreeMap::new();
+        // The text of a formula follows in a record of its own.
+        let mut pending_formula = None;
+        self.for_each_record(sheet, |kind, bytes| match kind {
+            0x0207 => {
+                let text = self.read_text(bytes)?;
+                pending_formula.take().map_or(Some(()), |(row, column)| {
+                    put_cell(&mut rows, row, column, TableCell::Text(text.into()))
+                })
+            }
+            0x0006 if is_text_formula(bytes) => {
+                pending_formula = Some(position(bytes)?);
+                Some(())
+            }
+            _ => self.read_cells(kind, bytes, &mut rows),
+        })?;
+        for (row, cells) in rows {
+            if callback(u64::from(row) + 1, &cells)?.is_break() {
                 break;
             }
         }
@@ -346,23 +330,14 @@ impl Workbook for XlsWorkbook<'_> {
     }
 
     fn merged_ranges(&mut self, sheet: &str) -> Result<Vec<MergedRange>, FormatError> {
-        let Some((_, _, at)) = self.sheets.iter().find(|(name, ..)| name == sheet) else {
-            return Ok(Vec::new());
-        };
         let mut merges = Vec::new();
-        let mut depth = 0_u32;
-        for (kind, bytes) in records(self.stream.get(*at..).unwrap_or_default()) {
-            match kind {
-                BOF => depth += 1,
-                EOF if depth <= 1 => break,
-                EOF => depth -= 1,
-                MERGED_CELLS if depth == 1 => {
-                    let ranges = bytes.get(2..).unwrap_or_default().chunks_exact(8);
-                    merges.extend(ranges.filter_map(parse_merged_range));
-                }
-                _ => {}
+        self.for_each_record(sheet, |kind, bytes| {
+            if kind == MERGED_CELLS {
+                let ranges = bytes.get(2..).unwrap_or_default().chunks_exact(8);
+                merges.extend(ranges.filter_map(parse_merged_range));
             }
-        }
+            Some(())
+        })?;
         Ok(merges)
     }
 }

@@ -4,25 +4,20 @@
 
 use encoding_rs::Encoding;
 
+fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk().copied()
+}
+
 pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes
-        .get(at..)?
-        .first_chunk()
-        .map(|bytes| u16::from_le_bytes(*bytes))
+    bytes_at(bytes, at).map(u16::from_le_bytes)
 }
 
 pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes
-        .get(at..)?
-        .first_chunk()
-        .map(|bytes| u32::from_le_bytes(*bytes))
+    bytes_at(bytes, at).map(u32::from_le_bytes)
 }
 
 pub(super) fn f64_at(bytes: &[u8], at: usize) -> Option<f64> {
-    bytes
-        .get(at..)?
-        .first_chunk()
-        .map(|bytes| f64::from_le_bytes(*bytes))
+    bytes_at(bytes, at).map(f64::from_le_bytes)
 }
 
 pub(super) fn usize_at(bytes: &[u8], at: usize) -> Option<usize> {
@@ -116,15 +111,9 @@ impl<'a> XlsRecordParts<'a> {
 /// Reads the shared strings. There may be fewer than the declared count.
 pub(super) fn parse_shared_strings(parts: Vec<&[u8]>) -> Vec<String> {
     let mut parts = XlsRecordParts::new(parts);
-    let mut texts = Vec::new();
-    let Some(count) = parts.skip(4).and_then(|()| parts.read_u32()) else {
-        return texts;
-    };
-    while texts.len() < count {
-        let Some(text) = parts.read_text() else { break };
-        texts.push(text);
-    }
-    texts
+    let count = parts.skip(4).and_then(|()| parts.read_u32());
+    let texts = (0..count.unwrap_or_default()).map_while(|_| parts.read_text());
+    texts.collect()
 }
 
 /// Decodes `length` single-byte characters.

@@ -4,16 +4,17 @@ mod verify;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{BufReader, Read, Seek};
+use std::ops::ControlFlow::Break;
 
 use calamine::{
     DataRef, Dimensions, Reader as _, SheetType, SheetVisible, Xlsx, XlsxCellReader, XlsxError,
 };
 
-use self::verify::{StaleValues, WorkbookTraits, verify_archive};
+use self::verify::{WorkbookTraits, verify_archive};
 use super::merged_cells::MergedRange;
 use super::{
-    MAX_COLUMNS, RowFlow, SheetRowCallback, Workbook, broken, password_error, read_workbook,
+    MAX_COLUMNS, SheetRowCallback, Workbook, broken, cell_mut, password_error, read_workbook,
 };
 use crate::formats::table::{NumberFormat, TableCell};
 use crate::formats::{FileSummary, FormatError, Input, Sink};
@@ -24,26 +25,25 @@ pub(super) fn read(
     reading: &ReadSettings,
     sink: Sink<'_>,
 ) -> Result<FileSummary, FormatError> {
-    let WorkbookTraits { stale, has_merges } = verify_archive(input)?;
-    input.seek(SeekFrom::Start(0))?;
-    let workbook = Xlsx::new(BufReader::new(input)).map_err(|error| convert_xlsx_error(&error))?;
-    read_workbook(
-        &mut XlsxFile {
-            workbook,
-            stale,
-            has_merges,
-        },
-        reading,
-        sink,
-    )
+    let traits = verify_archive(input)?;
+    input.rewind()?;
+    let workbook = Xlsx::new(BufReader::new(input))?;
+    read_workbook(&mut XlsxFile { workbook, traits }, reading, sink)
 }
 
 /// An XLSX workbook.
 struct XlsxFile<R: Read + Seek> {
     workbook: Xlsx<R>,
-    stale: StaleValues,
-    /// True if some sheet has merged cells. Searching for them takes as long as reading a sheet.
-    has_merges: bool,
+    traits: WorkbookTraits,
+}
+
+impl From<XlsxError> for FormatError {
+    fn from(error: XlsxError) -> Self {
+        match error {
+            XlsxError::Password => password_error(),
+            other => broken(other.to_string()),
+        }
+    }
 }
 
 /// Columns with formulas, by row; both from 0.
@@ -69,24 +69,20 @@ impl<R: Read + Seek> Workbook for XlsxFile<R> {
         let formulas = match self.workbook.worksheet_cells_reader(sheet) {
             Ok(mut cells) => find_formulas(&mut cells)?,
             Err(XlsxError::NotAWorksheet(_)) => return Ok(()),
-            Err(error) => return Err(convert_xlsx_error(&error)),
+            Err(error) => return Err(error.into()),
         };
-        let stale = self.stale;
-        let mut cells = self
-            .workbook
-            .worksheet_cells_reader(sheet)
-            .map_err(|error| convert_xlsx_error(&error))?;
-        read_sheet(&mut cells, (&formulas, stale), callback)
+        let mut cells = self.workbook.worksheet_cells_reader(sheet)?;
+        read_sheet(&mut cells, (&formulas, self.traits), callback)
     }
 
     fn merged_ranges(&mut self, sheet: &str) -> Result<Vec<MergedRange>, FormatError> {
-        if !self.has_merges {
+        if !self.traits.has_merges {
             return Ok(Vec::new());
         }
         let ranges = match self.workbook.merge_cells_by_sheet_name(sheet) {
             Ok(ranges) => ranges,
             Err(XlsxError::NotAWorksheet(_)) => return Ok(Vec::new()),
-            Err(error) => return Err(convert_xlsx_error(&error)),
+            Err(error) => return Err(error.into()),
         };
         let merge = |range: Dimensions| MergedRange {
             column: usize::try_from(range.start.1).unwrap_or(usize::MAX),
@@ -103,10 +99,7 @@ fn find_formulas<R: Read + Seek>(
 ) -> Result<FormulaColumns, FormatError> {
     let mut formulas = FormulaColumns::new();
     let mut count = 0;
-    while let Some(cell) = cells
-        .next_formula()
-        .map_err(|error| convert_xlsx_error(&error))?
-    {
+    while let Some(cell) = cells.next_formula()? {
         if cell.get_value().is_empty() {
             continue;
         }
@@ -122,43 +115,30 @@ fn find_formulas<R: Read + Seek>(
     Ok(formulas)
 }
 
-fn convert_xlsx_error(error: &XlsxError) -> FormatError {
-    match error {
-        XlsxError::Password => password_error(),
-        other => broken(other.to_string()),
-    }
-}
-
 /// Passes the rows of a sheet to the callback until it stops.
 fn read_sheet<R: Read + Seek>(
     reader: &mut XlsxCellReader<'_, R>,
-    (formulas, stale): (&FormulaColumns, StaleValues),
+    (formulas, traits): (&FormulaColumns, WorkbookTraits),
     callback: SheetRowCallback<'_>,
 ) -> Result<(), FormatError> {
-    let number_formats: Vec<_> = reader
-        .styles()
-        .iter()
-        .map(|style| style.number_format.as_ref())
-        .map(|format| {
-            format.map_or(NumberFormat::General, |format| {
-                NumberFormat::parse(&format.format_code)
-            })
+    let styles = reader.styles().iter();
+    let number_formats: Vec<_> = styles
+        .map(|style| match &style.number_format {
+            Some(format) => NumberFormat::parse(&format.format_code),
+            None => NumberFormat::General,
         })
         .collect();
     let mut row = Vec::new();
     let mut line = 0;
     let mut finish_row = |line: u64, row: &mut Vec<TableCell<'_>>| {
-        mark_formulas(line, row, formulas, stale);
+        mark_formulas(line, row, formulas, traits);
         callback(line, row)
     };
-    while let Some((cell, style)) = reader
-        .next_cell_with_style_id()
-        .map_err(|error| convert_xlsx_error(&error))?
-    {
+    while let Some((cell, style)) = reader.next_cell_with_style_id()? {
         let (row_index, column) = cell.get_position();
         let cell_line = u64::from(row_index) + 1;
         if cell_line != line {
-            if line > 0 && finish_row(line, &mut row)? == RowFlow::Stop {
+            if line > 0 && finish_row(line, &mut row)? == Break(()) {
                 return Ok(());
             }
             row.clear();
@@ -171,27 +151,21 @@ fn read_sheet<R: Read + Seek>(
                 column.saturating_add(1)
             )));
         }
-        if row.len() <= column {
-            row.resize(column + 1, TableCell::Empty);
+        let slot = cell_mut(&mut row, column);
+        if *slot != TableCell::Empty {
+            return Err(broken(format!(
+                "cell {} of row {line} is stated twice: save the workbook again in Excel or \
+                 LibreOffice",
+                column + 1
+            )));
         }
-        if let Some(slot) = row.get_mut(column) {
-            if *slot != TableCell::Empty {
-                return Err(broken(format!(
-                    "cell {} of row {line} is stated twice: save the workbook again in Excel or \
-                     LibreOffice",
-                    column + 1
-                )));
-            }
-            *slot = table_cell(
-                cell.get_value(),
-                number_formats.get(style).copied().unwrap_or_default(),
-            );
-        }
+        let number_format = number_formats.get(style).copied().unwrap_or_default();
+        *slot = table_cell(cell.get_value(), number_format);
     }
-    if line > 0 {
-        finish_row(line, &mut row)?;
+    if line == 0 {
+        return Ok(());
     }
-    Ok(())
+    finish_row(line, &mut row).map(|_| ())
 }
 
 /// Marks formulas whose stored value is missing or a placeholder.
@@ -199,42 +173,28 @@ fn mark_formulas(
     line: u64,
     row: &mut Vec<TableCell<'_>>,
     formulas: &FormulaColumns,
-    stale: StaleValues,
+    traits: WorkbookTraits,
 ) {
-    for cell in row.iter_mut().filter(|_| stale.array_cells) {
-        if matches!(cell, TableCell::Number(value, _) if *value == 0.0) {
+    let is_zero =
+        |cell: &TableCell<'_>| matches!(cell, TableCell::Number(value, _) if *value == 0.0);
+    for cell in row.iter_mut().filter(|_| traits.has_stale_array_cells) {
+        if is_zero(cell) {
             *cell = TableCell::UncalculatedFormula;
         }
     }
-    let columns = u32::try_from(line - 1)
-        .ok()
-        .and_then(|row| formulas.get(&row));
+    let row_index = u32::try_from(line - 1).ok();
+    let columns = row_index.and_then(|row| formulas.get(&row));
     for column in columns.into_iter().flatten() {
         let column = usize::try_from(*column).unwrap_or(usize::MAX);
         if column >= MAX_COLUMNS {
             continue;
         }
-        if row.len() <= column {
-            row.resize(column + 1, TableCell::Empty);
-        }
-        let Some(cell) = row.get_mut(column) else {
-            continue;
-        };
-        match cell {
-            TableCell::Empty => *cell = TableCell::FormulaWithoutValue,
-            TableCell::Number(value, _) if stale.formulas && *value == 0.0 => {
-                *cell = TableCell::UncalculatedFormula;
-            }
-            TableCell::Text(text) if stale.formulas && text.is_empty() => {
-                *cell = TableCell::UncalculatedFormula;
-            }
-            TableCell::Number(..)
-            | TableCell::Text(_)
-            | TableCell::Other(_)
-            | TableCell::UncalculatedFormula
-            | TableCell::FormulaWithoutValue
-            | TableCell::EmptyFormula
-            | TableCell::Merged => {}
+        let cell = cell_mut(row, column);
+        let is_empty_text = matches!(cell, TableCell::Text(text) if text.is_empty());
+        if *cell == TableCell::Empty {
+            *cell = TableCell::FormulaWithoutValue;
+        } else if traits.has_stale_formulas && (is_zero(cell) || is_empty_text) {
+            *cell = TableCell::UncalculatedFormula;
         }
     }
 }

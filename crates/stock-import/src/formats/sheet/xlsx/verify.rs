@@ -28,21 +28,17 @@ const MAX_MERGES: usize = 1_000_000;
 /// Largest unpacked size of the archive in bytes, enough for about five million rows.
 const MAX_UNPACKED: u64 = 1 << 30;
 
-/// Properties of a workbook, found while it is verified.
+/// Properties of a workbook, found while it is verified. Stored zeros may be placeholders if the
+/// workbook requests calculation on opening.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct WorkbookTraits {
-    pub(super) stale: StaleValues,
+    /// Zeros of cells with a formula may be placeholders.
+    pub(super) has_stale_formulas: bool,
+    /// Zeros of all other cells may be too: an array formula or a data table fills cells that do
+    /// not mention it.
+    pub(super) has_stale_array_cells: bool,
+    /// Some sheet has merged cells. Searching for them takes as long as reading a sheet.
     pub(super) has_merges: bool,
-}
-
-/// Kinds of cells whose stored zeros may be placeholders, because the workbook requests calculation
-/// on opening.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct StaleValues {
-    /// Cells with a formula.
-    pub(super) formulas: bool,
-    /// All other cells too: an array formula or a data table fills cells that do not mention it.
-    pub(super) array_cells: bool,
 }
 
 /// Unpacks the whole archive once to verify its checksums and sizes. `calamine` checks neither.
@@ -74,13 +70,10 @@ pub(super) fn verify_archive(input: &mut dyn Input) -> Result<WorkbookTraits, Fo
         }
     }
     verify_names(archive.into_inner().into_inner(), &members)?;
-    let formulas = requests_recalculation(&main_part);
-    let stale = StaleValues {
-        formulas,
-        array_cells: formulas && has_arrays,
-    };
+    let has_stale_formulas = requests_recalculation(&main_part);
     Ok(WorkbookTraits {
-        stale,
+        has_stale_formulas,
+        has_stale_array_cells: has_stale_formulas && has_arrays,
         has_merges: merge_count > 0,
     })
 }

@@ -1,23 +1,31 @@
-//! Log entry, parallel slot and in-flight SKUs of a request, and the headers of its response.
+//! A request with its log entry, parallel slot and in-flight SKUs, and the headers of its response.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::request::Parts;
 use axum::response::Response;
 use tokio::time::Instant;
 
 use super::MarketSimulator;
 use crate::quota::{ParallelSlot, QuotaOwner, QuotaTracker};
-use crate::responses::{self, SimErrorResponse};
+use crate::responses::{self, SimResult};
 use crate::simulator_report::{LoggedRequest, RequestOutcome, SimCall};
 use crate::warehouse_stock::InFlightGuard;
 
-/// State of one request from its arrival to its response.
+/// One request from its arrival to its response.
 ///
 /// The log entry is written on drop, which also happens if the client disconnects before the
 /// response.
-pub(super) struct RequestTrace {
+pub(super) struct SimRequest {
     market: MarketSimulator,
+    /// Id of the campaign or business in the path; empty without one.
+    pub(super) id: String,
+    pub(super) head: Parts,
+    /// The body, until it is read.
+    pub(super) body: Body,
     pub(super) arrived: Instant,
     pub(super) entry: LoggedRequest,
     /// Quota that an update is charged to, once it is known.
@@ -27,11 +35,13 @@ pub(super) struct RequestTrace {
     pub(super) in_flight: Vec<InFlightGuard>,
 }
 
-impl RequestTrace {
+impl SimRequest {
     pub(super) fn start(
-        market: &MarketSimulator,
+        market: MarketSimulator,
+        id: String,
         owner: Option<QuotaOwner>,
         call: SimCall,
+        request: Request,
     ) -> Self {
         let (campaign, business) = match owner {
             Some(QuotaOwner::Campaign(id)) => (id, 0),
@@ -48,19 +58,21 @@ impl RequestTrace {
             skus: 0,
             outcome: RequestOutcome::Abandoned,
         };
-        let market = market.clone();
-        let (arrived, in_flight) = (Instant::now(), Vec::new());
+        let (head, body) = request.into_parts();
         Self {
             market,
-            arrived,
+            id,
+            head,
+            body,
+            arrived: Instant::now(),
             entry,
             quota: None,
             slot: None,
-            in_flight,
+            in_flight: Vec::new(),
         }
     }
 
-    pub(super) fn finish(mut self, result: Result<Response, SimErrorResponse>) -> Response {
+    pub(super) fn finish(mut self, result: SimResult) -> Response {
         let now = self.market.now();
         let mut response = match result {
             Ok(response) => {
@@ -74,10 +86,9 @@ impl RequestTrace {
                 error.into_response()
             }
         };
-        if let (Some(quota), true) = (
-            &self.quota,
-            self.market.current_plan().announced_limit().is_some(),
-        ) {
+        if let Some(quota) = &self.quota
+            && self.market.current_plan().announced_limit.is_some()
+        {
             let limit = self.market.update_limit(quota.owner);
             let remaining = quota.remaining_update_quota(Instant::now(), limit);
             response = responses::with_quota_headers(response, limit, remaining, now);
@@ -86,7 +97,7 @@ impl RequestTrace {
     }
 }
 
-impl Drop for RequestTrace {
+impl Drop for SimRequest {
     fn drop(&mut self) {
         self.entry.duration = self.arrived.elapsed();
         self.market.state.request_log.lock().record(self.entry);
