@@ -1,7 +1,6 @@
 //! Periodic background tasks: compaction of the store, saving of SKU activity, and the alarm about
 //! shops without new statements.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -12,7 +11,6 @@ use tracing::warn;
 
 use super::services::Services;
 use crate::config::Config;
-use crate::ingest;
 use crate::store::{StoreChange, StoreError};
 use crate::telemetry::AlarmKind;
 
@@ -53,12 +51,10 @@ async fn compact(services: Services, tasks: Tasks) {
         if !services.store.wants_compaction() {
             continue;
         }
-        let acked = |shop, id| services.ledger.get(shop, id);
-        if let Err(error) = services
-            .store
-            .compact(&services.book, acked, &services.activity)
-            .await
-        {
+        let data = &services.data;
+        let acked = |shop, id| data.ledger.get(shop, id);
+        let compacting = services.store.compact(&data.book, acked, &data.activity);
+        if let Err(error) = compacting.await {
             warn!(error = %error, "failed to compact the store, will retry: {error}");
         }
     }
@@ -73,7 +69,7 @@ async fn save_activity(services: Services, tasks: Tasks) {
             () = tasks.stopping() => true,
             _ = ticks.tick() => false,
         };
-        for shop in services.book.shops() {
+        for shop in services.data.book.shops() {
             if let Err(error) = save_shop_activity(&services, shop).await {
                 warn!(error = %error, "failed to persist SKU activity: {error}");
             }
@@ -85,9 +81,9 @@ async fn save_activity(services: Services, tasks: Tasks) {
 }
 
 async fn save_shop_activity(services: &Services, shop: ShopId) -> Result<(), StoreError> {
-    let (activity, book) = (Arc::clone(&services.activity), Arc::clone(&services.book));
+    let data = services.data.clone();
     // This visits every SKU, so it runs outside the threads that serve the Market.
-    let rows = run_blocking(move || activity.take_unsaved(shop, &book)).await;
+    let rows = run_blocking(move || data.activity.take_unsaved(shop, &data.book)).await;
     // In small commits, because acknowledgements and updates of the seller wait for the disk too.
     for rows in rows.chunks(ACTIVITY_ROWS_PER_COMMIT) {
         let _guard = services
@@ -95,14 +91,7 @@ async fn save_shop_activity(services: &Services, shop: ShopId) -> Result<(), Sto
             .append(&[StoreChange::Activity { shop, rows }])
             .await?;
     }
-    for (origin, at) in services.sources.take_unsaved(shop) {
-        let name = format!("{}{}", ingest::STATED_NOTE_PREFIX, origin.name());
-        services
-            .store
-            .put_note(Some(shop), &name, Some(&at.to_rfc3339()))
-            .await?;
-    }
-    Ok(())
+    services.origin_times.save(shop, &services.store).await
 }
 
 /// Raises an alarm for each shop without a statement for `stale_after`. The next statement clears
@@ -115,11 +104,11 @@ async fn watch_sources(services: Services, stale_after: TimeDelta, tasks: Tasks)
             () = tasks.stopping() => return,
             _ = ticks.tick() => {}
         }
-        for (shop, name) in services.book.shops().zip(&*services.names) {
-            if services.book.is_empty(shop) {
+        for (shop, name) in services.data.book.shops().zip(&*services.names) {
+            if services.data.book.is_empty(shop) {
                 continue;
             }
-            let latest = services.sources.latest(shop);
+            let latest = services.origin_times.latest(shop);
             // After a crash before the first of these notes, only the time since the start counts.
             let since = latest.map_or(services.started, |(_, at)| at);
             let age = services.clock.now() - since;

@@ -4,6 +4,7 @@
 //! knows: an exact count visits every SKU, which takes a fifth of a second per million SKUs and
 //! holds the ledger meanwhile.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,16 +30,8 @@ pub(super) struct ChartSampler {
     pub(super) migrator: Migrator,
     pub(super) migrator_metrics: migrator::Metrics,
     pub(super) push_metrics: push_api::Metrics,
-    // Counters at the last sample, one element per shop.
-    pub(super) last_counts: Vec<Counts>,
-}
-
-/// Counters of a shop since the start of the process.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Counts {
-    acknowledged: u64,
-    updates: u64,
-    push: push_api::PushCounts,
+    // Counters at the last sample.
+    pub(super) last_counts: HashMap<(ShopId, &'static str), u64>,
 }
 
 impl ChartSampler {
@@ -75,50 +68,40 @@ impl ChartSampler {
     fn samples(&mut self) -> Vec<ChartSample> {
         let alarms = self.services.alarms.active();
         let names = Arc::clone(&self.services.names);
-        self.last_counts.resize(names.len(), Counts::default());
-        let mut samples = Vec::with_capacity(names.len());
-        let book = Arc::clone(&self.services.book);
-        for (shop, name) in book.shops().zip(&*names) {
-            samples.push(self.sample(shop, name, &alarms));
-        }
-        samples
+        let shops = self.services.data.book.shops().zip(&*names);
+        let shops: Vec<(ShopId, &String)> = shops.collect();
+        shops
+            .into_iter()
+            .map(|(shop, name)| self.sample(shop, name, &alarms))
+            .collect()
     }
 
     fn sample(&mut self, shop: ShopId, name: &str, alarms: &[ActiveAlarm]) -> ChartSample {
         let mut sample = ChartSample::default();
         let push = self.push_metrics.counts(name);
-        let mut counts = Counts {
-            push,
-            ..Counts::default()
-        };
-        let last = self.last_counts[shop.index()];
+        let mut counters = vec![
+            (Series::MarketRequests, push.requests),
+            (Series::RequestedSkus, push.skus),
+            (Series::UnknownSkus, push.unknown_skus),
+        ];
         if let Some(status) = self.migrator.status(shop) {
-            let dirty = status.dirty_skus();
-            counts.acknowledged = status.acknowledged;
-            counts.updates = status.requests;
-            let limit = status.rate_limit.per_minute;
             let times = self.migrator_metrics.take_response_times(name);
-            sample.set(Series::DirtySkus, as_f64(dirty as u64));
+            sample.set(Series::DirtySkus, as_f64(status.dirty_skus() as u64));
             sample.set(Series::WaitingSkus, as_f64(status.waiting_skus as u64));
-            let acknowledged = counts.acknowledged.saturating_sub(last.acknowledged);
-            sample.set(Series::AcknowledgedSkus, as_f64(acknowledged));
-            let updates = counts.updates.saturating_sub(last.updates);
-            sample.set(Series::UpdateRequests, as_f64(updates));
-            sample.set(Series::RateLimit, f64::from(limit));
+            sample.set(Series::RateLimit, status.rate_limit.per_minute.into());
             if let (Some(mean), Some(max)) = (times.mean(), times.max()) {
                 sample.set(Series::ResponseMean, mean.as_secs_f64());
                 sample.set(Series::ResponseMax, max.as_secs_f64());
             }
+            counters.push((Series::AcknowledgedSkus, status.acknowledged));
+            counters.push((Series::UpdateRequests, status.requests));
         }
-        let since = |now: u64, last: u64| as_f64(now.saturating_sub(last));
-        let requests = since(push.requests, last.push.requests);
-        sample.set(Series::MarketRequests, requests);
-        sample.set(Series::RequestedSkus, since(push.skus, last.push.skus));
-        let unknown = since(push.unknown_skus, last.push.unknown_skus);
-        sample.set(Series::UnknownSkus, unknown);
+        for (series, now) in counters {
+            let last = self.last_counts.insert((shop, series.name()), now);
+            sample.set(series, as_f64(now.saturating_sub(last.unwrap_or(0))));
+        }
         let about_shop = alarms.iter().filter(|alarm| is_about(alarm, name));
         sample.set(Series::ActiveAlarms, as_f64(about_shop.count() as u64));
-        self.last_counts[shop.index()] = counts;
         sample
     }
 }

@@ -12,6 +12,7 @@ mod router;
 mod services;
 mod wiring;
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,13 +31,12 @@ use lifecycle::{CrashSignal, Tasks};
 use strict_http::{HttpServer, ServerLimits};
 
 use self::reload::{Reloader, ShopCredentials};
-use self::router::read_through;
 use self::services::Services;
 use crate::auth_failures::AuthFailures;
 use crate::config::Config;
 use crate::event_log::{EventLog, ServiceEvent};
 use crate::ops::access::AllowedHosts;
-use crate::ops::{ListenerAddresses, Login, Ops, ReloadHandle};
+use crate::ops::{Login, Ops, ReloadHandle};
 use crate::push_api::stocks_handler::LastRequests;
 use crate::store::Store;
 use crate::telemetry::{Alarms, LogFilter};
@@ -107,13 +107,19 @@ impl App {
             config.trusted_proxies.clone(),
             config.max_connections,
         );
-        let login = operator_login(&config, clock, &auth_failures);
+        let login = Login::new(
+            config.ops_password.as_ref(),
+            config.ops_protect_metrics,
+            clock,
+            auth_failures.clone(),
+        );
         let (reload, reload_requests) = ReloadHandle::new();
         let ops = Ops::new(tasks.public.clone(), login.clone(), reload.clone());
+        let time_zone = config.time_zone;
         let ops_router = ops.clone().router(
             AllowedHosts::new(ops_addr, &config.ops_hosts),
-            web::routes(wiring::web_config(&config)),
-            web::unknown_page(wiring::web_config(&config)),
+            web::routes(web::Config { time_zone }),
+            web::unknown_page(web::Config { time_zone }),
         );
         tasks
             .ops
@@ -121,34 +127,27 @@ impl App {
 
         let mut registry = Registry::with_prefix("stockbridge");
         public_server.metrics().register(&mut registry);
-        let (services, chart_file) =
+        let (services, previous) =
             Services::open(&config, (clock, alarms), ownership, &tasks).await?;
         let (migrator, migrator_metrics) =
-            services.start_migrator(&config, &tasks, &mut registry)?;
+            services.start_migrator(&config, previous.workers, &tasks, &mut registry)?;
         let ingest = services.start_ingest(migrator.clone(), &tasks, &mut registry);
         background::start(&services, &config, &tasks.background);
         services
-            .start_notifications(&config, &tasks.background)
+            .start_notifications(&config, &previous.notes, &tasks.background)
             .await;
-        let last_requests = LastRequests::new(config.shops.len());
-        services.restore_last_requests(&last_requests);
+        let last_requests = LastRequests::restore(&services.data.book, &services.data.activity);
         let source_manager = services.open_sources(&config, ingest.clone()).await?;
         source_manager
             .start(&config.outbound(), &tasks.sources)
             .context("start the sources")?;
         auth_failures.register(&mut registry);
-        let exchange = source_manager.router(&tasks.sources, &auth_failures);
-        let endpoints = (
-            read_through(source_manager.clone(), tasks.sources.clone()),
-            exchange,
-            auth_failures,
-        );
         let credentials: Vec<_> = config.shops.iter().map(ShopCredentials::new).collect();
         let (router, push_metrics) = services.routes(
             (&config, &credentials),
             ingest,
-            endpoints,
-            Arc::clone(&last_requests),
+            (&source_manager, &tasks.sources),
+            (auth_failures, Arc::clone(&last_requests)),
             &mut registry,
         );
 
@@ -157,10 +156,10 @@ impl App {
             migrator: migrator.clone(),
             migrator_metrics,
             push_metrics,
-            last_counts: Vec::new(),
+            last_counts: HashMap::new(),
         };
-        let background = &tasks.background;
-        background.spawn("chart_sampler", sampler.run(chart_file, background.clone()));
+        let sampler = sampler.run(previous.chart_file, tasks.background.clone());
+        tasks.background.spawn("chart_sampler", sampler);
         let (store, events) = (Arc::clone(&services.store), services.events.clone());
         let reloader = Reloader {
             at_start: config.clone(),
@@ -174,7 +173,7 @@ impl App {
         };
         ops.set_ready(
             services.into_ops_state(
-                (&config, ListenerAddresses::new(public_addr, ops_addr)),
+                (&config, [public_addr, ops_addr]),
                 migrator,
                 (last_requests, source_manager),
             ),
@@ -223,22 +222,11 @@ impl App {
     /// # Errors
     /// A task died, or the stop did not end within its timeout.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let Self {
-            public_server,
-            public_addr,
-            ops_addr,
-            router,
-            store,
-            events,
-            reload: _,
-            reloader,
-            tasks,
-        } = self;
-        let background = &tasks.background;
-        background.spawn("reload", reloader.run(background.clone()));
-        tasks
-            .public
-            .spawn("listener", public_server.run(router, tasks.public.clone()));
+        let (public_addr, ops_addr, tasks) = (self.public_addr, self.ops_addr, self.tasks);
+        let reloader = self.reloader.run(tasks.background.clone());
+        tasks.background.spawn("reload", reloader);
+        let listener = self.public_server.run(self.router, tasks.public.clone());
+        tasks.public.spawn("listener", listener);
         info!(listen = %public_addr, ops = %ops_addr, "serving on {public_addr}, ops on {ops_addr}");
         let crashed = tokio::select! {
             () = shutdown => None,
@@ -251,12 +239,12 @@ impl App {
             (None, Err(_)) => Some("it did not end in time".to_owned()),
             (None, Ok(())) => None,
         };
-        events.record(ServiceEvent::ServiceStopped {
+        self.events.record(ServiceEvent::ServiceStopped {
             failure: failure.map(Into::into),
         });
         // Even after a timeout, everything acknowledged is on disk already.
         let (closed, _flushed) = tokio::join!(
-            timeout(CLOSE_TIMEOUT, store.close()),
+            timeout(CLOSE_TIMEOUT, self.store.close()),
             timeout(CLOSE_TIMEOUT, tasks.stop_event_log())
         );
         if let Some(task) = crashed {
@@ -343,18 +331,6 @@ fn ops_limits() -> ServerLimits {
         // The stream that keeps a page current is one long response.
         write_total_timeout: OPS_TIMEOUT,
         ..ServerLimits::default()
-    }
-}
-
-fn operator_login(config: &Config, clock: Clock, auth_failures: &AuthFailures) -> Login {
-    match &config.ops_password {
-        Some(password) => Login::with_password(
-            password,
-            config.ops_protect_metrics,
-            clock,
-            auth_failures.clone(),
-        ),
-        None => Login::not_needed(),
     }
 }
 

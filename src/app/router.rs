@@ -35,24 +35,25 @@ impl Services {
         &self,
         (config, credentials): (&Config, &[ShopCredentials]),
         ingest: Ingest,
-        (read_through, exchange, auth_failures): (ReadThrough, Router, AuthFailures),
-        last_requests: Arc<LastRequests>,
+        (source_manager, source_tasks): (&SourceManager, &Tasks),
+        (auth_failures, last_requests): (AuthFailures, Arc<LastRequests>),
         registry: &mut Registry,
     ) -> (Router, push_api::Metrics) {
+        let exchange = source_manager.router(source_tasks, &auth_failures);
         let push_context = push_api::Context {
-            book: Arc::clone(&self.book),
-            activity: Arc::clone(&self.activity),
+            book: Arc::clone(&self.data.book),
+            activity: Arc::clone(&self.data.activity),
             last_requests,
             clock: self.clock,
             alarms: self.alarms.clone(),
             metrics: push_api::Metrics::default(),
             auth_failures: auth_failures.clone(),
-            read_through: Some(read_through),
+            read_through: Some(read_through(source_manager.clone(), source_tasks.clone())),
         };
         push_context.metrics.register(registry);
         let partner_context = partner_api::Context {
             ingest,
-            book: Arc::clone(&self.book),
+            book: Arc::clone(&self.data.book),
             clock: self.clock,
             metrics: partner_api::Metrics::default(),
             auth_failures,
@@ -104,7 +105,7 @@ impl Services {
 
 /// Returns the function that fetches unknown SKUs from a shop's old handler. A result that arrives
 /// too late for the request is kept for the next one.
-pub(super) fn read_through(source_manager: SourceManager, tasks: Tasks) -> ReadThrough {
+fn read_through(source_manager: SourceManager, tasks: Tasks) -> ReadThrough {
     ReadThrough(Arc::new(move |shop, skus| {
         let fetch = source_manager.read_through(shop, skus)?;
         let (done, ended) = oneshot::channel();

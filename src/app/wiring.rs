@@ -17,7 +17,6 @@ use crate::sources::{
     AbsentPolicy, DuplicatePolicy, ShopSources, SourcePolicy, SourceWarehouses, import_source,
 };
 use crate::store::ShopIdentity;
-use crate::web;
 
 /// Returns the identity of a shop. Its target text changes exactly if the stock goes to another
 /// place on the Market.
@@ -36,7 +35,7 @@ fn shops_with_ids(config: &Config) -> impl Iterator<Item = (ShopId, &ShopConfig)
 
 pub(super) fn targets(
     config: &Config,
-    restored_states: &[RestoredState],
+    restored_states: Vec<RestoredState>,
 ) -> Vec<(MarketTarget, RestoredState)> {
     shops_with_ids(config)
         .zip(restored_states)
@@ -56,7 +55,7 @@ pub(super) fn targets(
                 parallel: shop.parallel,
                 limit_share: shop.limit_share,
             };
-            (target, restored.clone())
+            (target, restored)
         })
         .collect()
 }
@@ -133,12 +132,5 @@ pub(super) fn ops_shop(shop: &ShopConfig) -> ops::OpsShop {
         campaign: shop.campaign,
         address: shop.address.to_string(),
         mode: shop.migrate,
-    }
-}
-
-/// Returns the settings of the operator's pages.
-pub(super) fn web_config(config: &Config) -> web::Config {
-    web::Config {
-        time_zone: config.time_zone,
     }
 }

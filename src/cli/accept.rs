@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use super::import::print;
 use crate::command::ops_client::{ReportArgs, query_string};
 use crate::command::{print_line, runtime};
+use crate::ops::AcceptedDto;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -33,15 +34,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         ]);
         let operator = args.report.ops.upload_client()?;
         let response = operator.post(&format!("/accept{query}"), None).await?;
+        let is_success = |_: &AcceptedDto| true;
         args.report
-            .print_report(&response, true, |response| match response.as_array() {
-                Some(shops) => {
-                    print_line(&format!(
-                        "accepted; shops that apply the rules: {}",
-                        shops.len()
-                    ));
+            .print_report(response, is_success, |approved| match approved {
+                AcceptedDto::Rules(shops) => {
+                    let shops = shops.len();
+                    print_line(&format!("accepted; shops that apply the rules: {shops}"));
                 }
-                None => print(response),
+                AcceptedDto::Delivery(report) => print(report),
             })
     })
 }

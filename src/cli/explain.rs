@@ -2,10 +2,13 @@
 
 use std::process::ExitCode;
 
-use serde_json::Value;
-
-use crate::command::ops_client::{ReportArgs, json_list, json_text, query_string};
+use crate::command::ops_client::{ReportArgs, exact_time, or_dash, query_string};
 use crate::command::{print_line, runtime};
+use crate::ops::{HistoryEventDto, MarketRequestDto, SkuExplanation};
+use crate::telemetry::printable;
+
+/// Explanation as the service writes it.
+type Explanation = SkuExplanation<String, Vec<String>>;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -31,101 +34,87 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let query = query_string(&[("sku", Some(&args.sku)), ("shop", args.shop.as_deref())]);
         let path = format!("/explain{query}");
         let response = args.report.ops.client()?.get(&path).await?;
-        let is_known = json_list(&response)
-            .iter()
-            .any(|shop| !shop["book"].is_null());
-        args.report.print_report(&response, is_known, |response| {
-            json_list(response).iter().for_each(print);
-        })
+        let is_known = |shops: &Vec<Explanation>| shops.iter().any(|shop| shop.book.is_some());
+        args.report
+            .print_report(response, is_known, |shops| shops.iter().for_each(print))
     })
 }
 
-fn print(shop: &Value) {
-    print_line(&format!(
-        "{} '{}': {}",
-        json_text(&shop["shop"]),
-        json_text(&shop["sku"]),
-        json_text(&shop["summary"])
-    ));
-    let (book, ledger, market) = (&shop["book"], &shop["ledger"], &shop["market"]);
-    if !book.is_null() {
+fn print(shop: &Explanation) {
+    let [name, sku, summary] = [&shop.shop, &shop.sku, &shop.summary].map(|it| printable(it));
+    print_line(&format!("{name} '{sku}': {summary}"));
+    if let Some(book) = &shop.book {
         print_line(&format!(
             "  book     {} as of {}; last stated {} (hour) by {}",
-            book["count"],
-            json_text(&book["updated_at"]),
-            json_text(&book["last_asserted_hour"]),
-            json_text(&book["origin"])
+            book.count,
+            exact_time(book.updated_at),
+            exact_time(book.last_asserted_hour),
+            or_dash(book.origin)
         ));
     }
-    for step in json_list(&shop["sources"]) {
-        print_line(&format!("  source   {}", json_text(step)));
+    for step in &shop.sources {
+        print_line(&format!("  source   {}", printable(step)));
     }
-    if !ledger.is_null() {
+    if let Some(ledger) = &shop.ledger {
+        let again = if ledger.due_again {
+            ", will be sent again"
+        } else {
+            ""
+        };
         print_line(&format!(
-            "  ledger   {} as of {}, acknowledged by the Market, sent at {}{}",
-            ledger["count"],
-            json_text(&ledger["updated_at"]),
-            json_text(&ledger["sent_at"]),
-            if ledger["due_again"] == true {
-                ", will be sent again"
-            } else {
-                ""
-            }
+            "  ledger   {} as of {}, acknowledged by the Market, sent at {}{again}",
+            ledger.count,
+            exact_time(ledger.updated_at),
+            exact_time(ledger.sent_at),
         ));
     }
-    if !market.is_null() {
+    if let Some(market) = &shop.market {
         print_line(&format!(
             "  market   {} ({}), read back {} (minute)",
-            json_text(&market["available"]),
-            json_text(&market["class"]),
-            json_text(&market["looked_at"])
+            or_dash(market.available),
+            market.class.name(),
+            exact_time(market.looked_at)
         ));
     }
-    if !shop["quarantine"].is_null() {
-        let quarantine = &shop["quarantine"];
+    if let Some(quarantine) = &shop.quarantine {
         print_line(&format!(
             "  rejected since {}, {} attempts, next attempt by {}: {}",
-            json_text(&quarantine["since"]),
-            quarantine["attempts"],
-            json_text(&quarantine["retry_at"]),
-            json_text(&quarantine["reason"])
+            exact_time(quarantine.since),
+            quarantine.attempts,
+            exact_time(quarantine.retry_at),
+            printable(&quarantine.reason)
         ));
     }
-    for request in json_list(&shop["asked"]) {
-        let (warehouse, hour) = (&request["warehouse"], json_text(&request["hour"]));
+    for MarketRequestDto { warehouse, hour } in &shop.asked {
+        let hour = exact_time(*hour);
         print_line(&format!(
             "  asked    by the Market for warehouse {warehouse}, last {hour} (hour)"
         ));
     }
-    json_list(&shop["events"]).iter().for_each(print_event);
-    if !shop["events_since"].is_null() {
+    shop.events.iter().for_each(print_event);
+    if let Some(since) = shop.events_since {
+        let since = exact_time(since);
         print_line(&format!(
-            "  (events before {} are no longer in memory)",
-            json_text(&shop["events_since"])
+            "  (events before {since} are no longer in memory)"
         ));
     }
 }
 
-fn print_event(event: &Value) {
-    let mut line = format!(
-        "  {} {} {}",
-        json_text(&event["at"]),
-        json_text(&event["what"]),
-        event["count"]
-    );
-    for key in ["origin", "class"] {
-        if !event[key].is_null() {
-            line.push_str(&format!(", {}", json_text(&event[key])));
-        }
+fn print_event(event: &HistoryEventDto) {
+    let mut line = format!("  {} {} {}", exact_time(event.at), event.what, event.count);
+    if let Some(origin) = event.origin {
+        line.push_str(&format!(", {origin}"));
     }
-    let request = &event["request"];
-    if !request.is_null() {
+    if let Some(class) = event.class {
+        line.push_str(&format!(", {}", class.name()));
+    }
+    if let Some(request) = &event.request {
         line.push_str(&format!(
             ", in a request with {} SKUs, {} ms: {}, trace {}",
-            request["skus"],
-            request["took_ms"],
-            json_text(&request["answer"]),
-            json_text(&request["trace"])
+            request.skus,
+            request.took_ms,
+            printable(&request.answer),
+            or_dash(request.trace.as_deref().map(printable))
         ));
     }
     print_line(&line);

@@ -13,9 +13,12 @@ use futures_util::stream;
 use serde_json::Value;
 use tokio::time::interval;
 
-use crate::command::ops_client::{OpsClient, ReportArgs, json_list, json_text, query_string};
+use crate::command::ops_client::{OpsClient, ReportArgs, or_dash, query_string};
 use crate::command::progress::ProgressReporter;
 use crate::command::{print_line, runtime};
+use crate::ops::{DeliveryDto, SourceStatusDto};
+use crate::sources::ChangeCounts;
+use crate::telemetry::printable;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -60,8 +63,8 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
         let response = upload_file(args).await?;
-        let is_success = response["outcome"] != "held";
-        args.report.print_report(&response, is_success, print)
+        let is_success = |report: &DeliveryDto| report.outcome != "held";
+        args.report.print_report(response, is_success, print)
     })
 }
 
@@ -106,11 +109,11 @@ async fn upload_file(args: &Args) -> anyhow::Result<Value> {
 /// Returns the number of rows the service has read, for the progress bar.
 async fn rows_so_far(client: &OpsClient, args: &Args) -> String {
     let source = args.source.as_deref().unwrap_or("import");
-    let sources = client.get("/sources").await.unwrap_or_default();
-    let status = json_list(&sources)
+    let sources: Vec<SourceStatusDto> = client.get("/sources").await.unwrap_or_default();
+    let status = sources
         .iter()
-        .find(|candidate| candidate["shop"] == args.shop && candidate["source"] == source);
-    match status.and_then(|status| status["rows_so_far"].as_u64()) {
+        .find(|status| status.shop == args.shop && status.source == source);
+    match status.and_then(|status| status.rows_so_far) {
         Some(rows) => format!("{rows} rows"),
         None => "applying".to_owned(),
     }
@@ -119,77 +122,61 @@ async fn rows_so_far(client: &OpsClient, args: &Args) -> String {
 /// Returns the length of a file, a counter of the bytes sent, and the body that streams it.
 fn chunked_body(path: &Path) -> anyhow::Result<(usize, Arc<AtomicUsize>, reqwest::Body)> {
     let open = || format!("open {}", path.display());
-    let file = std::fs::File::open(path).with_context(open)?;
+    let mut file = std::fs::File::open(path).with_context(open)?;
     let size = usize::try_from(file.metadata().with_context(open)?.len())?;
     let sent = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&sent);
-    let chunks = stream::unfold(file, move |mut file| {
-        let counter = Arc::clone(&counter);
-        async move {
-            let mut chunk = vec![0; CHUNK_BYTES];
-            match file.read(&mut chunk) {
-                Ok(0) => None,
-                Ok(read) => {
-                    chunk.truncate(read);
-                    counter.fetch_add(read, Ordering::Relaxed);
-                    Some((Ok(Bytes::from(chunk)), file))
-                }
-                Err(error) => Some((Err(error), file)),
-            }
-        }
+    let chunks = std::iter::from_fn(move || {
+        let mut chunk = vec![0; CHUNK_BYTES];
+        let read = file.read(&mut chunk).map(|read| {
+            chunk.truncate(read);
+            counter.fetch_add(read, Ordering::Relaxed);
+            Bytes::from(chunk)
+        });
+        // An empty chunk is the end of the file.
+        Some(read).filter(|read| !matches!(read, Ok(chunk) if chunk.is_empty()))
     });
-    Ok((size, sent, reqwest::Body::wrap_stream(chunks)))
+    let body = reqwest::Body::wrap_stream(stream::iter(chunks));
+    Ok((size, sent, body))
 }
 
 /// Maximum number of rejected or suspicious rows that are printed.
 const MAX_ROWS_PRINTED: usize = 20;
 
 /// Prints the report of a delivery.
-pub(super) fn print(report: &Value) {
-    let count = |key: &str| json_text(&report[key]);
-    let what = match report["outcome"].as_str() {
-        Some("held") => format!(
+pub(super) fn print(report: &DeliveryDto) {
+    let what = match report.outcome.as_str() {
+        "held" => format!(
             "HELD for approval, the stock is unchanged: {}. If the file is correct, run: \
              stockbridge accept SOURCE --shop NAME",
-            json_text(&report["doubt"])
+            or_dash(report.doubt.as_deref().map(printable))
         ),
-        Some("looked") => "dry run, nothing was changed. It would change:".to_owned(),
+        "looked" => "dry run, nothing was changed. It would change:".to_owned(),
         _ => "applied".to_owned(),
     };
+    let scope = printable(&report.scope);
+    print_line(&format!("{scope} of {} rows: {what}", report.rows));
+    let ChangeCounts {
+        new,
+        changed,
+        unchanged,
+        outdated,
+        zeroed,
+        ..
+    } = report.changes;
     print_line(&format!(
-        "{} of {} rows: {what}",
-        json_text(&report["scope"]),
-        count("rows")
+        "  new {new}, changed {changed} ({zeroed} of them to zero), unchanged {unchanged}, outdated \
+         {outdated}, rejected {}, suspicious {}",
+        report.rejected, report.suspicious,
     ));
-    print_line(&format!(
-        "  new {}, changed {} ({} of them to zero), unchanged {}, outdated {}, rejected {}, \
-         suspicious {}",
-        count("new"),
-        count("changed"),
-        count("zeroed"),
-        count("unchanged"),
-        count("outdated"),
-        count("rejected"),
-        count("suspicious"),
-    ));
-    for row in json_list(&report["first_rejected"])
-        .iter()
-        .take(MAX_ROWS_PRINTED)
-    {
-        let (line, kind, reason) = (
-            &row["line"],
-            json_text(&row["kind"]),
-            json_text(&row["reason"]),
-        );
-        print_line(&format!(
-            "  {kind} line {line}, '{}': {reason}",
-            json_text(&row["text"])
-        ));
+    for row in report.first_rejected.iter().take(MAX_ROWS_PRINTED) {
+        let [kind, text, reason] = [&row.kind, &row.text, &row.reason].map(|it| printable(it));
+        print_line(&format!("  {kind} line {}, '{text}': {reason}", row.line));
     }
-    for notice in json_list(&report["notices"]) {
-        print_line(&format!("  {}", json_text(notice)));
+    for notice in report.notices.iter().map(|notice| printable(notice)) {
+        print_line(&format!("  {notice}"));
     }
-    if let Some(why) = report["absence_untold"].as_str() {
+    if let Some(why) = &report.absence_untold {
         print_line(&format!("  {why}"));
     }
 }

@@ -43,7 +43,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let now = Clock::wall().now().into();
     let size = file.metadata()?.len();
     let preview = runtime()?.block_on(inspect(name.clone(), file, &config, spool.path(), now));
-    print_line(&labelled("file", &format!("{name}, {size} bytes")));
+    print_labelled("file", &format!("{name}, {size} bytes"));
     match preview {
         Ok(preview) => {
             print(&preview);
@@ -81,6 +81,10 @@ fn labelled(label: &str, text: &str) -> String {
     format!("{label:<LABEL_WIDTH$} {text}")
 }
 
+fn print_labelled(label: &str, text: &str) {
+    print_line(&labelled(label, text));
+}
+
 fn property<'s>(shape: &'s FileShape, name: &str) -> Option<&'s str> {
     shape.0.get(name).map(String::as_str)
 }
@@ -90,12 +94,9 @@ fn print(preview: &Preview) {
         print_file(summary);
     }
     if !preview.warehouses.is_empty() {
-        let quoted: Vec<_> = preview
-            .warehouses
-            .iter()
-            .map(|name| format!("'{name}'"))
-            .collect();
-        print_line(&labelled("warehouses", &quoted.join(", ")));
+        let names = preview.warehouses.iter();
+        let quoted: Vec<_> = names.map(|name| format!("'{name}'")).collect();
+        print_labelled("warehouses", &quoted.join(", "));
     }
     let Preview {
         rows,
@@ -108,18 +109,18 @@ fn print(preview: &Preview) {
         0 => String::new(),
         count => format!(", {count} without a quantity"),
     };
-    print_line(&labelled(
+    print_labelled(
         "rows",
         &format!(
             "{rows} would be applied{without_text}, {rejected} rejected, {suspicious} suspicious"
         ),
-    ));
+    );
     for row in &preview.first_rows {
-        print_line(&labelled("  applied", &describe_row(row)));
+        print_labelled("  applied", &describe_row(row));
     }
     let more = rows.saturating_sub(preview.first_rows.len() as u64);
     if more > 0 {
-        print_line(&labelled("", &format!("and {more} more")));
+        print_labelled("", &format!("and {more} more"));
     }
     for rejection in &preview.first_rejected {
         let kind = if rejection.is_suspicious {
@@ -127,21 +128,18 @@ fn print(preview: &Preview) {
         } else {
             "  rejected"
         };
-        print_line(&labelled(
+        print_labelled(
             kind,
             &format!(
                 "line {}, '{}': {}",
                 rejection.line, rejection.text, rejection.reason
             ),
-        ));
+        );
     }
     let listed = preview.first_rejected.len() as u64;
     let more = (rejected + suspicious).saturating_sub(listed);
     if more > 0 {
-        print_line(&labelled(
-            "",
-            &format!("and {more} more that would not be applied"),
-        ));
+        print_labelled("", &format!("and {more} more that would not be applied"));
     }
 }
 
@@ -168,7 +166,7 @@ fn print_file(summary: &FileSummary) {
     ];
     for (name, label) in labels {
         if let Some(value) = property(shape, name) {
-            print_line(&labelled(label, value));
+            print_labelled(label, value);
         }
     }
     let scope = match summary.scope {
@@ -178,9 +176,9 @@ fn print_file(summary: &FileSummary) {
         }
         Some(scope) => scope.name(),
     };
-    print_line(&labelled("scope", scope));
+    print_labelled("scope", scope);
     for notice in &summary.notices {
-        print_line(&labelled("note", notice));
+        print_labelled("note", notice);
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use lifecycle::Clock;
 
-use crate::command::{ConfigArgs, print_line, runtime};
+use crate::command::{ConfigArgs, exit_code, print_line, runtime};
 use crate::config::Config;
 use crate::notify::{ChannelConfig, Context, send_test};
 use crate::telemetry::Alarms;
@@ -54,11 +54,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         is_complete
     });
-    Ok(if is_complete {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(exit_code(is_complete))
 }
 
 /// Returns the channel of this name, or all of them.

@@ -2,8 +2,10 @@
 
 use std::process::ExitCode;
 
-use crate::command::ops_client::{ReportArgs, json_list, json_text, json_time};
+use crate::command::ops_client::{ReportArgs, time_in_seconds};
 use crate::command::{print_line, runtime};
+use crate::ops::ReadinessReport;
+use crate::telemetry::printable;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -14,47 +16,41 @@ Examples:
 pub(super) fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
         let report = args.ops.client()?.get("/ready-report").await?;
-        args.print_report(&report, report["verdict"] == "GO", print)
+        let is_go = |report: &ReadinessReport<String>| report.verdict == "GO";
+        args.print_report(report, is_go, print)
     })
 }
 
-fn print(report: &serde_json::Value) {
+fn print(report: &ReadinessReport<String>) {
     print_line(&format!(
         "push API ends {}, days left {}: {}",
-        json_text(&report["cutoff"]),
-        report["days_to_cutoff"],
-        json_text(&report["verdict"])
+        report.cutoff, report.days_to_cutoff, report.verdict
     ));
-    for shop in json_list(&report["shops"]) {
-        let coverage = &shop["coverage"];
+    for shop in &report.shops {
+        let (name, address) = (printable(&shop.name), printable(&shop.address));
         print_line(&format!(
-            "\n{}, {}, migrate {}: {}",
-            json_text(&shop["name"]),
-            json_text(&shop["address"]),
-            json_text(&shop["migrate"]),
-            json_text(&shop["verdict"])
+            "\n{name}, {address}, migrate {}: {}",
+            shop.migrate, shop.verdict
         ));
+        let coverage = &shop.coverage;
         print_line(&format!(
             "  SKUs requested by the Market: {}, of these known: {}, acknowledged: {}",
-            coverage["asked"], coverage["in_book"], coverage["acknowledged"]
+            coverage.asked, coverage.in_book, coverage.acknowledged
         ));
         print_line(&format!(
             "  last push request {}, last full match {}",
-            json_time(&shop["last_push"]),
-            json_time(&shop["last_equal"])
+            time_in_seconds(shop.last_push),
+            time_in_seconds(shop.last_equal)
         ));
-        for source in json_list(&shop["sources"]) {
-            let (origin, at) = (
-                json_text(&source["origin"]),
-                json_time(&source["last_asserted"]),
-            );
-            print_line(&format!("  source {origin}, last statement {at}"));
+        for source in &shop.sources {
+            let at = time_in_seconds(source.last_asserted);
+            print_line(&format!("  source {}, last statement {at}", source.origin));
         }
-        for reason in json_list(&shop["reasons"]) {
-            print_line(&format!("  NOT YET  {}", json_text(reason)));
+        for reason in &shop.reasons {
+            print_line(&format!("  NOT YET  {}", printable(reason)));
         }
-        for remark in json_list(&shop["remarks"]) {
-            print_line(&format!("  note     {}", json_text(remark)));
+        for remark in &shop.remarks {
+            print_line(&format!("  note     {}", printable(remark)));
         }
     }
 }

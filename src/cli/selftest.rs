@@ -8,8 +8,10 @@ use anyhow::Context;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::command::ops_client::{OpsArgs, OpsClient, json_list, json_text, query_string};
+use crate::command::ops_client::{OpsArgs, OpsClient, exact_time, query_string};
 use crate::command::{print_line, runtime};
+use crate::migrator::selftest::{Selftest, SelftestStatus};
+use crate::telemetry::printable;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -42,17 +44,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
         let client = args.ops.client()?;
         // Before the confirmation: without a running service there is nothing to confirm.
-        client.get("/status").await?;
+        client.get::<Value>("/status").await?;
         if !args.yes && !confirm(args)? {
             print_line("Nothing was changed.");
             return Ok(ExitCode::FAILURE);
         }
-        client
-            .post(
-                "/selftest",
-                Some(json!({ "shop": args.shop, "sku": args.sku })),
-            )
-            .await?;
+        let body = json!({ "shop": args.shop, "sku": args.sku });
+        client.post::<Value>("/selftest", Some(body)).await?;
         watch(&client, &args.shop).await.context(
             "lost contact with the service during the check; if the product is hidden, the service \
              shows it again, now or at its next start",
@@ -78,37 +76,33 @@ async fn watch(client: &OpsClient, shop: &str) -> anyhow::Result<ExitCode> {
     let path = format!("/selftest{}", query_string(&[("shop", Some(shop))]));
     let mut printed = 0;
     loop {
-        let tests = client.get(&path).await?;
-        let test = json_list(&tests).first().unwrap_or(&Value::Null);
-        let steps = json_list(&test["steps"]);
-        for step in steps.iter().skip(printed) {
-            let mark = if step["is_good"] == true {
-                "ok  "
-            } else {
-                "FAIL"
-            };
-            let time = json_text(&step["at"]);
-            let second = time.split('.').next().unwrap_or(&time);
-            print_line(&format!("  {mark}  {second}  {}", json_text(&step["what"])));
-        }
-        printed = steps.len();
-        match test["state"].as_str() {
-            Some("passed") => {
-                print_line("The integration works. The product is shown as before.");
-                return Ok(ExitCode::SUCCESS);
+        let tests: Vec<Option<Selftest>> = client.get(&path).await?;
+        if let Some(Some(test)) = tests.first() {
+            for step in test.steps.iter().skip(printed) {
+                let mark = if step.is_good { "ok  " } else { "FAIL" };
+                let time = exact_time(step.at);
+                let second = time.split('.').next().unwrap_or(&time);
+                print_line(&format!("  {mark}  {second}  {}", printable(&step.what)));
             }
-            Some("failed") => {
-                let visibility = if test["is_shown"] == true {
-                    "the product is shown as before"
-                } else {
-                    "the product is still HIDDEN. The service shows it again at its next start"
-                };
-                print_line(&format!(
-                    "The check failed: see FAIL above. Now {visibility}."
-                ));
-                return Ok(ExitCode::FAILURE);
+            printed = test.steps.len();
+            match test.state {
+                SelftestStatus::Running => {}
+                SelftestStatus::Passed => {
+                    print_line("The integration works. The product is shown as before.");
+                    return Ok(ExitCode::SUCCESS);
+                }
+                SelftestStatus::Failed => {
+                    let visibility = if test.is_shown {
+                        "the product is shown as before"
+                    } else {
+                        "the product is still HIDDEN. The service shows it again at its next start"
+                    };
+                    print_line(&format!(
+                        "The check failed: see FAIL above. Now {visibility}."
+                    ));
+                    return Ok(ExitCode::FAILURE);
+                }
             }
-            _ => {}
         }
         tokio::select! {
             () = sleep(POLL_INTERVAL) => {}

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 use lifecycle::Clock;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, warn};
 
 use crate::app::{App, Ownership};
@@ -40,8 +40,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let log_filter = start_logging(config.log_format, &config.log_filter)
         .map_err(|reason| anyhow!("start logging: {reason}"))?;
     let result = runtime()?.block_on(async {
-        let mut signals = StopSignals::new().context("listen for signals")?;
-        let mut reload_signal = signal(SignalKind::hangup()).context("listen for signals")?;
+        let listen = |kind| signal(kind).context("listen for signals");
+        let mut terminate = listen(SignalKind::terminate())?;
+        let mut interrupt = listen(SignalKind::interrupt())?;
+        let mut reload_signal = listen(SignalKind::hangup())?;
         let app = App::build(config, Clock::wall(), ownership).await?;
         let app = app.with_log_filter(log_filter);
         let reload = app.reload_handle();
@@ -55,9 +57,15 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let stop = tokio_util::sync::CancellationToken::new();
         let stop_on_signal = stop.clone();
         let until_second_signal = async move {
-            signals.next().await;
+            let mut next_signal = async || {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+            };
+            next_signal().await;
             stop_on_signal.cancel();
-            signals.next().await;
+            next_signal().await;
             warn!("received a second signal, stopping without waiting for open requests");
         };
         tokio::select! {
@@ -72,25 +80,4 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl StopSignals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }

@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 
-use serde_json::Value;
-
-use crate::command::ops_client::{ReportArgs, json_list, json_text};
-use crate::command::readback_pass::{ABSENCE_KEY, readback};
+use crate::command::ops_client::{ReportArgs, exact_time};
+use crate::command::readback_pass::{VerifiedShop, readback};
 use crate::command::{print_line, runtime};
-use crate::migrator::readback::MatchClass;
+use crate::migrator::Mode;
+use crate::migrator::readback::{MatchClass, ReadbackExample};
+use crate::telemetry::printable;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -33,23 +33,17 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
         let ReportArgs { json, ops } = &args.report;
         let shops = readback(&ops.client()?, args.shop.as_deref(), "", *json).await?;
-        let is_success = shops.iter().all(is_explained);
-        let shops = Value::Array(shops);
-        args.report.print_report(&shops, is_success, |shops| {
-            json_list(shops).iter().for_each(print);
-        })
+        let is_success = |shops: &Vec<VerifiedShop>| shops.iter().all(is_explained);
+        args.report
+            .print_report(serde_json::to_value(shops)?, is_success, |shops| {
+                shops.iter().for_each(print);
+            })
     })
 }
 
-fn is_explained(shop: &Value) -> bool {
-    if !json_list(&shop[ABSENCE_KEY]).is_empty() {
-        return false;
-    }
-    let classes = &shop["survey"]["classes"];
-    MatchClass::ALL
-        .iter()
-        .filter(|class| !class.is_explained())
-        .all(|c| classes[c.name()].is_null())
+fn is_explained(shop: &VerifiedShop) -> bool {
+    let report = shop.status.survey.as_ref();
+    shop.absence_not_applied.is_empty() && report.is_none_or(|it| it.unexplained_skus() == 0)
 }
 
 /// Returns the meaning of a class, as the table prints it.
@@ -70,20 +64,9 @@ fn class_meaning(class: MatchClass, is_dry: bool) -> &'static str {
     }
 }
 
-/// Returns the label of a member of `would_send`.
-fn would_send_label(key: &str) -> &str {
-    match key {
-        "skus" => "SKUs to send",
-        "same" => "unchanged",
-        "to_zero" => "to zero",
-        "unknown" => "not shown by the Market",
-        other => other,
-    }
-}
-
-fn print(shop: &Value) {
-    let readback = &shop["survey"];
-    let is_dry = shop["migrate"] == "dry-run";
+fn print(shop: &VerifiedShop) {
+    let readback = shop.status.survey.clone().unwrap_or_default();
+    let is_dry = shop.status.migrate == Mode::DryRun;
     print_line("");
     if is_dry {
         print_line(
@@ -92,45 +75,44 @@ fn print(shop: &Value) {
         );
     }
     for &class in MatchClass::ALL {
-        let count = &readback["classes"][class.name()];
-        if !count.is_null() {
+        let count = readback.count(class);
+        if count > 0 {
             let mark = if class.is_explained() { "ok  " } else { "OPEN" };
-            let count = count.to_string();
-            print_line(&format!(
-                "  {mark}  {:<10} {count:>9}  {}",
-                class.name(),
-                class_meaning(class, is_dry)
-            ));
+            let (name, meaning) = (class.name(), class_meaning(class, is_dry));
+            print_line(&format!("  {mark}  {name:<10} {count:>9}  {meaning}"));
         }
     }
     for &class in MatchClass::ALL {
-        let examples = json_list(&readback["examples"])
-            .iter()
-            .filter(|e| e["class"] == class.name());
+        let examples = readback.examples.iter().filter(|it| it.class == class);
         examples.take(MAX_EXAMPLES).for_each(print_example);
     }
-    for alarm in json_list(&shop[ABSENCE_KEY]) {
+    for absence in &shop.absence_not_applied {
+        let (source, text) = (printable(&absence.source), printable(&absence.text));
         print_line(&format!(
-            "  OPEN  absence not applied, source {}: {}",
-            json_text(&alarm["source"]),
-            json_text(&alarm["text"])
+            "  OPEN  absence not applied, source {source}: {text}"
         ));
     }
-    if let Some(would_send) = readback["would_send"].as_object() {
-        let counts: Vec<String> = would_send
-            .iter()
-            .map(|(key, count)| format!("{} {count}", would_send_label(key)))
-            .collect();
-        print_line(&format!("  with migrate = \"on\": {}", counts.join(", ")));
-    }
-    let resent = readback["resent"].as_u64().unwrap_or(0);
-    if resent > 0 {
+    if let Some(estimate) = readback.would_send {
         print_line(&format!(
-            "  SKUs sent again: {resent}. The Market acknowledged them, but the stock did not \
-             arrive."
+            "  with migrate = \"on\": higher {}, lower {}, minutes {}, requests {}, unchanged {}, \
+             SKUs to send {}, to zero {}, not shown by the Market {}",
+            estimate.higher,
+            estimate.lower,
+            estimate.minutes,
+            estimate.requests,
+            estimate.same,
+            estimate.skus,
+            estimate.to_zero,
+            estimate.unknown
         ));
     }
-    let name = json_text(&shop["name"]);
+    if readback.resent > 0 {
+        print_line(&format!(
+            "  SKUs sent again: {}. The Market acknowledged them, but the stock did not arrive.",
+            readback.resent
+        ));
+    }
+    let name = printable(&shop.status.name);
     print_line(&if is_explained(shop) {
         format!("{name}: the Market's copy is correct, or each difference is explained.")
     } else {
@@ -141,21 +123,21 @@ fn print(shop: &Value) {
     });
 }
 
-fn print_example(example: &Value) {
-    let mut line = format!(
-        "        {} '{}'",
-        json_text(&example["class"]),
-        json_text(&example["sku"])
-    );
-    for (key, label) in [
-        ("ours", "in the service"),
-        ("markets", "on the Market"),
-        ("reserved", "reserved"),
-        ("sent_at", "sent"),
-        ("markets_updated_at", "updated on the Market"),
+fn print_example(example: &ReadbackExample) {
+    let (class, sku) = (example.class.name(), printable(&example.sku));
+    let mut line = format!("        {class} '{sku}'");
+    for (label, value) in [
+        ("in the service", example.ours.map(|n| n.to_string())),
+        ("on the Market", example.markets.map(|n| n.to_string())),
+        ("reserved", example.reserved.map(|n| n.to_string())),
+        ("sent", example.sent_at.map(exact_time)),
+        (
+            "updated on the Market",
+            example.markets_updated_at.map(exact_time),
+        ),
     ] {
-        if !example[key].is_null() {
-            line.push_str(&format!(", {label} {}", json_text(&example[key])));
+        if let Some(value) = value {
+            line.push_str(&format!(", {label} {value}"));
         }
     }
     print_line(&line);

@@ -7,6 +7,7 @@ pub(crate) mod readback_pass;
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use tracing::warn;
 
@@ -44,6 +45,11 @@ pub(crate) fn print_line(text: &str) {
 /// Prints a line about a problem on standard error, with the escapes of [`print_line`].
 pub(crate) fn print_error(text: &str) {
     let _ignored = writeln!(std::io::stderr(), "{}", printable_lines(text));
+}
+
+/// Returns the exit code of a command that did its work: 1 if its result is not good.
+pub(crate) fn exit_code(is_success: bool) -> ExitCode {
+    ExitCode::from(u8::from(!is_success))
 }
 
 /// Builds the async runtime of every command that uses the network.

@@ -6,15 +6,16 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use chrono::{DateTime, SecondsFormat, Utc};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use strict_http::secret::Secret;
 use strict_http::{ClientConfig, Trust, client, reachable_address, read_response};
 
-use super::print_line;
+use super::{exit_code, print_line};
 use crate::config::read_secret;
 use crate::ops::access;
-use crate::telemetry::printable;
 
 /// Timeout of a request. The service may have to walk through millions of SKUs.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -54,22 +55,19 @@ pub(crate) struct ReportArgs {
 impl ReportArgs {
     /// Prints the response as JSON with `--json`, or else with `print`. The exit code is 0 if
     /// `is_success`, or else 1.
-    pub(crate) fn print_report(
+    pub(crate) fn print_report<T: DeserializeOwned>(
         &self,
-        response: &Value,
-        is_success: bool,
-        print: impl FnOnce(&Value),
+        response: Value,
+        is_success: impl FnOnce(&T) -> bool,
+        print: impl FnOnce(&T),
     ) -> anyhow::Result<ExitCode> {
-        if self.json {
-            print_line(&serde_json::to_string_pretty(response)?);
-        } else {
-            print(response);
+        let json = self.json.then(|| format!("{response:#}"));
+        let report = parse_response(response)?;
+        match json {
+            Some(json) => print_line(&json),
+            None => print(&report),
         }
-        Ok(if is_success {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        })
+        Ok(exit_code(is_success(&report)))
     }
 }
 
@@ -82,12 +80,12 @@ pub(crate) struct OpsClient {
 
 impl OpsArgs {
     pub(crate) fn client(&self) -> anyhow::Result<OpsClient> {
-        self.client_with_timeout(TIMEOUT)
+        OpsClient::with_timeout(self.ops, TIMEOUT, self.password()?)
     }
 
     /// Returns a client with the long timeout for uploads.
     pub(crate) fn upload_client(&self) -> anyhow::Result<OpsClient> {
-        self.client_with_timeout(UPLOAD_TIMEOUT)
+        OpsClient::with_timeout(self.ops, UPLOAD_TIMEOUT, self.password()?)
     }
 
     /// Address of the listener.
@@ -104,10 +102,6 @@ impl OpsArgs {
         secret
             .map(Some)
             .map_err(|rule| anyhow!("--ops-password-file, {}, {rule}", path.display()))
-    }
-
-    fn client_with_timeout(&self, timeout: Duration) -> anyhow::Result<OpsClient> {
-        OpsClient::with_timeout(self.ops, timeout, self.password()?)
     }
 }
 
@@ -134,14 +128,18 @@ impl OpsClient {
         })
     }
 
-    /// Sends a GET request and returns the JSON of the response.
-    pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Value> {
+    /// Sends a GET request and returns the response.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         self.execute(self.client.get(format!("{}{path}", ops_url(self.address))))
             .await
     }
 
     /// Sends a POST request with an optional JSON body.
-    pub(crate) async fn post(&self, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Option<Value>,
+    ) -> anyhow::Result<T> {
         let mut request = self.client.post(format!("{}{path}", ops_url(self.address)));
         if let Some(body) = body {
             request = request
@@ -154,15 +152,14 @@ impl OpsClient {
     /// Sends a POST request with a streamed body.
     pub(crate) async fn upload(&self, path: &str, body: reqwest::Body) -> anyhow::Result<Value> {
         let request = self.client.post(format!("{}{path}", ops_url(self.address)));
-        self.execute(
-            request
-                .header("Content-Type", "application/octet-stream")
-                .body(body),
-        )
-        .await
+        let request = request.header("Content-Type", "application/octet-stream");
+        self.execute(request.body(body)).await
     }
 
-    async fn execute(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
+    async fn execute<T: DeserializeOwned>(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> anyhow::Result<T> {
         let mut request = request.header(access::CSRF_HEADER, access::CSRF_HEADER_VALUE);
         if let Some(password) = &self.password {
             request = request.bearer_auth(password.expose());
@@ -178,7 +175,7 @@ impl OpsClient {
             .await
             .context("read the response")?;
         if body.is_empty() && status.is_success() {
-            return Ok(Value::Null);
+            return parse_response(Value::Null);
         }
         let value: Value = serde_json::from_slice(&body).map_err(|_| {
             anyhow!(
@@ -188,15 +185,19 @@ impl OpsClient {
             )
         })?;
         if !status.is_success() {
-            bail!(
-                "{}",
-                value["error"]["message"]
-                    .as_str()
-                    .unwrap_or("the service rejected the request without a reason")
-            );
+            let message = value.pointer("/error/message").and_then(Value::as_str);
+            let unknown = "the service rejected the request without a reason";
+            bail!("{}", message.unwrap_or(unknown));
         }
-        Ok(value)
+        parse_response(value)
     }
+}
+
+fn parse_response<T: DeserializeOwned>(response: Value) -> anyhow::Result<T> {
+    serde_json::from_value(response).context(
+        "the service responded with other members than expected: is it of the same release as this \
+         command?",
+    )
 }
 
 /// Returns the query string of the values present, with its `?`; empty without values.
@@ -215,27 +216,23 @@ pub(crate) fn query_string(pairs: &[(&str, Option<&str>)]) -> String {
         })
 }
 
-/// Returns a JSON value as text on one line: a string without quotes, `null` as a dash.
-pub(crate) fn json_text(value: &Value) -> String {
-    match value {
-        Value::String(text) => printable(text).into_owned(),
-        Value::Null => "—".to_owned(),
-        other => other.to_string(),
-    }
+/// Returns a value as text; a dash for none.
+pub(crate) fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "—".to_owned(), |value| value.to_string())
 }
 
-/// Returns a time as text, without fractions of a second; a dash for `null`.
-pub(crate) fn json_time(value: &Value) -> String {
-    let text = json_text(value);
-    match text.split_once('.') {
-        Some((seconds, _)) => format!("{seconds}Z"),
-        None => text,
-    }
+/// Returns a time as the JSON of the service has it; a dash for none.
+pub(crate) fn exact_time(at: impl Into<Option<DateTime<Utc>>>) -> String {
+    time_text(at.into(), SecondsFormat::AutoSi)
 }
 
-/// Returns the elements of a JSON array; empty for any other value.
-pub(crate) fn json_list(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
+/// Returns a time without fractions of a second; a dash for none.
+pub(crate) fn time_in_seconds(at: impl Into<Option<DateTime<Utc>>>) -> String {
+    time_text(at.into(), SecondsFormat::Secs)
+}
+
+fn time_text(at: Option<DateTime<Utc>>, format: SecondsFormat) -> String {
+    or_dash(at.map(|at| at.to_rfc3339_opts(format, true)))
 }
 
 /// Returns the base URL of an operators' listener.

@@ -15,10 +15,8 @@ const PRINT_INTERVAL: Duration = Duration::from_secs(10);
 pub(crate) struct ProgressReporter {
     title: String,
     unit: &'static str,
-    total: u64,
     bar: ProgressBar,
     is_terminal: bool,
-    started: Instant,
     last_printed: Instant,
 }
 
@@ -36,15 +34,12 @@ impl ProgressReporter {
             bar.set_style(style.progress_chars("=> "));
         }
         bar.set_message(title.to_owned());
-        let now = Instant::now();
         Self {
             title: title.to_owned(),
             unit,
-            total: total as u64,
             bar,
             is_terminal,
-            started: now,
-            last_printed: now,
+            last_printed: Instant::now(),
         }
     }
 
@@ -52,10 +47,9 @@ impl ProgressReporter {
         self.bar.set_position(done as u64);
         if !self.is_terminal && self.last_printed.elapsed() >= PRINT_INTERVAL {
             self.last_printed = Instant::now();
-            print_line(&format!(
-                "{:<12} {done} of {} {}",
-                self.title, self.total, self.unit
-            ));
+            let total = self.bar.length().unwrap_or_default();
+            let (title, unit) = (&self.title, self.unit);
+            print_line(&format!("{title:<12} {done} of {total} {unit}"));
         }
     }
 
@@ -72,10 +66,7 @@ impl ProgressReporter {
     /// Removes the bar and prints the outcome and the duration in one line.
     pub(crate) fn finish(self, outcome: &str) {
         self.bar.finish_and_clear();
-        print_line(&format!(
-            "{:<12} {outcome} in {:.1} s",
-            self.title,
-            self.started.elapsed().as_secs_f64()
-        ));
+        let (title, seconds) = (&self.title, self.bar.elapsed().as_secs_f64());
+        print_line(&format!("{title:<12} {outcome} in {seconds:.1} s"));
     }
 }

@@ -13,7 +13,12 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Records each alarm that begins or ends, until the tasks are stopping. `shops` are the names of
 /// the shops.
-pub async fn record_alarms(events: EventLog, alarms: Alarms, shops: Vec<String>, tasks: Tasks) {
+pub(super) async fn record_alarms(
+    events: EventLog,
+    alarms: Alarms,
+    shops: Vec<String>,
+    tasks: Tasks,
+) {
     let mut versions = alarms.subscribe();
     let mut ticks = interval(LOOK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

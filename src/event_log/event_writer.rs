@@ -25,7 +25,7 @@ const REOPEN_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Writer of an [`EventLog`].
 #[derive(Debug)]
-pub struct EventWriter {
+pub(super) struct EventWriter {
     log: EventLog,
     events: mpsc::Receiver<QueuedEvent>,
     directory: PathBuf,
@@ -60,7 +60,7 @@ impl EventWriter {
     }
 
     /// Runs until the stop is requested, then writes the events that are queued.
-    pub async fn run(mut self, tasks: Tasks) {
+    pub(super) async fn run(mut self, tasks: Tasks) {
         let mut batch = Vec::with_capacity(MAX_BATCH);
         loop {
             tokio::select! {

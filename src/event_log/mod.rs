@@ -27,16 +27,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, watch};
 
-pub use alarm_events::record_alarms;
 pub use event_query::{EventFilter, MAX_QUERIED_EVENTS, StoredEvent};
-pub use event_writer::EventWriter;
 pub use service_event::{
     EVENT_KINDS, EventCounts, EventText, MAX_TEXT_BYTES, OperatorAction, PreviousRun, ServiceEvent,
 };
 
-use lifecycle::Clock;
+use lifecycle::{Clock, Tasks};
 
+use self::alarm_events::record_alarms;
 use self::event_query::EventReader;
+use self::event_writer::EventWriter;
+use crate::telemetry::Alarms;
 
 /// Most events on disk. The oldest are deleted.
 pub const MAX_EVENTS: u64 = 20_000;
@@ -78,11 +79,27 @@ impl Default for EventLog {
 }
 
 impl EventLog {
+    /// Opens the log in the store's directory, and starts its writer and the recorder of alarms.
+    /// `shops` are the names of the shops.
+    pub async fn start(
+        directory: &Path,
+        clock: Clock,
+        (alarms, shops): (&Alarms, &[String]),
+        (writer_tasks, recorder_tasks): (&Tasks, &Tasks),
+    ) -> Self {
+        let (log, writer) = Self::open(directory, clock).await;
+        writer_tasks.spawn("event_log", writer.run(writer_tasks.clone()));
+        let (alarms, shops) = (alarms.clone(), shops.to_vec());
+        let recorder = record_alarms(log.clone(), alarms, shops, recorder_tasks.clone());
+        recorder_tasks.spawn("alarm_events", recorder);
+        log
+    }
+
     /// Opens the log in the store's directory, and records the start of the service.
     ///
     /// Never fails: while the file cannot be used, events are dropped and counted. The caller runs
     /// the writer.
-    pub async fn open(directory: &Path, clock: Clock) -> (Self, EventWriter) {
+    async fn open(directory: &Path, clock: Clock) -> (Self, EventWriter) {
         let (queue, events) = mpsc::channel(QUEUE_CAPACITY);
         let log = Self::new(queue, clock, EventReader::new(Some(directory.to_owned())));
         let writer = EventWriter::open(log.clone(), events, directory).await;

@@ -30,9 +30,6 @@ use stock::{ApplyOutcome, ShopId, Sku, Update};
 
 use crate::store::StoreError;
 
-/// Prefix of the notes that keep [`OriginTimes`] in the store; the name of the origin follows.
-pub const STATED_NOTE_PREFIX: &str = "asserted:";
-
 /// Treatment of an update that repeats the known count with a later date.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RepeatPolicy {

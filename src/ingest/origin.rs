@@ -1,32 +1,42 @@
 //! Origin of a statement about stock, with its permanent number and name.
 
+use serde::{Deserialize, Serialize};
+
 /// Way by which a statement about stock arrived.
 #[derive(
     Clone,
     Copy,
     Debug,
+    Deserialize,
     Eq,
     Ord,
     PartialEq,
     PartialOrd,
+    Serialize,
+    strum::Display,
     strum::IntoStaticStr,
     strum::VariantArray,
     strum::EnumString,
 )]
+#[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 pub enum Origin {
     /// The seller's program, with a request to a campaign.
+    #[serde(rename = "put /v2/campaigns")]
     #[strum(serialize = "put /v2/campaigns")]
     CampaignPut,
     /// The seller's program, with a request to a business.
+    #[serde(rename = "post /v3/businesses")]
     #[strum(serialize = "post /v3/businesses")]
     BusinessPost,
     /// File or HTTP file source.
     File,
     /// The shop's old handler of the push API.
+    #[serde(rename = "old handler")]
     #[strum(serialize = "old handler")]
     OldHandler,
     /// 1C, through its exchange with a site.
+    #[serde(rename = "1c exchange")]
     #[strum(serialize = "1c exchange")]
     Exchange,
     /// `MoySklad`.

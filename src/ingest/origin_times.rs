@@ -1,13 +1,18 @@
 //! Time of the last statement per shop and origin, and which of these times are not on disk yet.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use stock::ShopId;
 
 use super::Origin;
+use crate::store::{Notes, Store, StoreError};
+
+/// Prefix of the notes that keep the times in the store; the name of the origin follows.
+const STATED_NOTE_PREFIX: &str = "asserted:";
 
 /// Time of the last statement of each origin about each shop, whether it changed stock or not.
 #[derive(Debug, Default)]
@@ -17,15 +22,42 @@ pub struct OriginTimes {
 }
 
 /// Last statement of one origin about one shop.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct OriginTime {
     /// See [`Origin::name`].
-    pub origin: &'static str,
+    pub origin: Cow<'static, str>,
     /// Time of the last statement.
     pub last_asserted: DateTime<Utc>,
 }
 
 impl OriginTimes {
+    /// Restores the times of these shops from the notes.
+    #[must_use]
+    pub fn restore(notes: &Notes, shops: impl Iterator<Item = ShopId>) -> Self {
+        let times = Self::default();
+        for shop in shops {
+            for (name, text) in notes.with_prefix(shop, STATED_NOTE_PREFIX) {
+                if let (Some(origin), Ok(at)) = (Origin::from_name(name), text.parse()) {
+                    times.record(shop, origin, at);
+                }
+            }
+        }
+        times
+    }
+
+    /// Persists the times of a shop that changed since the last call of this method.
+    ///
+    /// # Errors
+    /// The store cannot write.
+    pub async fn save(&self, shop: ShopId, store: &Store) -> Result<(), StoreError> {
+        for (origin, at) in self.take_unsaved(shop) {
+            let name = format!("{STATED_NOTE_PREFIX}{}", origin.name());
+            let text = at.to_rfc3339();
+            store.put_note(Some(shop), &name, Some(&text)).await?;
+        }
+        Ok(())
+    }
+
     /// Records a statement of an origin; an earlier time than the known one is ignored.
     pub fn record(&self, shop: ShopId, origin: Origin, at: DateTime<Utc>) {
         let mut last = self.last_stated.lock();
@@ -36,8 +68,7 @@ impl OriginTimes {
     }
 
     /// Returns the origins of a shop with a statement since the last call of this method.
-    #[must_use]
-    pub fn take_unsaved(&self, shop: ShopId) -> Vec<(Origin, DateTime<Utc>)> {
+    fn take_unsaved(&self, shop: ShopId) -> Vec<(Origin, DateTime<Utc>)> {
         let mut unsaved = self.unsaved.lock();
         let times = self.times(shop).into_iter();
         times
@@ -57,7 +88,7 @@ impl OriginTimes {
     #[must_use]
     pub fn by_name(&self, shop: ShopId) -> Vec<OriginTime> {
         let source = |(origin, last_asserted): (Origin, _)| OriginTime {
-            origin: origin.name(),
+            origin: origin.name().into(),
             last_asserted,
         };
         self.times(shop).into_iter().map(source).collect()

@@ -110,7 +110,7 @@ impl Metrics {
     pub(super) fn record_limit(&self, shop: &str, limit: RateLimitStatus) {
         let labels = LimitLabels {
             shop: shop.to_owned(),
-            unit: limit.unit,
+            unit: limit.unit.name(),
         };
         let per_minute = i64::from(limit.per_minute);
         self.limits.get_or_create(&labels).set(per_minute);
@@ -127,6 +127,7 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::migrator::LimitUnit;
 
     #[test]
     fn records_responses_and_the_limit() {
@@ -134,7 +135,7 @@ mod tests {
         metrics.register(&mut registry);
         let verdict = ResponseVerdict::Accepted;
         metrics.record("moscow", &verdict, 40, Duration::from_millis(300));
-        let unit = "requests";
+        let unit = LimitUnit::Requests;
         for per_minute in [50, 25] {
             metrics.record_limit("moscow", RateLimitStatus { per_minute, unit });
         }

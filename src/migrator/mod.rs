@@ -22,8 +22,10 @@ pub mod rate_limit;
 pub mod readback;
 pub mod rejected_keys;
 pub mod rescan;
+mod restored_state;
 pub mod selftest;
 mod sending_events;
+mod shop_data;
 mod status;
 mod worker;
 
@@ -32,34 +34,37 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 pub use ledger::Ledger;
 pub use market_response_times::UpdateResponseTimes;
 pub use metrics::Metrics;
-pub use operator_pause::{OPERATOR_PAUSE_NOTE, OPERATOR_PAUSE_REASON, OperatorPauseError};
-pub use status::{QuarantinedSku, RateLimitStatus, WorkerStatus};
+pub use operator_pause::{OPERATOR_PAUSE_REASON, OperatorPauseError};
+pub use rate_limit::LimitUnit;
+pub use restored_state::RestoredState;
+pub use shop_data::ShopData;
+pub use status::{QuarantinedSku, RateLimitStatus, WorkerState, WorkerStatus};
 
 use lifecycle::Clock;
 use lifecycle::Tasks;
 use market_api::partner::client::MarketClient;
 use market_api::partner::wire::MarketAddress;
-use stock::{Activity, ShopId, Sku, StockBook};
+use stock::{ShopId, Sku};
 use strict_http::secret::Secret;
 
 use self::operator_pause::PauseSwitch;
 use self::rate_limit::SharedRateLimiter;
-use self::readback::{Observations, ReadbackReport};
+use self::readback::ReadbackReport;
 use self::rejected_keys::RejectedKeys;
 use self::selftest::{Selftest, SelftestRunner, SelftestStartError};
 use self::status::WorkerHandle;
 use self::worker::SyncWorker;
 use crate::event_log::EventLog;
-use crate::history::History;
-use crate::store::{QuarantineEntry, RecentSend, Store};
+use crate::store::Store;
 use crate::telemetry::Alarms;
 
 /// Largest number of parallel requests that the Market allows. It allowed two in 2025. Two, our
@@ -67,11 +72,14 @@ use crate::telemetry::Alarms;
 pub const MAX_PARALLEL_REQUESTS: usize = 4;
 
 /// Forwarding mode of a shop.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, strum::IntoStaticStr)]
+#[derive(
+    Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, strum::IntoStaticStr,
+)]
 #[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
 pub enum Mode {
     /// The Market is not called.
+    #[default]
     Off,
     /// The Market's stock is read back and compared. Nothing is sent.
     DryRun,
@@ -120,16 +128,8 @@ pub struct MarketTarget {
 /// Dependencies of all workers.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// The seller's stock.
-    pub book: Arc<StockBook>,
-    /// Stock that the Market has acknowledged.
-    pub ledger: Arc<Ledger>,
-    /// Time at which the seller last stated each SKU.
-    pub activity: Arc<Activity>,
-    /// Result of the last read-back of each SKU.
-    pub observations: Arc<Observations>,
-    /// Recent events of each SKU.
-    pub history: Arc<History>,
+    /// Stock of all shops, and what is known about each SKU.
+    pub data: ShopData,
     /// Interval between scheduled read-back passes; `None` if passes run only on request.
     pub readback_every: Option<Duration>,
     /// Time that the Market may take to show an accepted update.
@@ -147,34 +147,6 @@ pub struct Context {
     /// Counters of requests and SKUs.
     pub metrics: Metrics,
 }
-
-/// State of one worker that survives a restart, as read from the store.
-#[derive(Clone, Debug, Default)]
-pub struct RestoredState {
-    /// SKUs in quarantine.
-    pub quarantined: Vec<QuarantineEntry>,
-    /// Requests of the last minutes, which still count against the rate limit.
-    pub recent_sends: Vec<RecentSend>,
-    /// End of the last read-back pass without unexplained SKUs.
-    pub last_equal: Option<DateTime<Utc>>,
-    /// End of the pause that the Market asked for when the rate limit was used up.
-    pub limited_until: Option<DateTime<Utc>>,
-    /// Products that an interrupted self-test has left hidden in the target's campaign.
-    pub hidden_skus: Vec<Sku>,
-    /// Time at which the operator paused sending; `None` if it is not paused.
-    pub paused_since: Option<DateTime<Utc>>,
-}
-
-/// Name of the store note with a shop's [`RestoredState::last_equal`]. The note holds the time, a
-/// space and the target, because a read-back of another target proves nothing for this one.
-pub const LAST_EQUAL_NOTE: &str = "last_equal";
-
-/// Name of the store note with [`RestoredState::limited_until`], in the same format.
-pub const LIMITED_UNTIL_NOTE: &str = "limited_until";
-
-/// Prefix of the names of the store notes with [`RestoredState::hidden_skus`]. The SKU follows the
-/// prefix; the note holds the [`selftest::campaign_location`].
-pub const HIDDEN_NOTE_PREFIX: &str = "hidden:";
 
 /// Handle to the workers and self-tests of all shops. Clones share them.
 #[derive(Clone, Default)]
@@ -208,6 +180,13 @@ impl Migrator {
         let mut selftests = HashMap::new();
         let mut workers = Vec::new();
         for (target, restored) in targets {
+            let name = &target.name;
+            if target.mode == Mode::DryRun {
+                warn!(
+                    shop = name,
+                    "DRY RUN: stock of {name} is compared with the Market, but not sent"
+                );
+            }
             let handle = Arc::new(WorkerHandle::default());
             handle.set_paused_since(restored.paused_since);
             handles.insert(target.shop, Arc::clone(&handle));

@@ -15,7 +15,7 @@ use crate::store::{Store, StoreError};
 
 /// Name of the store note with the time at which the operator paused sending. The pause holds for
 /// the shop, also after a change of its target.
-pub const OPERATOR_PAUSE_NOTE: &str = "paused_by_operator";
+pub(super) const OPERATOR_PAUSE_NOTE: &str = "paused_by_operator";
 
 /// Reason of the pause in the status of the worker.
 pub const OPERATOR_PAUSE_REASON: &str = "paused by the operator";

@@ -9,6 +9,7 @@ use std::time::Duration;
 use market_api::partner::client::RateHeaders;
 use market_api::partner::wire::{MarketAddress, SKUS_PER_MINUTE, UPDATES_PER_MINUTE};
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::RateLimitStatus;
@@ -167,9 +168,11 @@ impl SlidingWindow {
 }
 
 /// Unit in which the Market counts.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum LimitUnit {
     /// SKUs, for updates by campaign.
+    #[default]
     Skus,
     /// Requests of any size, for updates by business.
     Requests,
@@ -225,7 +228,7 @@ impl SharedRateLimiter {
     pub fn status(&self) -> RateLimitStatus {
         RateLimitStatus {
             per_minute: self.window.lock().limit(),
-            unit: self.unit.name(),
+            unit: self.unit,
         }
     }
 

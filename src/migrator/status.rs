@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use stock::Sku;
 use tokio::sync::Notify;
 
+use super::rate_limit::LimitUnit;
 use super::readback::ReadbackReport;
 use crate::store::QuarantineEntry;
 
@@ -34,11 +35,32 @@ pub(super) struct ChangedSkus {
     pub(super) is_incomplete: bool,
 }
 
+/// State of a worker, for the operator.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WorkerState {
+    /// The worker has not begun.
+    #[default]
+    #[serde(rename = "")]
+    New,
+    /// Nothing waits.
+    Idle,
+    /// SKUs wait or are in flight.
+    Sending,
+    /// A pause that needs no action.
+    Waiting,
+    /// A pause until its cause is fixed, or by the operator.
+    Paused,
+    /// Nothing is ever sent.
+    DryRun,
+}
+
 /// Status of a worker, for the operator.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
 pub struct WorkerStatus {
-    /// `idle`, `sending`, `waiting` (a pause that needs no action), `paused` or `dry-run`.
-    pub state: &'static str,
+    /// State of the worker.
+    pub state: WorkerState,
     /// Reason of the pause.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -67,12 +89,12 @@ pub struct WorkerStatus {
 }
 
 /// Rate limit of a campaign or business, for the operator.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct RateLimitStatus {
     /// Units that may be sent in a minute.
     pub per_minute: u32,
-    /// `skus`, or `requests` for a business, whose shops share the limit.
-    pub unit: &'static str,
+    /// SKUs, or requests for a business, whose shops share the limit.
+    pub unit: LimitUnit,
 }
 
 impl WorkerStatus {
@@ -85,7 +107,8 @@ impl WorkerStatus {
 }
 
 /// Quarantined SKU, for the operator.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
 pub struct QuarantinedSku {
     /// SKU as the book spells it.
     pub sku: String,

@@ -21,9 +21,10 @@ use super::planner::{CompletedBatch, DurableChange, Now, Planner, PlannerDeps, U
 use super::rate_limit::SharedRateLimiter;
 use super::readback::{self, ReadbackContext, ReadbackDriver, ReadbackStep};
 use super::rejected_keys::RejectedKeys;
+use super::restored_state::{LAST_EQUAL_NOTE, LIMITED_UNTIL_NOTE, RestoredState};
 use super::sending_events::{SendingEvents, readback_finished};
 use super::status::WorkerHandle;
-use super::{Context, LAST_EQUAL_NOTE, LIMITED_UNTIL_NOTE, MarketTarget, Mode, RestoredState};
+use super::{Context, MarketTarget, Mode};
 use crate::store::{RecentSend, StoreChange, StoreError};
 
 /// Delay before a read-back is tried again when the planner has no capacity for it.
@@ -63,14 +64,14 @@ impl SyncWorker {
         (rng, limiter, rejected_keys): (StdRng, SharedRateLimiter, RejectedKeys),
     ) -> Self {
         let deps = PlannerDeps {
-            book: Arc::clone(&context.book),
-            ledger: Arc::clone(&context.ledger),
+            book: Arc::clone(&context.data.book),
+            ledger: Arc::clone(&context.data.ledger),
             alarms: context.alarms.clone(),
             metrics: context.metrics.clone(),
             limiter,
             rejected_keys,
-            activity: Arc::clone(&context.activity),
-            history: Arc::clone(&context.history),
+            activity: Arc::clone(&context.data.activity),
+            history: Arc::clone(&context.data.history),
         };
         let readback_context = ReadbackContext {
             shop: target.shop,
@@ -79,11 +80,11 @@ impl SyncWorker {
             mode: target.mode,
             pass_interval: context.readback_every,
             grace: context.grace,
-            book: Arc::clone(&context.book),
-            ledger: Arc::clone(&context.ledger),
-            activity: Arc::clone(&context.activity),
-            observations: Arc::clone(&context.observations),
-            history: Arc::clone(&context.history),
+            book: Arc::clone(&context.data.book),
+            ledger: Arc::clone(&context.data.ledger),
+            activity: Arc::clone(&context.data.activity),
+            observations: Arc::clone(&context.data.observations),
+            history: Arc::clone(&context.data.history),
         };
         let now = Now {
             monotonic: Instant::now(),
@@ -230,7 +231,7 @@ impl SyncWorker {
             market,
             store,
             clock,
-            ledger,
+            data,
             ..
         } = self.context.clone();
         let (shop, address) = (self.target.shop, self.target.address.clone());
@@ -272,7 +273,7 @@ impl SyncWorker {
                 if let Err(error) = &stored {
                     warn!(error = %error, "failed to persist an acknowledgement");
                 }
-                ledger.record(
+                data.ledger.record(
                     shop,
                     ids.into_iter().zip(rows.iter().map(|(_, acked)| *acked)),
                 );

@@ -22,7 +22,6 @@ mod tests;
 mod webhook;
 mod worker;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -44,11 +43,11 @@ use strict_http::ClientConfig;
 
 use self::worker::ChannelWorker;
 use crate::i18n::Language;
-use crate::store::Store;
+use crate::store::{Notes, Store};
 use crate::telemetry::{AlarmKind, Alarms};
 
 /// Beginning of the names of notes that contain the sent alarms of a channel.
-pub const NOTE_PREFIX: &str = "notify:";
+const NOTE_PREFIX: &str = "notify:";
 
 /// One `[[notify]]` table.
 #[derive(Clone, Debug)]
@@ -102,18 +101,17 @@ pub struct Context {
 
 /// Starts one task for each channel, and one that saves its state in the store.
 ///
-/// `saved` has the texts of the notes of the previous run by the name of the channel. A channel
-/// that cannot be prepared raises its alarm and is left out. Notes of channels that are not
-/// configured any more are deleted.
+/// `notes` are those of the previous run. A channel that cannot be prepared raises its alarm and is
+/// left out. Notes of channels that are not configured any more are deleted.
 pub async fn start(
     channels: &[ChannelConfig],
     context: &Context,
-    saved: &BTreeMap<String, String>,
+    notes: &Notes,
     store: &Arc<Store>,
     tasks: &Tasks,
 ) {
-    for name in saved.keys() {
-        if !channels.iter().any(|channel| channel.name == *name) {
+    for (name, _) in notes.with_prefix(None, NOTE_PREFIX) {
+        if !channels.iter().any(|channel| channel.name == name) {
             let note = format!("{NOTE_PREFIX}{name}");
             if let Err(error) = store.put_note(None, &note, None).await {
                 warn!(error = %error, "failed to delete {note}, will retry at the next start");
@@ -121,11 +119,11 @@ pub async fn start(
         }
     }
     for channel in channels {
-        let saved = saved.get(&channel.name).map_or("", String::as_str);
+        let name = format!("{NOTE_PREFIX}{}", channel.name);
+        let saved = notes.get(None, &name).unwrap_or_default();
         match channel_worker(channel, context, saved) {
             Ok((worker, state)) => {
                 tasks.spawn("notify", worker.run(tasks.clone()));
-                let name = format!("{NOTE_PREFIX}{}", channel.name);
                 // The task ends with its worker, which may be before the others stop.
                 tasks.spawn_short_lived(save_states(Arc::clone(store), name, state));
             }

@@ -1,5 +1,6 @@
 //! Tests of channels against servers in the same process: webhook, Telegram and SMTP.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::Arc;

@@ -81,11 +81,8 @@ impl AllowedHosts {
             self.bound
         );
         // Not 403, because `doctor` recognises the public listener by a 403.
-        Err(ErrorResponse::new(
-            StatusCode::MISDIRECTED_REQUEST,
-            "FOREIGN_HOST",
-            message,
-        ))
+        let status = StatusCode::MISDIRECTED_REQUEST;
+        Err(ErrorResponse::new(status, "FOREIGN_HOST", message))
     }
 }
 
@@ -100,11 +97,7 @@ fn check_origin(method: &Method, headers: &HeaderMap) -> Result<(), ErrorRespons
              carry it, so that web pages cannot send one; with curl, add -H 'X-Stockbridge: \
              {CSRF_HEADER_VALUE}'",
         );
-        return Err(ErrorResponse::new(
-            StatusCode::FORBIDDEN,
-            "HEADER_MISSING",
-            message,
-        ));
+        return forbidden("HEADER_MISSING", message);
     }
     let foreign_origin = |name: &str, value: &str, rule: &str| {
         let message = format!(
@@ -112,11 +105,7 @@ fn check_origin(method: &Method, headers: &HeaderMap) -> Result<(), ErrorRespons
              instead of a web page",
             excerpt(value)
         );
-        Err(ErrorResponse::new(
-            StatusCode::FORBIDDEN,
-            "FOREIGN_ORIGIN",
-            message,
-        ))
+        forbidden("FOREIGN_ORIGIN", message)
     };
     let host = single_value(headers, &HOST).unwrap_or_default();
     for origin in headers.get_all(ORIGIN) {
@@ -148,28 +137,22 @@ pub(super) async fn require_host(
         .extensions()
         .get::<LocalAddr>()
         .map(|local| local.0.ip().to_canonical());
-    match hosts.check_host(request.headers(), local) {
-        Ok(()) => next.run(request).await,
-        Err(error) => log_and_respond(error),
-    }
+    let checked = hosts.check_host(request.headers(), local);
+    serve_if(checked, request, next).await
 }
 
 /// Middleware that serves requests that change state only if no web page of another origin can
 /// have sent them.
 pub(super) async fn require_header(request: Request, next: Next) -> Response {
-    match check_origin(request.method(), request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(error) => log_and_respond(error),
-    }
+    let checked = check_origin(request.method(), request.headers());
+    serve_if(checked, request, next).await
 }
 
 /// Middleware for the forms of the pages: serves requests that change state only if a page of this
 /// listener has sent them.
 pub async fn require_same_origin(request: Request, next: Next) -> Response {
-    match check_same_origin(request.method(), request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(error) => log_and_respond(error),
-    }
+    let checked = check_same_origin(request.method(), request.headers());
+    serve_if(checked, request, next).await
 }
 
 /// Checks that a form that changes state is on a page of this listener.
@@ -195,19 +178,25 @@ fn check_same_origin(method: &Method, headers: &HeaderMap) -> Result<(), ErrorRe
          and /sources/read",
         excerpt(host)
     );
-    Err(ErrorResponse::new(
-        StatusCode::FORBIDDEN,
-        "FOREIGN_ORIGIN",
-        message,
-    ))
+    forbidden("FOREIGN_ORIGIN", message)
 }
 
-fn log_and_respond(error: ErrorResponse) -> Response {
-    debug!(
-        code = error.code,
-        "rejected a request to the operator API: {}", error.message
-    );
-    error.into_response()
+fn forbidden(code: &'static str, message: String) -> Result<(), ErrorResponse> {
+    Err(ErrorResponse::new(StatusCode::FORBIDDEN, code, message))
+}
+
+/// Serves a request that passed its check.
+async fn serve_if(checked: Result<(), ErrorResponse>, request: Request, next: Next) -> Response {
+    match checked {
+        Ok(()) => next.run(request).await,
+        Err(error) => {
+            debug!(
+                code = error.code,
+                "rejected a request to the operator API: {}", error.message
+            );
+            error.into_response()
+        }
+    }
 }
 
 /// Returns the value of a field that occurs exactly once.

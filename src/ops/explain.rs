@@ -3,13 +3,12 @@
 //! It collects book, ledger, sources, quarantine, read-back and events, and summarises them in one
 //! sentence.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use lifecycle::run_blocking;
 use serde::{Deserialize, Serialize, Serializer};
@@ -17,11 +16,11 @@ use stock::{BookEntry, ShopId, Sku};
 use strict_http::ErrorResponse;
 
 use super::sku_summary::{SendingMode, SkuSummary};
-use super::{Ops, OpsShop, OpsState, starting_error};
+use super::{Ops, OpsState, Started, bad_request, parse_sku};
 use crate::history::{EventKind, SentBatch, SkuEvent};
 use crate::ingest::Origin;
-use crate::migrator::QuarantinedSku;
 use crate::migrator::readback::MatchClass;
+use crate::migrator::{QuarantinedSku, ShopData};
 use crate::sources::StockStep;
 
 /// Most events in the response.
@@ -37,65 +36,39 @@ pub(super) struct ExplainQuery {
 pub(super) async fn explain(
     State(ops): State<Ops>,
     query: Result<Query<ExplainQuery>, QueryRejection>,
-) -> Response {
-    let Query(query) = match query {
-        Ok(query) => query,
-        Err(error) => {
-            let (status, message) = (StatusCode::BAD_REQUEST, error.body_text());
-            return ErrorResponse::new(status, "BAD_REQUEST", message).into_response();
-        }
-    };
-    let sku = match Sku::parse(&query.sku) {
-        Ok(sku) => sku,
-        Err(error) => {
-            let message = format!("'{}': {error}", query.sku);
-            return ErrorResponse::new(StatusCode::BAD_REQUEST, "NO_SKU", message).into_response();
-        }
-    };
-    let Some(ops_state) = ops.state.get() else {
-        return starting_error().into_response();
-    };
-    let shop_ids: Vec<ShopId> = match ops_state.select_shops(query.shop.as_deref()) {
-        Ok(shops) => shops.into_iter().map(|(id, _)| id).collect(),
-        Err(error) => return error.into_response(),
-    };
+    Started(state): Started,
+) -> Result<Json<Vec<SkuExplanation>>, ErrorResponse> {
+    let Query(query) = query.map_err(|error| bad_request(error.body_text()))?;
+    let sku = parse_sku(&query.sku)?;
     let mut explanations = Vec::new();
-    for shop in shop_ids {
+    for (shop, _) in state.select_shops(query.shop.as_deref())? {
         explanations.extend(ops.explain_sku(shop, &sku).await);
     }
-    Json(explanations).into_response()
+    Ok(Json(explanations))
 }
 
 impl Ops {
     /// Collects everything that is known about a SKU; `None` while the service is starting.
     pub(crate) async fn explain_sku(&self, shop: ShopId, sku: &Sku) -> Option<SkuExplanation> {
-        let steps = self.state.get()?.source_steps(shop, sku).await;
-        let (state, sku) = (Arc::clone(&self.state), sku.clone());
+        let state = Arc::clone(&self.started.get()?.state);
+        let steps = state.source_steps(shop, sku).await;
+        let sku = sku.clone();
         // The search visits all recent events, so it runs outside the threads that serve the Market.
-        run_blocking(move || {
-            let ops_state = state.get()?;
-            let explanation = ops_state.explain(shop, &ops_state.shops[shop.index()], &sku);
-            Some(SkuExplanation {
-                sources: steps,
-                ..explanation
-            })
-        })
-        .await
+        Some(run_blocking(move || state.explain(shop, &sku, steps)).await)
     }
 }
 
-/// Everything that is known about a SKU in one shop.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct SkuExplanation {
+/// Everything that is known about a SKU in one shop. For a client, summary and steps are texts.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct SkuExplanation<Summary = SkuSummary, Steps = StockSteps> {
     pub(crate) shop: String,
     pub(crate) sku: String,
     /// Summary in one sentence.
-    pub(crate) summary: SkuSummary,
+    pub(crate) summary: Summary,
     /// Stock in the book; `null` if the seller never stated it.
     pub(crate) book: Option<BookEntryDto>,
     /// Statements of the sources and the effect of the rules, step by step.
-    #[serde(serialize_with = "serialize_steps")]
-    pub(crate) sources: StockSteps,
+    pub(crate) sources: Steps,
     pub(crate) asked: Vec<MarketRequestDto>,
     /// Acknowledged stock; `null` if the Market never accepted it.
     pub(crate) ledger: Option<LedgerEntryDto>,
@@ -108,26 +81,38 @@ pub(crate) struct SkuExplanation {
 }
 
 /// Steps that explain a stock, or the reason why the statements of the sources cannot be read.
-pub(crate) type StockSteps = Result<Vec<StockStep>, String>;
+#[derive(Clone, Debug)]
+pub(crate) struct StockSteps(pub(crate) Result<Vec<StockStep>, String>);
 
-#[derive(Clone, Debug, Serialize)]
+/// Writes each step as one sentence, or one sentence with the read error.
+impl Serialize for StockSteps {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.0 {
+            Ok(steps) => serializer.collect_seq(steps.iter().map(ToString::to_string)),
+            Err(error) => serializer.collect_seq([format!(
+                "the statements of the sources cannot be read: {error}"
+            )]),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct BookEntryDto {
     pub(crate) count: u32,
     pub(crate) updated_at: DateTime<Utc>,
     /// Hour of the last statement.
     pub(crate) last_asserted_hour: Option<DateTime<Utc>>,
     /// Origin of the last statement.
-    #[serde(serialize_with = "serialize_origin")]
     pub(crate) origin: Option<Origin>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct MarketRequestDto {
     pub(crate) warehouse: u64,
     pub(crate) hour: DateTime<Utc>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct LedgerEntryDto {
     pub(crate) count: u32,
     pub(crate) updated_at: DateTime<Utc>,
@@ -137,37 +122,31 @@ pub(crate) struct LedgerEntryDto {
     pub(crate) due_again: bool,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct MarketStockDto {
     /// Pieces that can be ordered; `null` if the Market does not show the SKU.
     pub(crate) available: Option<u32>,
     pub(crate) looked_at: Option<DateTime<Utc>>,
-    #[serde(serialize_with = "serialize_class")]
     pub(crate) class: MatchClass,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct HistoryEventDto {
     pub(crate) at: DateTime<Utc>,
     pub(crate) what: SkuEventKind,
     pub(crate) count: u32,
-    #[serde(
-        skip_serializing_if = "Option::is_none",
-        serialize_with = "serialize_origin"
-    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) origin: Option<Origin>,
-    #[serde(
-        skip_serializing_if = "Option::is_none",
-        serialize_with = "serialize_some_class"
-    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) class: Option<MatchClass>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) request: Option<SentRequestDto>,
 }
 
 /// Kind of an event in the history of a SKU.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, strum::Display)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub(crate) enum SkuEventKind {
     /// The seller stated a new level.
     Stated,
@@ -184,131 +163,85 @@ pub(crate) enum SkuEventKind {
 }
 
 /// Request to the Market that contained the SKU.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct SentRequestDto {
     pub(crate) skus: usize,
     pub(crate) took_ms: u128,
-    pub(crate) verdict: &'static str,
+    pub(crate) verdict: Cow<'static, str>,
     pub(crate) answer: String,
     pub(crate) trace: Option<String>,
 }
 
-#[expect(clippy::ref_option, reason = "the signature that serde requires")]
-fn serialize_origin<S: Serializer>(
-    origin: &Option<Origin>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    origin.map(Origin::name).serialize(serializer)
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the signature that serde requires"
-)]
-fn serialize_class<S: Serializer>(class: &MatchClass, serializer: S) -> Result<S::Ok, S::Error> {
-    class.name().serialize(serializer)
-}
-
-/// Writes each step as one sentence, or one sentence with the read error.
-fn serialize_steps<S: Serializer>(steps: &StockSteps, serializer: S) -> Result<S::Ok, S::Error> {
-    match steps {
-        Ok(steps) => serializer.collect_seq(steps.iter().map(ToString::to_string)),
-        Err(error) => serializer.collect_seq([format!(
-            "the statements of the sources cannot be read: {error}"
-        )]),
-    }
-}
-
-#[expect(clippy::ref_option, reason = "the signature that serde requires")]
-fn serialize_some_class<S: Serializer>(
-    class: &Option<MatchClass>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    class.map(MatchClass::name).serialize(serializer)
-}
-
 impl OpsState {
     async fn source_steps(&self, shop: ShopId, sku: &Sku) -> StockSteps {
-        let Some(pipeline) = self.source_manager.pipeline(shop) else {
-            return Ok(Vec::new());
-        };
-        pipeline
-            .explain(sku)
-            .await
-            .map_err(|error| error.to_string())
+        StockSteps(match self.source_manager.pipeline(shop) {
+            Some(pipeline) => pipeline.explain(sku).await.map_err(|it| it.to_string()),
+            None => Ok(Vec::new()),
+        })
     }
 
-    fn explain(&self, id: ShopId, shop: &OpsShop, sku: &Sku) -> SkuExplanation {
-        let entry = self.book.get(id, sku.as_str());
-        let report = self.migrator.status(id);
-        let has_sku = |row: &&QuarantinedSku| row.sku == sku.as_str();
-        let is_paused = report.as_ref().is_some_and(|r| r.paused_since.is_some());
-        let quarantine = report.and_then(|r| r.quarantined.iter().find(has_sku).cloned());
-        let events = entry.map(|entry| self.history.events(id, entry.id(), MAX_EVENTS));
+    fn explain(&self, id: ShopId, sku: &Sku, sources: StockSteps) -> SkuExplanation {
+        let shop = &self.shops[id.index()];
+        let ShopData {
+            book,
+            activity,
+            history,
+            ..
+        } = &self.data;
+        let entry = book.get(id, sku.as_str());
+        let report = self.migrator.status(id).unwrap_or_default();
+        let mut quarantined = report.quarantined.iter();
+        let mut requests = entry.map(|entry| activity.get(id, entry.id()));
+        if entry.is_none() {
+            activity.for_each_unknown(id, book, |unknown_sku, unknown| {
+                if unknown_sku == sku {
+                    requests = Some(unknown.clone());
+                }
+            });
+        }
+        let requests = requests.unwrap_or_default().requested.into_iter();
+        let events = entry.map(|entry| history.events(id, entry.id(), MAX_EVENTS));
+        let events = events.into_iter().flatten();
         let mut explanation = SkuExplanation {
             shop: shop.name.clone(),
             sku: sku.to_string(),
             summary: SkuSummary::Unknown,
             book: entry.map(|entry| self.book_entry(id, entry)),
-            sources: Ok(Vec::new()),
-            asked: self.market_requests(id, sku, entry),
+            sources,
+            asked: requests
+                .map(|(warehouse, hour)| MarketRequestDto {
+                    warehouse,
+                    hour: hour.start().to_utc(),
+                })
+                .collect(),
             ledger: entry.and_then(|entry| self.ledger_entry(id, entry)),
             market: entry.and_then(|entry| self.market_stock(id, entry)),
-            quarantine,
-            events: events
-                .into_iter()
-                .flatten()
-                .map(HistoryEventDto::from)
-                .collect(),
-            events_since: self.history.complete_since(),
+            quarantine: quarantined.find(|row| row.sku == sku.as_str()).cloned(),
+            events: events.map(HistoryEventDto::from).collect(),
+            events_since: history.complete_since(),
         };
         let sending = match self.not_sending_reason {
             Some(_) => SendingMode::ForeignStore,
             None => SendingMode::Mode(shop.mode),
         };
+        let is_paused = report.paused_since.is_some();
         explanation.summary = SkuSummary::of(&explanation, sending, is_paused);
         explanation
     }
 
     fn book_entry(&self, shop: ShopId, entry: BookEntry) -> BookEntryDto {
-        let asserted = self.activity.last_stated(shop, entry.id());
+        let stated = self.data.activity.last_stated(shop, entry.id());
         let level = entry.level();
         BookEntryDto {
             count: level.count.get(),
             updated_at: level.updated_at.to_utc(),
-            last_asserted_hour: asserted.map(|asserted| asserted.hour.start().to_utc()),
-            origin: asserted.and_then(|a| Origin::from_number(a.origin)),
+            last_asserted_hour: stated.map(|stated| stated.hour.start().to_utc()),
+            origin: stated.and_then(|stated| Origin::from_number(stated.origin)),
         }
-    }
-
-    fn market_requests(
-        &self,
-        shop: ShopId,
-        sku: &Sku,
-        entry: Option<BookEntry>,
-    ) -> Vec<MarketRequestDto> {
-        let mut activity = entry
-            .map(|entry| self.activity.get(shop, entry.id()))
-            .unwrap_or_default();
-        if entry.is_none() {
-            self.activity
-                .for_each_unknown(shop, &self.book, |unknown_sku, unknown_activity| {
-                    if unknown_sku == sku {
-                        activity = unknown_activity.clone();
-                    }
-                });
-        }
-        let requests = activity.requested.into_iter();
-        requests
-            .map(|(warehouse, hour)| MarketRequestDto {
-                warehouse,
-                hour: hour.start().to_utc(),
-            })
-            .collect()
     }
 
     fn ledger_entry(&self, shop: ShopId, entry: BookEntry) -> Option<LedgerEntryDto> {
-        let acked = self.ledger.get(shop, entry.id());
+        let acked = self.data.ledger.get(shop, entry.id());
         let level = acked.level()?;
         Some(LedgerEntryDto {
             count: level.count.get(),
@@ -319,7 +252,7 @@ impl OpsState {
     }
 
     fn market_stock(&self, shop: ShopId, entry: BookEntry) -> Option<MarketStockDto> {
-        let observed = self.observations.get(shop, entry.id());
+        let observed = self.data.observations.get(shop, entry.id());
         let class = observed.class()?;
         let available = (class != MatchClass::Unknown).then(|| observed.available());
         Some(MarketStockDto {
@@ -347,7 +280,7 @@ impl From<(SkuEvent, Option<SentBatch>)> for HistoryEventDto {
         let request = batch.map(|batch| SentRequestDto {
             skus: batch.sku_count,
             took_ms: batch.duration.as_millis(),
-            verdict: batch.outcome,
+            verdict: batch.outcome.into(),
             answer: batch.text,
             trace: batch.market_request_id,
         });

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::{Query, State};
+use axum::extract::Query;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use chrono::{DateTime, Utc};
@@ -12,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use strict_http::ErrorResponse;
 use tracing::warn;
 
-use super::{Ops, OpsState, starting_error};
+use super::{Ops, Started, bad_request};
 use crate::chart_history::{Resolution, Series};
 use crate::event_log::{EVENT_KINDS, EventFilter, MAX_QUERIED_EVENTS, StoredEvent};
 
@@ -46,27 +45,19 @@ struct EventsResponse {
     next: Option<i64>,
 }
 
-async fn events(State(ops): State<Ops>, Query(params): Query<EventParams>) -> Response {
-    let Some(ops_state) = ops.state.get() else {
-        return starting_error().into_response();
-    };
-    let filter = match event_filter(params) {
-        Ok(filter) => filter,
-        Err(message) => return bad_request(message).into_response(),
-    };
-    match ops_state.events.query(&filter).await {
-        Ok(events) => {
-            let is_full = events.len() >= filter.limit as usize;
-            let next = events.last().filter(|_| is_full).map(|event| event.id);
-            Json(EventsResponse { events, next }).into_response()
-        }
-        Err(error) => {
-            warn!(error = %error, "failed to read the event log: {error}");
-            let message = "the event log cannot be read now: see the log of the service";
-            let status = StatusCode::SERVICE_UNAVAILABLE;
-            ErrorResponse::new(status, "CANNOT_READ", message).into_response()
-        }
-    }
+async fn events(
+    Query(params): Query<EventParams>,
+    Started(state): Started,
+) -> Result<Json<EventsResponse>, ErrorResponse> {
+    let filter = event_filter(params).map_err(bad_request)?;
+    let events = state.events.query(&filter).await.map_err(|error| {
+        warn!(error = %error, "failed to read the event log: {error}");
+        let message = "the event log cannot be read now: see the log of the service";
+        ErrorResponse::new(StatusCode::SERVICE_UNAVAILABLE, "CANNOT_READ", message)
+    })?;
+    let is_full = events.len() >= filter.limit as usize;
+    let next = events.last().filter(|_| is_full).map(|event| event.id);
+    Ok(Json(EventsResponse { events, next }))
 }
 
 fn event_filter(params: EventParams) -> Result<EventFilter, String> {
@@ -116,17 +107,10 @@ struct ChartsResponse {
     series: BTreeMap<&'static str, Vec<Option<f32>>>,
 }
 
-async fn charts(State(ops): State<Ops>, Query(params): Query<ChartParams>) -> Response {
-    let Some(ops_state) = ops.state.get() else {
-        return starting_error().into_response();
-    };
-    match chart_response(ops_state, params) {
-        Ok(response) => Json(response).into_response(),
-        Err(error) => error.into_response(),
-    }
-}
-
-fn chart_response(state: &OpsState, params: ChartParams) -> Result<ChartsResponse, ErrorResponse> {
+async fn charts(
+    Query(params): Query<ChartParams>,
+    Started(state): Started,
+) -> Result<Json<ChartsResponse>, ErrorResponse> {
     let name = params.resolution.as_deref().unwrap_or("minute");
     let mut resolutions = Resolution::ALL.into_iter();
     let resolution = resolutions
@@ -138,7 +122,10 @@ fn chart_response(state: &OpsState, params: ChartParams) -> Result<ChartsRespons
         resolution: resolution.name(),
         period_seconds: resolution.seconds(),
         start: None,
-        rate_limit_unit: state.migrator.status(shop).map(|it| it.rate_limit.unit),
+        rate_limit_unit: state
+            .migrator
+            .status(shop)
+            .map(|it| it.rate_limit.unit.name()),
         series: BTreeMap::new(),
     };
     for &series in Series::ALL {
@@ -151,11 +138,7 @@ fn chart_response(state: &OpsState, params: ChartParams) -> Result<ChartsRespons
         let values = points.iter().map(|(_, value)| value.map(|it| it as f32));
         response.series.insert(series.name(), values.collect());
     }
-    Ok(response)
-}
-
-fn bad_request(message: String) -> ErrorResponse {
-    ErrorResponse::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", message)
+    Ok(Json(response))
 }
 
 #[cfg(test)]

@@ -6,9 +6,7 @@ use std::path::Path;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Query, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::extract::Query;
 use http_body_util::BodyExt as _;
 use serde::Deserialize;
 use stock_import::DeliveryScope;
@@ -16,10 +14,10 @@ use stock_import::formats::Format;
 use strict_http::ErrorResponse;
 
 use super::source_dto::DeliveryDto;
-use super::source_endpoints::{SourceFilter, pipeline_error};
-use super::{Ops, OpsState, starting_error};
+use super::source_endpoints::SourceFilter;
+use super::{Started, bad_request};
 use crate::event_log::OperatorAction;
-use crate::sources::{DeliveryReport, ImportRequest};
+use crate::sources::ImportRequest;
 
 /// Largest imported file, in bytes.
 const MAX_IMPORT_BYTES: u64 = 4 * 1024 * 1024 * 1024;
@@ -39,26 +37,10 @@ pub(super) struct ImportParams {
 
 /// Imports the file in the request body.
 pub(super) async fn import(
-    State(ops): State<Ops>,
     Query(params): Query<ImportParams>,
+    Started(state): Started,
     body: Body,
-) -> Response {
-    let Some(ops_state) = ops.state.get() else {
-        return starting_error().into_response();
-    };
-    match run_import(ops_state, params, body).await {
-        Ok(report) => Json(DeliveryDto::from(&report)).into_response(),
-        Err(error) => error.into_response(),
-    }
-}
-
-async fn run_import(
-    state: &OpsState,
-    params: ImportParams,
-    body: Body,
-) -> Result<DeliveryReport, ErrorResponse> {
-    let bad_request =
-        |message: String| ErrorResponse::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", message);
+) -> Result<Json<DeliveryDto>, ErrorResponse> {
     let source = params.source.unwrap_or_else(|| "import".to_owned());
     let filter = SourceFilter {
         shop: Some(params.shop),
@@ -97,11 +79,8 @@ async fn run_import(
         scope,
         should_apply: !params.dry_run,
     };
-    state
-        .source_manager
-        .import(import)
-        .await
-        .map_err(|error| pipeline_error(&error))
+    let report = state.source_manager.import(import).await?;
+    Ok(Json(DeliveryDto::from(&report)))
 }
 
 /// Writes a request body to a temporary file.

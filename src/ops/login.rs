@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::header::{ACCEPT, AUTHORIZATION, COOKIE, LOCATION};
+use axum::http::header::{ACCEPT, AUTHORIZATION, COOKIE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use chrono::{DateTime, TimeDelta, Utc};
 use lifecycle::Clock;
 use parking_lot::Mutex;
@@ -49,28 +49,23 @@ struct LoginInner {
 }
 
 impl Login {
-    /// Creates a login that lets everybody in, for a listener on loopback.
+    /// Creates a login. Without a password, for a listener on loopback, it lets everybody in.
+    /// `protects_metrics` extends it to `/metrics`, `/healthz` and `/readyz`.
     #[must_use]
-    pub fn not_needed() -> Self {
-        Self(None)
-    }
-
-    /// Creates a login with a password. `protects_metrics` extends it to `/metrics`, `/healthz`
-    /// and `/readyz`.
-    #[must_use]
-    pub fn with_password(
-        password: &Secret,
+    pub fn new(
+        password: Option<&Secret>,
         protects_metrics: bool,
         clock: Clock,
         auth_failures: AuthFailures,
     ) -> Self {
-        Self(Some(Arc::new(LoginInner {
+        let inner = password.map(|password| LoginInner {
             password: TokenSet::new([password]),
             protects_metrics,
             auth_failures,
             clock,
             sessions: Mutex::default(),
-        })))
+        });
+        Self(inner.map(Arc::new))
     }
 
     /// Replaces the password and ends all sessions. Does nothing if none is needed.
@@ -95,11 +90,8 @@ impl Login {
             inner.penalize(password, head).await;
             return None;
         }
-        let token = format!(
-            "{:032x}{:032x}",
-            rand::random::<u128>(),
-            rand::random::<u128>()
-        );
+        let [high, low]: [u128; 2] = rand::random();
+        let token = format!("{high:032x}{low:032x}");
         let now = inner.clock.now();
         inner.sessions.lock().begin(&token, now);
         Some(token)
@@ -139,8 +131,7 @@ pub(super) async fn require_login(
     {
         return next.run(request).await;
     }
-    let offered = bearer_password(request.headers()).map(ToOwned::to_owned);
-    if let Some(password) = offered {
+    if let Some(password) = bearer_password(request.headers()).map(ToOwned::to_owned) {
         if inner.password.contains(&password) {
             return next.run(request).await;
         }
@@ -150,11 +141,7 @@ pub(super) async fn require_login(
     }
     // A form is not repeated after the login: the page of its path shows that nothing was done.
     if wants_html(request.headers()) {
-        return (
-            StatusCode::SEE_OTHER,
-            [(LOCATION, login_address(request.uri()))],
-        )
-            .into_response();
+        return Redirect::to(&login_address(request.uri())).into_response();
     }
     unauthorized(
         "the operator's password is needed: send it as 'Authorization: Bearer PASSWORD', give a \

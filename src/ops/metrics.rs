@@ -1,75 +1,94 @@
-//! Gauges of the operator's metrics that are computed when they are read.
+//! Endpoint `/metrics`, with gauges that are computed when they are read.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
+use lifecycle::run_blocking;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text as openmetrics};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
+use strict_http::ErrorResponse;
+use tracing::error;
 
-use super::OpsState;
-use crate::migrator::Mode;
+use super::status::ShopStatusDto;
+use super::{Ops, OpsState, starting_error};
 use crate::migrator::readback::MatchClass;
+use crate::migrator::{Mode, WorkerStatus};
 use crate::telemetry::AlarmKind;
+
+/// Responds with all metrics.
+pub(super) async fn text(State(ops): State<Ops>) -> Result<Response, ErrorResponse> {
+    run_blocking(move || {
+        let started = ops.started.get().ok_or_else(starting_error)?;
+        let mut text = String::new();
+        openmetrics::encode(&mut text, &started.registry).map_err(|error| {
+            error!(error = %error, "failed to encode the metrics");
+            ErrorResponse::internal()
+        })?;
+        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        Ok(([(CONTENT_TYPE, kind)], text).into_response())
+    })
+    .await
+}
 
 /// Collector of gauges that are computed for each response of `/metrics`.
 #[derive(Debug)]
-pub(super) struct OpsStateCollector(pub(super) Arc<OnceLock<OpsState>>);
+pub(super) struct OpsStateCollector(pub(super) Arc<OpsState>);
 
-type GaugeRows = Vec<(Vec<(&'static str, String)>, f64)>;
+type Labels = Vec<(&'static str, String)>;
+
+type GaugeRows = Vec<(Labels, f64)>;
 
 impl Collector for OpsStateCollector {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Some(state) = self.0.get() else {
-            return Ok(());
-        };
-        for (name, help, rows) in gauges(state) {
-            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            for (labels, value) in rows {
-                let gauge = ConstGauge::new(value);
-                gauge.encode(family.encode_family(&labels)?)?;
-            }
-        }
-        Ok(())
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let state = &*self.0;
+        let shops: Vec<ShopStatusDto> = state
+            .shops_with_ids()
+            .map(|(id, shop)| state.shop_status(id, shop))
+            .collect();
+        encode_service(&mut encoder, state)?;
+        encode_shops(&mut encoder, state, &shops)?;
+        encode_readbacks(&mut encoder, &shops)?;
+        encode_sources(&mut encoder, state)
     }
 }
 
-fn gauges(state: &OpsState) -> Vec<(&'static str, &'static str, GaugeRows)> {
+fn encode_gauge(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    rows: impl IntoIterator<Item = (Labels, f64)>,
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (labels, value) in rows {
+        let gauge = ConstGauge::new(value);
+        gauge.encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn encode_service(encoder: &mut DescriptorEncoder<'_>, state: &OpsState) -> fmt::Result {
     let store = state.store.status();
-    let build = vec![(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0)];
     let is_failed = store.failed.is_some() || state.alarms.is_active(AlarmKind::StoreFailed);
     let plain = |value: f64| vec![(Vec::new(), value)];
-    let mut gauges = vec![
-        (
-            "build_info",
-            "Release of this service; the value is always 1",
-            build,
-        ),
-        (
-            "alarm",
-            "1 while the alarm is active; about names the shop, source or path",
-            alarms(state),
-        ),
-        (
-            "store_disk_bytes",
-            "Size of the store on disk, including its write-ahead log",
-            plain(as_f64(store.disk_bytes)),
-        ),
-        (
-            "store_log_bytes",
-            "Size of the changes that are not yet part of the store's snapshot",
-            plain(as_f64(store.log_bytes)),
-        ),
-        (
-            "store_failed",
-            "1 while the store cannot write to disk; updates then get status 503",
-            plain(f64::from(u8::from(is_failed))),
-        ),
-    ];
-    gauges.extend(per_shop(state));
-    gauges
+    let build = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
+    let help = "Release of this service; the value is always 1";
+    encode_gauge(encoder, "build_info", help, vec![(build, 1.0)])?;
+    let help = "1 while the alarm is active; about names the shop, source or path";
+    encode_gauge(encoder, "alarm", help, alarms(state))?;
+    let help = "Size of the store on disk, including its write-ahead log";
+    let disk_bytes = plain(as_f64(store.disk_bytes));
+    encode_gauge(encoder, "store_disk_bytes", help, disk_bytes)?;
+    let help = "Size of the changes that are not yet part of the store's snapshot";
+    let log_bytes = plain(as_f64(store.log_bytes));
+    encode_gauge(encoder, "store_log_bytes", help, log_bytes)?;
+    let help = "1 while the store cannot write to disk; updates then get status 503";
+    encode_gauge(encoder, "store_failed", help, plain(flag(is_failed)))
 }
 
 fn alarms(state: &OpsState) -> GaugeRows {
@@ -87,170 +106,136 @@ fn alarms(state: &OpsState) -> GaugeRows {
         .collect()
 }
 
-fn per_shop(state: &OpsState) -> Vec<(&'static str, &'static str, GaugeRows)> {
-    let mut skus = GaugeRows::new();
-    let mut dirty = GaugeRows::new();
-    let mut in_flight = GaugeRows::new();
-    let mut quarantined = GaugeRows::new();
-    let mut acknowledged = GaugeRows::new();
-    let mut pushed = GaugeRows::new();
-    let mut sending = GaugeRows::new();
-    let mut asserted = GaugeRows::new();
-    for (id, shop) in state.shops_with_ids() {
-        let status = state.shop_status(id, shop);
-        let label = vec![("shop", status.name.to_owned())];
-        let add = |rows: &mut GaugeRows, value: f64| rows.push((label.clone(), value));
-        add(&mut skus, count(status.skus));
-        add(&mut pushed, seconds(status.last_push));
-        let is_sending = shop.mode == Mode::On && state.not_sending_reason.is_none();
-        add(&mut sending, f64::from(u8::from(is_sending)));
-        for source in &status.sources {
-            let labels = label
-                .iter()
-                .cloned()
-                .chain([("origin", source.origin.to_owned())]);
-            asserted.push((labels.collect(), seconds(Some(source.last_asserted))));
-        }
-        if let (Some(n), Some(report)) = (status.dirty, status.migrator) {
-            add(&mut dirty, count(n));
-            add(&mut in_flight, count(report.in_flight_skus));
-            add(&mut quarantined, count(report.quarantined.len()));
-            add(&mut acknowledged, seconds(report.last_acknowledged));
-        }
-    }
-    let mut gauges = vec![
-        ("skus", "SKUs of the shop whose stock is known", skus),
-        (
-            "sending",
-            "1 if changes are sent to the Market; 0 with migrate dry-run or off, or if another installation owns the store",
-            sending,
-        ),
-        (
-            "last_asserted_timestamp_seconds",
-            "Unix time of the last stock statement by this origin, changed or not",
-            asserted,
-        ),
-        (
-            "dirty_skus",
-            "SKUs whose current stock the Market has not acknowledged, quarantined ones included",
-            dirty,
-        ),
-        (
-            "in_flight_skus",
-            "SKUs in requests that wait for the Market's response",
-            in_flight,
-        ),
-        (
-            "quarantined_skus",
-            "SKUs in quarantine because the Market rejects them",
-            quarantined,
-        ),
-        (
-            "last_acknowledged_timestamp_seconds",
-            "Unix time of the last batch that the Market accepted; 0 if none since the start",
-            acknowledged,
-        ),
-        (
-            "last_push_timestamp_seconds",
-            "Unix time of the Market's last request that was answered with stock; 0 if none is known",
-            pushed,
-        ),
-    ];
-    gauges.extend(per_readback(state));
-    gauges.extend(per_source(state));
-    gauges
+/// Returns one row for each shop that has the value.
+fn rows(shops: &[ShopStatusDto], value: impl Fn(&ShopStatusDto) -> Option<f64>) -> GaugeRows {
+    let row = |shop: &ShopStatusDto| Some((shop_label(shop), value(shop)?));
+    shops.iter().filter_map(row).collect()
 }
 
-fn per_source(state: &OpsState) -> Vec<(&'static str, &'static str, GaugeRows)> {
-    let mut taken_at = GaugeRows::new();
-    let mut rows = GaugeRows::new();
-    let mut deliveries = GaugeRows::new();
+fn shop_label(shop: &ShopStatusDto) -> Labels {
+    vec![("shop", shop.name.clone())]
+}
+
+fn encode_shops(
+    encoder: &mut DescriptorEncoder<'_>,
+    state: &OpsState,
+    shops: &[ShopStatusDto],
+) -> fmt::Result {
+    let of_worker =
+        |value: fn(&WorkerStatus) -> f64| rows(shops, |shop| shop.migrator.as_ref().map(value));
+    let help = "SKUs of the shop whose stock is known";
+    encode_gauge(
+        encoder,
+        "skus",
+        help,
+        rows(shops, |shop| Some(count(shop.skus))),
+    )?;
+    let help = "1 if changes are sent to the Market; 0 with migrate dry-run or off, or if another installation owns the store";
+    let is_owner = state.not_sending_reason.is_none();
+    let sending = rows(shops, |shop| {
+        Some(flag(is_owner && shop.migrate == Mode::On))
+    });
+    encode_gauge(encoder, "sending", help, sending)?;
+    let help = "Unix time of the last stock statement by this origin, changed or not";
+    let stated = shops.iter().flat_map(|shop| {
+        shop.sources.iter().map(|source| {
+            let mut labels = shop_label(shop);
+            labels.push(("origin", source.origin.to_string()));
+            (labels, seconds(Some(source.last_asserted)))
+        })
+    });
+    encode_gauge(encoder, "last_asserted_timestamp_seconds", help, stated)?;
+    let help =
+        "SKUs whose current stock the Market has not acknowledged, quarantined ones included";
+    encode_gauge(
+        encoder,
+        "dirty_skus",
+        help,
+        rows(shops, |shop| shop.dirty.map(count)),
+    )?;
+    let help = "SKUs in requests that wait for the Market's response";
+    let in_flight = of_worker(|worker| count(worker.in_flight_skus));
+    encode_gauge(encoder, "in_flight_skus", help, in_flight)?;
+    let help = "SKUs in quarantine because the Market rejects them";
+    let quarantined = of_worker(|worker| count(worker.quarantined.len()));
+    encode_gauge(encoder, "quarantined_skus", help, quarantined)?;
+    let help = "Unix time of the last batch that the Market accepted; 0 if none since the start";
+    let acknowledged = of_worker(|worker| seconds(worker.last_acknowledged));
+    encode_gauge(
+        encoder,
+        "last_acknowledged_timestamp_seconds",
+        help,
+        acknowledged,
+    )?;
+    let help =
+        "Unix time of the Market's last request that was answered with stock; 0 if none is known";
+    let pushed = rows(shops, |shop| Some(seconds(shop.last_push)));
+    encode_gauge(encoder, "last_push_timestamp_seconds", help, pushed)
+}
+
+fn encode_readbacks(encoder: &mut DescriptorEncoder<'_>, shops: &[ShopStatusDto]) -> fmt::Result {
+    let help = "SKUs of the last read-back, by class of the comparison with the sent stock";
+    let reports = shops
+        .iter()
+        .filter_map(|shop| Some((shop, shop.survey.as_ref()?)));
+    let classes = reports.flat_map(|(shop, report)| {
+        MatchClass::ALL.iter().map(move |&class| {
+            let mut labels = shop_label(shop);
+            labels.push(("class", class.name().to_owned()));
+            (labels, as_f64(report.count(class)))
+        })
+    });
+    encode_gauge(encoder, "read_back_skus", help, classes)?;
+    let help = "Unix time of the last read-back in which every SKU was explained; 0 if never";
+    let equal = rows(shops, |shop| {
+        Some(seconds(shop.survey.as_ref()?.last_equal))
+    });
+    encode_gauge(encoder, "last_equal_timestamp_seconds", help, equal)
+}
+
+fn encode_sources(encoder: &mut DescriptorEncoder<'_>, state: &OpsState) -> fmt::Result {
+    let (mut delivered_at, mut rows, mut deliveries) = (Vec::new(), Vec::new(), Vec::new());
     for (_, pipeline) in state.source_manager.pipelines() {
         for (index, name) in pipeline.source_names().enumerate() {
             let status = pipeline.status(index);
-            let label = [
-                ("shop", pipeline.shop_name().to_owned()),
-                ("source", name.to_owned()),
-            ];
-            let with = |key: &'static str, value: &str| {
-                label
-                    .iter()
-                    .cloned()
-                    .chain([(key, value.to_owned())])
-                    .collect()
+            let shop = ("shop", pipeline.shop_name().to_owned());
+            let label = vec![shop, ("source", name.to_owned())];
+            let row = |outcome: &str, count: u64| {
+                let outcome = ("outcome", outcome.to_owned());
+                let labels = label.iter().cloned().chain([outcome]);
+                (labels.collect(), as_f64(count))
             };
-            taken_at.push((label.to_vec(), seconds(status.last_report_at)));
-            rows.push((with("outcome", "taken"), as_f64(status.rows_total)));
-            rows.push((with("outcome", "rejected"), as_f64(status.rejected_total)));
-            rows.push((
-                with("outcome", "suspicious"),
-                as_f64(status.suspicious_total),
-            ));
-            for (outcome, count) in [
-                ("taken", status.applied_total),
-                ("held", status.held_total),
-                ("failed", status.failed_total),
-            ] {
-                deliveries.push((with("outcome", outcome), as_f64(count)));
-            }
+            rows.push(row("taken", status.rows_total));
+            rows.push(row("rejected", status.rejected_total));
+            rows.push(row("suspicious", status.suspicious_total));
+            deliveries.push(row("taken", status.applied_total));
+            deliveries.push(row("held", status.held_total));
+            deliveries.push(row("failed", status.failed_total));
+            delivered_at.push((label, seconds(status.last_report_at)));
         }
     }
-    vec![
-        (
-            "source_last_delivery_timestamp_seconds",
-            "Unix time at which the last delivery of this source ended; 0 if none since the start",
-            taken_at,
-        ),
-        (
-            "source_rows",
-            "Rows of this source since the start: taken, rejected or suspicious",
-            rows,
-        ),
-        (
-            "source_deliveries",
-            "Deliveries of this source since the start: taken, held for approval or failed",
-            deliveries,
-        ),
-    ]
-}
-
-fn per_readback(state: &OpsState) -> Vec<(&'static str, &'static str, GaugeRows)> {
-    let mut classes = GaugeRows::new();
-    let mut equal = GaugeRows::new();
-    for (id, shop) in state.shops_with_ids() {
-        let Some(readback) = state.migrator.readback_report(id) else {
-            continue;
-        };
-        let label = ("shop", shop.name.clone());
-        equal.push((vec![label.clone()], seconds(readback.last_equal)));
-        for &class in MatchClass::ALL {
-            let count = readback
-                .classes
-                .get(class.name())
-                .copied()
-                .unwrap_or_default();
-            let labels = vec![label.clone(), ("class", class.name().to_owned())];
-            classes.push((labels, as_f64(count)));
-        }
-    }
-    vec![
-        (
-            "read_back_skus",
-            "SKUs of the last read-back, by class of the comparison with the sent stock",
-            classes,
-        ),
-        (
-            "last_equal_timestamp_seconds",
-            "Unix time of the last read-back in which every SKU was explained; 0 if never",
-            equal,
-        ),
-    ]
+    let help =
+        "Unix time at which the last delivery of this source ended; 0 if none since the start";
+    encode_gauge(
+        encoder,
+        "source_last_delivery_timestamp_seconds",
+        help,
+        delivered_at,
+    )?;
+    let help = "Rows of this source since the start: taken, rejected or suspicious";
+    encode_gauge(encoder, "source_rows", help, rows)?;
+    let help = "Deliveries of this source since the start: taken, held for approval or failed";
+    encode_gauge(encoder, "source_deliveries", help, deliveries)
 }
 
 fn seconds(at: Option<DateTime<Utc>>) -> f64 {
     at.map_or(0.0, |at| {
         as_f64(u64::try_from(at.timestamp()).unwrap_or_default())
     })
+}
+
+fn flag(is_set: bool) -> f64 {
+    f64::from(u8::from(is_set))
 }
 
 fn count(n: usize) -> f64 {

@@ -16,24 +16,27 @@ mod sending_endpoints;
 mod sku_summary;
 mod source_dto;
 mod source_endpoints;
+mod status;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
-use axum::response::{IntoResponse, Response};
+use axum::http::request::Parts;
+use axum::response::IntoResponse as _;
 use axum::routing::get;
 use axum::{Json, Router, middleware};
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use prometheus_client::registry::Registry;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde_json::json;
 use tower::ServiceExt as _;
-use tracing::error;
 
 use self::access::AllowedHosts;
-pub(crate) use self::explain::{HistoryEventDto, SkuEventKind, SkuExplanation, StockSteps};
+pub(crate) use self::explain::{
+    HistoryEventDto, MarketRequestDto, SkuEventKind, SkuExplanation, StockSteps,
+};
 pub use self::login::{LOGIN_PATH, Login, SESSION_COOKIE};
 pub(crate) use self::login::{cookies, wants_html};
 use self::readiness::ReadinessCache;
@@ -41,47 +44,40 @@ pub use self::readiness::{
     CachedReadiness, CheckResult, ReadinessCheck, ReadinessReason, ReadinessReport, ShopReadiness,
 };
 pub use self::reload_endpoint::{ReloadHandle, ReloadRefused, ReloadReport, ReloadRequest};
+pub(crate) use self::sending_endpoints::StartedReadbacks;
 pub(crate) use self::sku_summary::{SendingMode, SentState, ShownState, SkuSummary};
 pub use self::source_dto::DeliveryDto;
+pub(crate) use self::source_dto::{RowDto, SourceStatusDto};
+pub(crate) use self::source_endpoints::AcceptedDto;
 pub use self::source_endpoints::list_sources;
-pub(crate) use self::source_endpoints::pipeline_error;
+pub(crate) use self::status::{ReadyzResponse, ShopStatusDto, StatusAlarm, StatusResponse};
 use lifecycle::Clock;
-use lifecycle::{Tasks, run_blocking};
-use stock::{Activity, ShopId, StockBook};
-use strict_http::{ErrorResponse, reachable_address};
+use lifecycle::Tasks;
+use stock::{ShopId, Sku};
+use strict_http::ErrorResponse;
 
 use crate::chart_history::ChartHistory;
 use crate::event_log::{EventLog, OperatorAction, ServiceEvent};
-use crate::history::History;
-use crate::ingest::{OriginTime, OriginTimes};
-use crate::migrator::readback::{Observations, ReadbackReport};
-use crate::migrator::{Ledger, Migrator, Mode, WorkerStatus};
+use crate::ingest::OriginTimes;
+use crate::migrator::{Migrator, Mode, ShopData};
 use crate::push_api::stocks_handler::LastRequests;
 use crate::sources::SourceManager;
-use crate::store::{self, Store};
-use crate::telemetry::{ActiveAlarm, Alarms};
+use crate::store::Store;
+use crate::telemetry::Alarms;
 
 /// State of the whole service, available when the start is complete.
 #[derive(Debug)]
 pub struct OpsState {
     /// All shops, in the order of the configuration.
     pub shops: Vec<OpsShop>,
-    /// Stock of the seller.
-    pub book: Arc<StockBook>,
-    /// Stock that the Market has acknowledged.
-    pub ledger: Arc<Ledger>,
-    /// Times at which SKUs were stated and requested.
-    pub activity: Arc<Activity>,
-    /// Stock that the Market showed in read-backs.
-    pub observations: Arc<Observations>,
-    /// Recent events by SKU.
-    pub history: Arc<History>,
+    /// Stock of all shops, and what is known about each SKU.
+    pub data: ShopData,
     /// Durable log of what happened.
     pub events: EventLog,
     /// Durable history of numbers, for charts.
     pub charts: ChartHistory,
     /// Time of the last statement by origin.
-    pub sources: Arc<OriginTimes>,
+    pub origin_times: Arc<OriginTimes>,
     /// Sources other than the partner API.
     pub source_manager: SourceManager,
     /// Migrator, which sends changes to the Market.
@@ -102,28 +98,10 @@ pub struct OpsState {
     pub clock: Clock,
     /// Start time of the process.
     pub started: DateTime<Utc>,
-    /// Addresses of the two listeners, as programs on this machine reach them.
-    pub listeners: ListenerAddresses,
-}
-
-/// Addresses of the listeners.
-#[derive(Clone, Copy, Debug)]
-pub struct ListenerAddresses {
-    /// Address for the Market and for programs of the seller.
-    pub public: SocketAddr,
-    /// Address for the operator.
-    pub ops: SocketAddr,
-}
-
-impl ListenerAddresses {
-    /// Creates the addresses from those that the listeners are bound to.
-    #[must_use]
-    pub fn new(public: SocketAddr, ops: SocketAddr) -> Self {
-        Self {
-            public: reachable_address(public),
-            ops: reachable_address(ops),
-        }
-    }
+    /// Address for the Market and for programs of the seller, as programs on this machine reach it.
+    pub public_address: SocketAddr,
+    /// Address for the operator, likewise.
+    pub ops_address: SocketAddr,
 }
 
 /// Shop settings that the operator sees.
@@ -139,11 +117,16 @@ pub struct OpsShop {
     pub mode: Mode,
 }
 
+#[derive(Debug)]
+struct StartedService {
+    state: Arc<OpsState>,
+    registry: Registry,
+}
+
 /// Operator API. It serves before the start is complete, and then reports "starting".
 #[derive(Clone, Debug)]
 pub struct Ops {
-    state: Arc<OnceLock<OpsState>>,
-    registry: Arc<OnceLock<Registry>>,
+    started: Arc<OnceLock<StartedService>>,
     readiness: Arc<ReadinessCache>,
     // Is stopping as soon as no new requests are accepted.
     public_tasks: Tasks,
@@ -157,8 +140,7 @@ impl Ops {
     #[must_use]
     pub fn new(public_tasks: Tasks, login: Login, reload: ReloadHandle) -> Self {
         Self {
-            state: Arc::default(),
-            registry: Arc::default(),
+            started: Arc::default(),
             readiness: Arc::default(),
             public_tasks,
             login,
@@ -168,17 +150,16 @@ impl Ops {
 
     /// Ends the state "starting": the store is read, and all endpoints serve.
     pub fn set_ready(&self, state: OpsState, mut registry: Registry) {
-        registry.register_collector(Box::new(metrics::OpsStateCollector(Arc::clone(
-            &self.state,
-        ))));
-        let _first = self.state.set(state);
-        let _first = self.registry.set(registry);
+        let state = Arc::new(state);
+        let collector = metrics::OpsStateCollector(Arc::clone(&state));
+        registry.register_collector(Box::new(collector));
+        let _first = self.started.set(StartedService { state, registry });
     }
 
     /// Returns the state of the service; `None` while it is starting.
     #[must_use]
     pub fn state(&self) -> Option<&OpsState> {
-        self.state.get()
+        self.started.get().map(|started| &*started.state)
     }
 
     /// Returns the login.
@@ -209,11 +190,11 @@ impl Ops {
         Router::new()
             .route(
                 "/healthz",
-                get(|| async { Json(HealthResponse { status: "ok" }) }),
+                get(async || Json(json!({ "status": "ok" }))),
             )
-            .route("/readyz", get(ready))
-            .route("/status", get(status))
-            .route("/metrics", get(metrics_text))
+            .route("/readyz", get(status::ready))
+            .route("/status", get(status::status))
+            .route("/metrics", get(metrics::text))
             .route("/explain", get(explain::explain))
             .route("/ready-report", get(readiness::report))
             .route(
@@ -255,69 +236,16 @@ struct ShopFilter {
     shop: Option<String>,
 }
 
-#[derive(Serialize)]
-struct HealthResponse {
-    status: &'static str,
-}
+/// State of the service, for a handler. While the service starts, the request is refused.
+struct Started(Arc<OpsState>);
 
-#[derive(Serialize)]
-struct ReadyzResponse<'a> {
-    ready: bool,
-    state: &'static str,
-    // Shops without stock do not make the service unready: the seller must be able to send stock.
-    cold_shops: Vec<&'a str>,
-}
+impl FromRequestParts<Ops> for Started {
+    type Rejection = ErrorResponse;
 
-async fn ready(State(ops): State<Ops>) -> Response {
-    let ops_state = ops.state.get();
-    let state = match ops_state {
-        None => "starting",
-        Some(_) if ops.public_tasks.is_stopping() => "stopping",
-        Some(_) => "ready",
-    };
-    let ready = state == "ready";
-    let cold_shops = ops_state
-        .map(OpsState::shops_without_stock)
-        .unwrap_or_default();
-    let status = if ready {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
-    (
-        status,
-        Json(ReadyzResponse {
-            ready,
-            state,
-            cold_shops,
-        }),
-    )
-        .into_response()
-}
-
-async fn status(State(ops): State<Ops>) -> Response {
-    // Counting dirty SKUs visits every SKU, so it runs outside the threads that serve the Market.
-    run_blocking(move || match ops.state.get() {
-        Some(ops_state) => Json(ops_state.status()).into_response(),
-        None => starting_error().into_response(),
-    })
-    .await
-}
-
-async fn metrics_text(State(ops): State<Ops>) -> Response {
-    run_blocking(move || {
-        let Some(registry) = ops.registry.get() else {
-            return starting_error().into_response();
-        };
-        let mut text = String::new();
-        if let Err(error) = prometheus_client::encoding::text::encode(&mut text, registry) {
-            error!(error = %error, "failed to encode the metrics");
-            return ErrorResponse::internal().into_response();
-        }
-        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-        ([(CONTENT_TYPE, kind)], text).into_response()
-    })
-    .await
+    async fn from_request_parts(_parts: &mut Parts, ops: &Ops) -> Result<Self, ErrorResponse> {
+        let started = ops.started.get().ok_or_else(starting_error)?;
+        Ok(Self(Arc::clone(&started.state)))
+    }
 }
 
 fn starting_error() -> ErrorResponse {
@@ -329,48 +257,23 @@ fn starting_error() -> ErrorResponse {
     .with_retry_after(1)
 }
 
-#[derive(Serialize)]
-struct StatusResponse<'a> {
-    version: &'static str,
-    now: DateTime<Utc>,
-    started: DateTime<Utc>,
-    cutoff: NaiveDate,
-    days_to_cutoff: i64,
-    alarms: Vec<ActiveAlarm>,
-    store: store::StoreStatus,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    held: Option<&'a str>,
-    shops: Vec<ShopStatusDto<'a>>,
+fn bad_request(message: String) -> ErrorResponse {
+    ErrorResponse::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", message)
 }
 
-#[derive(Serialize)]
-struct ShopStatusDto<'a> {
-    name: &'a str,
-    campaign: u64,
-    /// Forwarding target.
-    address: &'a str,
-    /// `on`, `dry-run` or `off`.
-    migrate: &'static str,
-    cold: bool,
-    skus: usize,
-    /// SKUs whose stock the Market has not acknowledged, including those in flight and in
-    /// quarantine. Absent if nothing is forwarded.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    dirty: Option<usize>,
-    last_push: Option<DateTime<Utc>>,
-    /// Origins of the shop's stock, with the time of the last statement.
-    sources: Vec<OriginTime>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    migrator: Option<WorkerStatus>,
-    /// Result of the last read-back.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    survey: Option<ReadbackReport>,
+/// Parses the SKU in a request.
+fn parse_sku(text: &str) -> Result<Sku, ErrorResponse> {
+    let no_sku = |error| {
+        let message = format!("'{text}': {error}");
+        ErrorResponse::new(StatusCode::BAD_REQUEST, "NO_SKU", message)
+    };
+    Sku::parse(text).map_err(no_sku)
 }
 
 impl OpsState {
     /// Returns the shops with their indexes in the book.
     pub fn shops_with_ids(&self) -> impl Iterator<Item = (ShopId, &OpsShop)> {
-        self.book.shops().zip(&self.shops)
+        self.data.book.shops().zip(&self.shops)
     }
 
     /// Records an action of the operator about a shop. `subject` is a source or empty; `object` is the
@@ -381,69 +284,22 @@ impl OpsState {
         self.events.record_for_shop(shop, subject, event);
     }
 
-    fn shops_without_stock(&self) -> Vec<&str> {
-        let has_no_stock = |(id, _): &(ShopId, _)| self.book.is_empty(*id);
-        self.shops_with_ids()
-            .filter(has_no_stock)
-            .map(|(_, shop)| shop.name.as_str())
-            .collect()
-    }
-
     /// Returns the shop with this name, or all shops.
     fn select_shops(&self, name: Option<&str>) -> Result<Vec<(ShopId, &OpsShop)>, ErrorResponse> {
         let matches_name =
             |(_, shop): &(ShopId, &OpsShop)| name.is_none_or(|name| shop.name == name);
         let selected: Vec<_> = self.shops_with_ids().filter(matches_name).collect();
         if selected.is_empty() {
-            let names: Vec<&str> = self.shops.iter().map(|shop| shop.name.as_str()).collect();
-            let name = name.unwrap_or_default();
-            let message = format!(
-                "shop '{name}' is unknown, the shops are {}",
-                names.join(", ")
-            );
-            return Err(ErrorResponse::new(
-                StatusCode::NOT_FOUND,
-                "UNKNOWN_SHOP",
-                message,
-            ));
+            let message = self.unknown_shop_text(name.unwrap_or_default());
+            let status = StatusCode::NOT_FOUND;
+            return Err(ErrorResponse::new(status, "UNKNOWN_SHOP", message));
         }
         Ok(selected)
     }
 
-    fn status(&self) -> StatusResponse<'_> {
-        let now = self.clock.now();
-        StatusResponse {
-            version: env!("CARGO_PKG_VERSION"),
-            now,
-            started: self.started,
-            cutoff: self.cutoff,
-            days_to_cutoff: (self.cutoff - now.date_naive()).num_days(),
-            alarms: self.alarms.active(),
-            store: self.store.status(),
-            held: self.not_sending_reason.as_deref(),
-            shops: self
-                .shops_with_ids()
-                .map(|(id, shop)| self.shop_status(id, shop))
-                .collect(),
-        }
-    }
-
-    fn shop_status<'a>(&'a self, id: ShopId, shop: &'a OpsShop) -> ShopStatusDto<'a> {
-        let report = self.migrator.status(id);
-        ShopStatusDto {
-            name: &shop.name,
-            campaign: shop.campaign,
-            address: &shop.address,
-            migrate: shop.mode.name(),
-            cold: self.book.is_empty(id),
-            skus: self.book.len(id),
-            dirty: report
-                .is_some()
-                .then(|| self.ledger.count_dirty(id, &self.book)),
-            last_push: self.last_requests.last(id),
-            sources: self.sources.by_name(id),
-            migrator: report,
-            survey: self.migrator.readback_report(id),
-        }
+    fn unknown_shop_text(&self, name: &str) -> String {
+        let known: Vec<&str> = self.shops.iter().map(|shop| shop.name.as_str()).collect();
+        let known = known.join(", ");
+        format!("shop '{name}' is unknown, the shops are {known}")
     }
 }

@@ -2,14 +2,13 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use serde::Serialize;
 use strict_http::ErrorResponse;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Ops, starting_error};
+use super::{Ops, Started};
 
 /// Most reloads that wait for the one that runs.
 const QUEUE_CAPACITY: usize = 16;
@@ -59,14 +58,12 @@ pub(super) fn routes() -> Router<Ops> {
     Router::new().route("/reload", post(reload))
 }
 
-async fn reload(State(ops): State<Ops>) -> Response {
-    if ops.state.get().is_none() {
-        return starting_error().into_response();
-    }
-    match ops.reload.reload().await {
-        Ok(report) => Json(report).into_response(),
-        Err(ReloadRefused(reason)) => {
-            ErrorResponse::new(StatusCode::CONFLICT, "NOT_RELOADED", reason).into_response()
-        }
-    }
+async fn reload(
+    State(ops): State<Ops>,
+    Started(_): Started,
+) -> Result<Json<ReloadReport>, ErrorResponse> {
+    let reloaded = ops.reload.reload().await;
+    reloaded.map(Json).map_err(|ReloadRefused(reason)| {
+        ErrorResponse::new(StatusCode::CONFLICT, "NOT_RELOADED", reason)
+    })
 }

@@ -1,18 +1,16 @@
 //! Endpoints `/verify`, `/pause` and `/resume`: the operator's control of the sending.
 
-use axum::extract::{Query, State};
+use axum::extract::Query;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use chrono::{DateTime, Utc};
-use serde::Serialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 use stock::ShopId;
 use strict_http::{ErrorResponse, causes};
 use tracing::warn;
 
-use super::{Ops, OpsShop, OpsState, ShopFilter, starting_error};
+use super::{Ops, OpsShop, OpsState, ShopFilter, Started};
 use crate::event_log::OperatorAction;
 use crate::migrator::OperatorPauseError;
 
@@ -20,14 +18,21 @@ use crate::migrator::OperatorPauseError;
 pub(super) fn routes() -> Router<Ops> {
     Router::new()
         .route("/verify", post(verify))
-        .route("/pause", post(pause))
-        .route("/resume", post(resume))
+        .route("/pause", post(set_paused::<true>))
+        .route("/resume", post(set_paused::<false>))
+}
+
+/// Response of `/verify`.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct StartedReadbacks {
+    /// Names of the shops whose read-back starts.
+    pub(crate) shops: Vec<String>,
 }
 
 /// Shop whose sending was paused or resumed.
 #[derive(Serialize)]
-struct SendingStateDto<'a> {
-    shop: &'a str,
+struct SendingStateDto {
+    shop: String,
     /// Time since which sending is paused; `null` if it is not.
     paused_since: Option<DateTime<Utc>>,
     /// SKUs that wait to be sent.
@@ -35,80 +40,61 @@ struct SendingStateDto<'a> {
 }
 
 /// Starts a read-back of the Market's copy. The status contains its result.
-async fn verify(State(ops): State<Ops>, Query(filter): Query<ShopFilter>) -> Response {
-    let Some(ops_state) = ops.state.get() else {
-        return starting_error().into_response();
-    };
-    let shops = match ops_state.select_shops(filter.shop.as_deref()) {
-        Ok(shops) => shops,
-        Err(error) => return error.into_response(),
-    };
-    let started_shops: Vec<&str> = shops
-        .into_iter()
-        .filter(|(id, shop)| ops_state.request_readback(*id, shop))
-        .map(|(_, shop)| shop.name.as_str())
-        .collect();
-    if started_shops.is_empty() {
+async fn verify(
+    Query(filter): Query<ShopFilter>,
+    Started(state): Started,
+) -> Result<(StatusCode, Json<StartedReadbacks>), ErrorResponse> {
+    let mut shops = state.select_shops(filter.shop.as_deref())?;
+    shops.retain(|(id, shop)| state.request_readback(*id, shop));
+    if shops.is_empty() {
         let message = "none of these shops is forwarded to the Market: migrate is off, or the store \
                       belongs to another installation";
-        return ErrorResponse::new(StatusCode::CONFLICT, "NOT_FORWARDED", message).into_response();
+        let status = StatusCode::CONFLICT;
+        return Err(ErrorResponse::new(status, "NOT_FORWARDED", message));
     }
-    (
-        StatusCode::ACCEPTED,
-        Json(json!({ "shops": started_shops })),
-    )
-        .into_response()
-}
-
-/// Pauses sending. Requests in flight end, and read-backs continue.
-async fn pause(State(ops): State<Ops>, Query(filter): Query<ShopFilter>) -> Response {
-    set_paused(&ops, &filter, true).await
-}
-
-/// Ends the operator's pause.
-async fn resume(State(ops): State<Ops>, Query(filter): Query<ShopFilter>) -> Response {
-    set_paused(&ops, &filter, false).await
-}
-
-async fn set_paused(ops: &Ops, filter: &ShopFilter, is_paused: bool) -> Response {
-    let Some(ops_state) = ops.state.get() else {
-        return starting_error().into_response();
+    let shops = shops.into_iter().map(|(_, shop)| shop.name.clone());
+    let started = StartedReadbacks {
+        shops: shops.collect(),
     };
-    let shops = match ops_state.select_shops(filter.shop.as_deref()) {
-        Ok(shops) => shops,
-        Err(error) => return error.into_response(),
-    };
+    Ok((StatusCode::ACCEPTED, Json(started)))
+}
+
+/// Pauses or resumes sending. Requests in flight end, and read-backs continue.
+async fn set_paused<const IS_PAUSED: bool>(
+    Query(filter): Query<ShopFilter>,
+    Started(state): Started,
+) -> Result<Json<Vec<SendingStateDto>>, ErrorResponse> {
     let mut done = Vec::new();
     let mut refusal = None;
-    for (id, shop) in shops {
-        match ops_state.set_sending_paused(id, shop, is_paused).await {
+    for (id, shop) in state.select_shops(filter.shop.as_deref())? {
+        match state.set_sending_paused(id, shop, IS_PAUSED).await {
             Ok(paused_since) => done.push(SendingStateDto {
-                shop: &shop.name,
+                shop: shop.name.clone(),
                 paused_since,
-                waiting_skus: ops_state
+                waiting_skus: state
                     .migrator
                     .status(id)
                     .map_or(0, |status| status.waiting_skus),
             }),
-            Err(error @ OperatorPauseError::Persist(_)) => {
-                return pause_error(&error).into_response();
-            }
+            Err(error @ OperatorPauseError::Persist(_)) => return Err(error.into()),
             Err(error) => refusal = Some(error),
         }
     }
     match refusal {
-        Some(error) if done.is_empty() => pause_error(&error).into_response(),
-        Some(_) | None => Json(done).into_response(),
+        Some(error) if done.is_empty() => Err(error.into()),
+        Some(_) | None => Ok(Json(done)),
     }
 }
 
-fn pause_error(error: &OperatorPauseError) -> ErrorResponse {
-    let (status, code) = match error {
-        OperatorPauseError::NotForwarded => (StatusCode::CONFLICT, "NOT_FORWARDED"),
-        OperatorPauseError::DryRun => (StatusCode::CONFLICT, "DRY_RUN"),
-        OperatorPauseError::Persist(_) => (StatusCode::SERVICE_UNAVAILABLE, "CANNOT_KEEP"),
-    };
-    ErrorResponse::new(status, code, causes(error))
+impl From<OperatorPauseError> for ErrorResponse {
+    fn from(error: OperatorPauseError) -> Self {
+        let (status, code) = match error {
+            OperatorPauseError::NotForwarded => (StatusCode::CONFLICT, "NOT_FORWARDED"),
+            OperatorPauseError::DryRun => (StatusCode::CONFLICT, "DRY_RUN"),
+            OperatorPauseError::Persist(_) => (StatusCode::SERVICE_UNAVAILABLE, "CANNOT_KEEP"),
+        };
+        Self::new(status, code, causes(&error))
+    }
 }
 
 impl OpsState {
@@ -133,20 +119,16 @@ impl OpsState {
         is_paused: bool,
     ) -> Result<Option<DateTime<Utc>>, OperatorPauseError> {
         let name = &shop.name;
-        let result = if is_paused {
-            self.migrator.pause(id).await.map(Some)
+        let (result, action, verb) = if is_paused {
+            let paused = self.migrator.pause(id).await.map(Some);
+            (paused, OperatorAction::Pause, "paused")
         } else {
-            self.migrator.resume(id).await.map(|()| None)
+            let resumed = self.migrator.resume(id).await.map(|()| None);
+            (resumed, OperatorAction::Resume, "resumed")
         };
         match &result {
             Ok(_) => {
-                let action = if is_paused {
-                    OperatorAction::Pause
-                } else {
-                    OperatorAction::Resume
-                };
                 self.record_action(name, "", action, "");
-                let verb = if is_paused { "paused" } else { "resumed" };
                 warn!(shop = name, "the operator has {verb} sending for {name}");
             }
             Err(error) => {

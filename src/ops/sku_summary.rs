@@ -38,15 +38,19 @@ pub(crate) enum SkuSummary {
 }
 
 /// Progress of the sending of one SKU.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, strum::Display)]
 pub(crate) enum SentState {
     /// The Market rejects the SKU.
+    #[strum(to_string = "the Market rejects it")]
     Rejected,
     /// The Market has acknowledged the current count.
+    #[strum(to_string = "the Market has acknowledged it")]
     Acknowledged,
     /// The Market has acknowledged only this older count.
+    #[strum(to_string = "the Market has acknowledged only {0}")]
     AcknowledgedOnly(u32),
     /// The Market has acknowledged no count.
+    #[strum(to_string = "the Market has not acknowledged it")]
     NotAcknowledged,
 }
 
@@ -67,11 +71,13 @@ pub(crate) enum ShownState {
 }
 
 /// Setting or obstacle of the sending of a shop.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, strum::Display)]
 pub(crate) enum SendingMode {
     /// The store belongs to another installation.
+    #[strum(to_string = "blocked because the store belongs to another installation")]
     ForeignStore,
     /// Value of the setting `migrate`.
+    #[strum(to_string = "{0}")]
     Mode(Mode),
 }
 
@@ -148,19 +154,6 @@ impl fmt::Display for SkuSummary {
     }
 }
 
-impl fmt::Display for SentState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Rejected => f.write_str("the Market rejects it"),
-            Self::Acknowledged => f.write_str("the Market has acknowledged it"),
-            Self::AcknowledgedOnly(count) => {
-                write!(f, "the Market has acknowledged only {count}")
-            }
-            Self::NotAcknowledged => f.write_str("the Market has not acknowledged it"),
-        }
-    }
-}
-
 /// Part of a sentence that follows [`SentState`].
 impl fmt::Display for ShownState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -178,17 +171,6 @@ impl fmt::Display for ShownState {
                 };
                 write!(f, ", and showed {available} ({}{when})", class.name())
             }
-        }
-    }
-}
-
-impl fmt::Display for SendingMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ForeignStore => {
-                f.write_str("blocked because the store belongs to another installation")
-            }
-            Self::Mode(mode) => f.write_str(mode.name()),
         }
     }
 }

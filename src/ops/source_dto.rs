@@ -1,5 +1,7 @@
 //! JSON shapes of sources, deliveries and rows, shared with the command line.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use stock_import::RejectedRow;
@@ -7,31 +9,31 @@ use stock_import::RejectedRow;
 use crate::sources::{ChangeCounts, DeliveryOutcome, DeliveryReport};
 
 /// Status of one source.
-#[derive(Serialize)]
-pub(super) struct SourceStatusDto {
-    pub(super) shop: String,
-    pub(super) source: String,
-    pub(super) kind: &'static str,
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct SourceStatusDto {
+    pub(crate) shop: String,
+    pub(crate) source: String,
+    pub(crate) kind: Cow<'static, str>,
     /// `waiting` for its first delivery, `reading`, `ok`, `held`, `failed`, or `incomplete`: the
     /// snapshot was applied, but SKUs that it lacks keep their stock although `absent` is `zero`.
-    pub(super) state: &'static str,
+    pub(crate) state: Cow<'static, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) rows_so_far: Option<u64>,
+    pub(crate) rows_so_far: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) last: Option<DeliveryDto>,
+    pub(crate) last: Option<DeliveryDto>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) last_at: Option<DateTime<Utc>>,
+    pub(crate) last_at: Option<DateTime<Utc>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) held: Option<String>,
+    pub(crate) held: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) failure: Option<String>,
+    pub(crate) failure: Option<String>,
     /// First rows that are not applied, rejected and suspicious.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) rejected: Vec<RowDto>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) rejected: Vec<RowDto>,
 }
 
 /// Row that was not applied.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct RowDto {
     /// Line number in the file.
     pub line: u64,
@@ -63,7 +65,7 @@ pub(super) fn row_kind(row: &RejectedRow) -> &'static str {
 }
 
 /// Result of a delivery, as JSON.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct DeliveryDto {
     /// `taken`, `looked` (a dry run) or `held` (for approval).
     pub outcome: String,
@@ -80,16 +82,9 @@ pub struct DeliveryDto {
     pub rejected: u64,
     /// Number of rows with two possible meanings. They are not applied.
     pub suspicious: u64,
-    /// Number of SKUs that are new.
-    pub new: u64,
-    /// Number of SKUs whose stock changes, or would change in a dry run.
-    pub changed: u64,
-    /// Number of SKUs whose stock does not change.
-    pub unchanged: u64,
-    /// Number of SKUs whose known stock is newer.
-    pub outdated: u64,
-    /// Number of changed SKUs whose count becomes zero.
-    pub zeroed: u64,
+    /// Number of SKUs by the effect of the delivery, or of a dry run.
+    #[serde(flatten)]
+    pub changes: ChangeCounts,
     /// Reason why SKUs that the snapshot lacks keep their stock although `absent` is `zero`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub absence_untold: Option<String>,
@@ -105,14 +100,6 @@ pub struct DeliveryDto {
 
 impl From<&DeliveryReport> for DeliveryDto {
     fn from(report: &DeliveryReport) -> Self {
-        let ChangeCounts {
-            new,
-            changed,
-            unchanged,
-            outdated,
-            zeroed,
-            in_stock: _,
-        } = report.changes;
         let (outcome, doubt) = match &report.outcome {
             DeliveryOutcome::Applied => ("taken", None),
             DeliveryOutcome::Previewed => ("looked", None),
@@ -126,11 +113,7 @@ impl From<&DeliveryReport> for DeliveryDto {
             rows: report.rows,
             rejected: report.rejected,
             suspicious: report.suspicious,
-            new,
-            changed,
-            unchanged,
-            outdated,
-            zeroed,
+            changes: report.changes,
             absence_untold: report.absence_not_applied.clone(),
             notices: report.notices.clone(),
             took_ms: report.duration_ms,

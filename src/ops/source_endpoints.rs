@@ -2,21 +2,21 @@
 
 use std::borrow::Cow;
 
-use axum::extract::{Query, State};
+use axum::extract::Query;
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use stock::ShopId;
 use strict_http::{ErrorResponse, causes};
 
 use super::import_endpoint::import;
 use super::source_dto::{DeliveryDto, RowDto, SourceStatusDto, row_kind};
-use super::{Ops, OpsState, starting_error};
+use super::{Ops, OpsState, Started, starting_error};
 use crate::event_log::OperatorAction;
-use crate::sources::{DeliveryPipeline, DeliveryReport, PipelineError, RULES_NAME};
+use crate::sources::{DeliveryPipeline, PipelineError, RULES_NAME};
 
 /// Most rejected and suspicious rows in the status of a source.
 const MAX_STATUS_ROWS: u32 = 20;
@@ -36,12 +36,12 @@ pub(super) fn routes() -> Router<Ops> {
 
 /// Responds with the status of all sources as JSON.
 pub async fn list_sources(ops: &Ops) -> Response {
-    let Some(ops_state) = ops.state.get() else {
+    let Some(state) = ops.state() else {
         return starting_error().into_response();
     };
     let mut statuses = Vec::new();
-    for (shop, pipeline) in ops_state.source_manager.pipelines() {
-        for (index, config) in ops_state.source_manager.configs(shop).enumerate() {
+    for (shop, pipeline) in state.source_manager.pipelines() {
+        for (index, config) in state.source_manager.configs(shop).enumerate() {
             statuses.push(source_status(pipeline, index, config.kind.name()).await);
         }
     }
@@ -65,8 +65,8 @@ async fn source_status(
     SourceStatusDto {
         shop: pipeline.shop_name().to_owned(),
         source: pipeline.source_name(index).to_owned(),
-        kind,
-        state,
+        kind: kind.into(),
+        state: state.into(),
         rows_so_far: status.reading_since.map(|_| status.rows_read),
         last: status.last_report.as_ref().map(DeliveryDto::from),
         last_at: status.last_report_at,
@@ -88,32 +88,34 @@ pub(super) struct SourceFilter {
 }
 
 impl OpsState {
-    /// Approves the held deliveries of a source. With `expected`, only the delivery with this mark.
-    pub(crate) async fn approve(
+    /// Accepts the held deliveries of a source, or the held rules of the shop. With `expected`, only
+    /// what has this mark.
+    pub(crate) async fn accept(
         &self,
         pipeline: &DeliveryPipeline,
         source: &str,
         expected: Option<&str>,
-    ) -> Result<DeliveryReport, PipelineError> {
-        let report = pipeline.accept(source, expected).await?;
-        self.record_action(pipeline.shop_name(), source, OperatorAction::Approve, "");
-        Ok(report)
+    ) -> Result<AcceptedDto, PipelineError> {
+        let shop = pipeline.shop_name();
+        let accepted = if source == RULES_NAME {
+            pipeline.accept_rules(expected).await?;
+            AcceptedDto::Rules(vec![shop.to_owned()])
+        } else {
+            let report = pipeline.accept(source, expected).await?;
+            AcceptedDto::Delivery(Box::new(DeliveryDto::from(&report)))
+        };
+        self.record_action(shop, source, OperatorAction::Approve, "");
+        Ok(accepted)
     }
 
-    /// Approves the held rules of a shop. With `expected`, only the rules with this mark.
-    pub(crate) async fn approve_rules(
-        &self,
-        pipeline: &DeliveryPipeline,
-        expected: Option<&str>,
-    ) -> Result<(), PipelineError> {
-        pipeline.accept_rules(expected).await?;
-        self.record_action(
-            pipeline.shop_name(),
-            RULES_NAME,
-            OperatorAction::Approve,
-            "",
-        );
-        Ok(())
+    /// Returns the pipelines of the selected shop, or of all shops.
+    fn select_pipelines<'a>(
+        &'a self,
+        filter: &SourceFilter,
+    ) -> impl Iterator<Item = (ShopId, &'a DeliveryPipeline)> {
+        let shop = filter.shop.as_deref();
+        let pipelines = self.source_manager.pipelines();
+        pipelines.filter(move |(_, it)| shop.is_none_or(|shop| shop == it.shop_name()))
     }
 
     /// Returns the selected source. The shop may be omitted if only one has a source of this name.
@@ -123,33 +125,13 @@ impl OpsState {
     ) -> Result<(ShopId, &DeliveryPipeline, usize), ErrorResponse> {
         let not_found =
             |message: String| ErrorResponse::new(StatusCode::NOT_FOUND, "NOT_FOUND", message);
-        if let Some(shop) = &filter.shop
-            && !self
-                .source_manager
-                .pipelines()
-                .any(|(_, pipeline)| pipeline.shop_name() == shop)
-        {
-            let known: Vec<&str> = self
-                .source_manager
-                .pipelines()
-                .map(|(_, pipeline)| pipeline.shop_name())
-                .collect();
-            return Err(not_found(format!(
-                "shop '{shop}' is unknown, the shops are {}",
-                known.join(", ")
-            )));
+        if self.select_pipelines(filter).next().is_none() {
+            let shop = filter.shop.as_deref().unwrap_or_default();
+            return Err(not_found(self.unknown_shop_text(shop)));
         }
         let name = filter.source.as_deref().unwrap_or_default();
-        let matches_shop = |pipeline: &DeliveryPipeline| {
-            filter
-                .shop
-                .as_deref()
-                .is_none_or(|shop| shop == pipeline.shop_name())
-        };
         let mut matches = self
-            .source_manager
-            .pipelines()
-            .filter(|(_, pipeline)| matches_shop(pipeline))
+            .select_pipelines(filter)
             .filter_map(|(shop, pipeline)| Some((shop, pipeline, pipeline.source_index(name)?)));
         match (matches.next(), matches.next()) {
             (Some(source), None) => Ok(source),
@@ -157,18 +139,14 @@ impl OpsState {
                 "several shops have a source '{name}': select one with the parameter shop"
             ))),
             (None, _) => {
-                let known: Vec<String> = self
-                    .source_manager
-                    .pipelines()
-                    .flat_map(|(_, pipeline)| {
-                        pipeline
-                            .source_names()
-                            .map(|source| format!("{}/{source}", pipeline.shop_name()))
-                    })
-                    .collect();
+                let all = self.source_manager.pipelines().flat_map(|(_, pipeline)| {
+                    let shop = pipeline.shop_name();
+                    let names = pipeline.source_names();
+                    names.map(move |source| format!("{shop}/{source}"))
+                });
+                let known = all.collect::<Vec<_>>().join(", ");
                 Err(not_found(format!(
-                    "source '{name}' is unknown, the sources are {}",
-                    known.join(", ")
+                    "source '{name}' is unknown, the sources are {known}"
                 )))
             }
         }
@@ -176,18 +154,12 @@ impl OpsState {
 }
 
 /// Returns the rows of a source's last delivery that are not applied, as CSV.
-async fn rejected(State(ops): State<Ops>, Query(filter): Query<SourceFilter>) -> Response {
-    let Some(ops_state) = ops.state.get() else {
-        return starting_error().into_response();
-    };
-    let (_, pipeline, index) = match ops_state.find_source(&filter) {
-        Ok(source) => source,
-        Err(error) => return error.into_response(),
-    };
-    let rows = match pipeline.rejected_rows(index, MAX_CSV_ROWS).await {
-        Ok(rows) => rows,
-        Err(error) => return pipeline_error_response(&error),
-    };
+async fn rejected(
+    Query(filter): Query<SourceFilter>,
+    Started(state): Started,
+) -> Result<Response, ErrorResponse> {
+    let (_, pipeline, index) = state.find_source(&filter)?;
+    let rows = pipeline.rejected_rows(index, MAX_CSV_ROWS).await?;
     let mut csv = csv::WriterBuilder::new()
         .delimiter(b';')
         .from_writer(Vec::new());
@@ -207,7 +179,7 @@ async fn rejected(State(ops): State<Ops>, Query(filter): Query<SourceFilter>) ->
         (CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()),
         (CONTENT_DISPOSITION, name),
     ];
-    (headers, body).into_response()
+    Ok((headers, body).into_response())
 }
 
 /// Returns a text that a spreadsheet does not execute: an apostrophe makes a formula a text.
@@ -220,21 +192,17 @@ fn without_formula(text: &str) -> Cow<'_, str> {
 }
 
 /// Triggers an immediate poll of a source.
-async fn read(State(ops): State<Ops>, Query(filter): Query<SourceFilter>) -> Response {
-    let Some(ops_state) = ops.state.get() else {
-        return starting_error().into_response();
-    };
-    match ops_state.find_source(&filter) {
-        Ok((shop, pipeline, index)) => {
-            let name = pipeline.source_name(index);
-            ops_state.request_poll(shop, pipeline.shop_name(), (index, name));
-            StatusCode::ACCEPTED.into_response()
-        }
-        Err(error) => error.into_response(),
-    }
+async fn read(
+    Query(filter): Query<SourceFilter>,
+    Started(state): Started,
+) -> Result<StatusCode, ErrorResponse> {
+    let (shop, pipeline, index) = state.find_source(&filter)?;
+    let source = pipeline.source_name(index);
+    state.request_poll(shop, pipeline.shop_name(), (index, source));
+    Ok(StatusCode::ACCEPTED)
 }
 
-/// Selection of what is approved.
+/// Selection of what is accepted.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AcceptParams {
@@ -244,76 +212,76 @@ struct AcceptParams {
     delivery: Option<String>,
 }
 
-/// Approves the held delivery of a source, or the held rules.
-async fn accept(State(ops): State<Ops>, Query(params): Query<AcceptParams>) -> Response {
-    let Some(ops_state) = ops.state.get() else {
-        return starting_error().into_response();
-    };
-    let AcceptParams {
-        shop,
-        source,
-        delivery,
-    } = params;
-    let filter = SourceFilter { shop, source };
-    if filter.source.as_deref() == Some(RULES_NAME) {
-        return accept_rules(ops_state, &filter, delivery.as_deref()).await;
-    }
-    let (_, pipeline, index) = match ops_state.find_source(&filter) {
-        Ok(source) => source,
-        Err(error) => return error.into_response(),
-    };
-    let name = pipeline.source_name(index).to_owned();
-    match ops_state
-        .approve(pipeline, &name, delivery.as_deref())
-        .await
-    {
-        Ok(report) => Json(DeliveryDto::from(&report)).into_response(),
-        Err(error) => pipeline_error_response(&error),
-    }
+/// Response of `/accept`.
+#[derive(Deserialize, Serialize)]
+#[serde(untagged)]
+pub(crate) enum AcceptedDto {
+    /// Shops whose held rules apply now.
+    Rules(Vec<String>),
+    /// Result of the held delivery.
+    Delivery(Box<DeliveryDto>),
 }
 
-async fn accept_rules(state: &OpsState, filter: &SourceFilter, expected: Option<&str>) -> Response {
-    let pipelines = state.source_manager.pipelines().filter(|(_, pipeline)| {
-        filter
-            .shop
-            .as_deref()
-            .is_none_or(|shop| shop == pipeline.shop_name())
-    });
+/// Accepts the held delivery of a source, or the held rules.
+async fn accept(
+    Query(params): Query<AcceptParams>,
+    Started(state): Started,
+) -> Result<Json<AcceptedDto>, ErrorResponse> {
+    let expected = params.delivery.as_deref();
+    let filter = SourceFilter {
+        shop: params.shop,
+        source: params.source,
+    };
+    if filter.source.as_deref() == Some(RULES_NAME) {
+        let shops = accept_rules(&state, &filter, expected).await?;
+        return Ok(Json(AcceptedDto::Rules(shops)));
+    }
+    let (_, pipeline, index) = state.find_source(&filter)?;
+    let source = pipeline.source_name(index);
+    Ok(Json(state.accept(pipeline, source, expected).await?))
+}
+
+/// Returns the names of the shops whose held rules were accepted.
+async fn accept_rules(
+    state: &OpsState,
+    filter: &SourceFilter,
+    expected: Option<&str>,
+) -> Result<Vec<String>, PipelineError> {
     let mut accepted = Vec::new();
     let mut changed = None;
-    for (_, pipeline) in pipelines {
-        match state.approve_rules(pipeline, expected).await {
-            Ok(()) => accepted.push(pipeline.shop_name().to_owned()),
+    for (_, pipeline) in state.select_pipelines(filter) {
+        match state.accept(pipeline, RULES_NAME, expected).await {
+            Ok(_) => accepted.push(pipeline.shop_name().to_owned()),
             Err(PipelineError::NothingToAccept(_)) => {}
             // Each shop has rules of its own, so a mark fits only one of them.
             Err(error @ PipelineError::DeliveryChanged(_)) => changed = Some(error),
-            Err(error) => return pipeline_error_response(&error),
+            Err(error) => return Err(error),
         }
     }
     if accepted.is_empty() {
         let nothing = || PipelineError::NothingToAccept(RULES_NAME.to_owned());
-        return pipeline_error_response(&changed.unwrap_or_else(nothing));
+        return Err(changed.unwrap_or_else(nothing));
     }
-    Json(accepted).into_response()
+    Ok(accepted)
 }
 
-fn pipeline_error_response(error: &PipelineError) -> Response {
-    pipeline_error(error).into_response()
-}
-
-pub(crate) fn pipeline_error(error: &PipelineError) -> ErrorResponse {
-    let (status, code) = match error {
-        PipelineError::Read(_) | PipelineError::Settings(_) => {
-            (StatusCode::UNPROCESSABLE_ENTITY, "CANNOT_TAKE")
-        }
-        PipelineError::NothingToAccept(_) => (StatusCode::NOT_FOUND, "NOTHING_HELD"),
-        PipelineError::DeliveryChanged(_) => (StatusCode::CONFLICT, "DELIVERY_CHANGED"),
-        PipelineError::Persist(_) | PipelineError::Stage(_) | PipelineError::Ingest(_) => {
-            (StatusCode::SERVICE_UNAVAILABLE, "CANNOT_KEEP")
-        }
-        PipelineError::ComparisonInterrupted => (StatusCode::SERVICE_UNAVAILABLE, "INTERRUPTED"),
-    };
-    ErrorResponse::new(status, code, causes(error))
+impl From<PipelineError> for ErrorResponse {
+    fn from(error: PipelineError) -> Self {
+        let (status, code) = match error {
+            PipelineError::Read(_) | PipelineError::Settings(_) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "CANNOT_TAKE")
+            }
+            PipelineError::NothingToAccept(_) => (StatusCode::NOT_FOUND, "NOTHING_HELD"),
+            PipelineError::DeliveryChanged(_) => (StatusCode::CONFLICT, "DELIVERY_CHANGED"),
+            PipelineError::Persist(_) | PipelineError::Stage(_) | PipelineError::Ingest(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "CANNOT_KEEP")
+            }
+            PipelineError::ComparisonInterrupted => {
+                (StatusCode::SERVICE_UNAVAILABLE, "INTERRUPTED")
+            }
+        };
+        Self::new(status, code, causes(&error))
+    }
 }
 
 #[cfg(test)]

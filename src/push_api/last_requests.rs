@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use chrono::{DateTime, Utc};
-use stock::ShopId;
+use stock::{Activity, ShopId, StockBook};
 
 /// Time of the Market's last request for each shop.
 #[derive(Debug)]
@@ -17,9 +17,20 @@ impl LastRequests {
         Arc::new(Self((0..shops).map(|_| AtomicI64::new(i64::MIN)).collect()))
     }
 
-    /// Restores a time from before a restart. The store keeps it to the hour.
-    pub fn restore(&self, shop: ShopId, at: DateTime<Utc>) {
-        self.record(shop, at);
+    /// Creates a record of all shops with the times from before a restart, to the hour.
+    #[must_use]
+    pub fn restore(book: &StockBook, activity: &Activity) -> Arc<Self> {
+        let record = Self::new(book.shops().count());
+        for shop in book.shops() {
+            let mut latest = None;
+            book.for_each(shop, |_, entry| {
+                latest = latest.max(activity.last_requested(shop, entry.id()));
+            });
+            if let Some(hour) = latest {
+                record.record(shop, hour.start().to_utc());
+            }
+        }
+        record
     }
 
     /// Returns the time of the last request that was answered with stock.

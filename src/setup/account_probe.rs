@@ -142,14 +142,9 @@ fn clock_skew(
 
 /// Puts a text of another server on one line, so that it cannot end a comment or a sentence.
 pub(super) fn one_line(text: &str) -> String {
-    let words: Vec<&str> = text
-        .split(|c: char| c.is_whitespace() || c.is_control())
-        .collect();
-    words
-        .into_iter()
-        .filter(|word| !word.is_empty())
-        .collect::<Vec<_>>()
-        .join(" ")
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control());
+    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+    words.join(" ")
 }
 
 /// Formats an id with its name, if it has one: `12345 «Shop»`.
@@ -158,6 +153,25 @@ pub(super) fn id_with_name(id: u64, name: &str) -> String {
         name if name.is_empty() => id.to_string(),
         name => format!("{id} «{name}»"),
     }
+}
+
+/// Returns the id and the name of a warehouse in the numbering by business.
+pub(super) fn partner_name(warehouse: &MarketPartnerWarehouse) -> (u64, &str) {
+    (warehouse.id, warehouse.name.as_deref().unwrap_or_default())
+}
+
+/// Formats ids with their names as a list.
+pub(super) fn join_named<'a>(items: impl IntoIterator<Item = (u64, &'a str)>) -> String {
+    let each = items.into_iter().map(|(id, name)| id_with_name(id, name));
+    each.collect::<Vec<_>>().join(", ")
+}
+
+/// Returns the permissions of a key as a list.
+pub(super) fn permissions(info: &ApiKeyInfo) -> String {
+    if info.scopes.is_empty() {
+        return "no permissions".to_owned();
+    }
+    info.scopes.join(", ")
 }
 
 /// Formats ids as a list: `1, 2, 3`.

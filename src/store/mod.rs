@@ -279,7 +279,8 @@ pub struct AbsentShop {
 }
 
 /// Status of the store for the operator.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, Default, serde::Deserialize, serde::Serialize)]
+#[serde(default)]
 pub struct StoreStatus {
     /// Size of the database and of SQLite's write-ahead log on disk.
     pub disk_bytes: u64,

@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use parking_lot::{Mutex, MutexGuard};
-use serde::Serialize;
 use tokio::sync::watch;
 use tracing::field::Field;
 use tracing::{error, info};
@@ -216,10 +215,9 @@ impl AlarmKind {
 }
 
 /// Alarm that has not cleared yet.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct ActiveAlarm {
     /// Kind of the fault.
-    #[serde(skip)]
     pub kind: AlarmKind,
     /// See [`AlarmKind::name`].
     pub alarm: &'static str,
@@ -231,7 +229,6 @@ pub struct ActiveAlarm {
     pub text: String,
     /// Time at which the alarm clears unless it is raised again; `None` for one that only
     /// [`Alarms::clear`] ends.
-    #[serde(skip)]
     until: Option<DateTime<Utc>>,
 }
 

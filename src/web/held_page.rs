@@ -21,7 +21,7 @@ use super::not_found;
 use super::page_request::PageRequest;
 use super::texts::{self, Text};
 use crate::i18n::Language;
-use crate::ops::{pipeline_error, wants_html};
+use crate::ops::wants_html;
 use crate::sources::{
     DeliveryPipeline, HeldPreview, PipelineError, PreviewProgress, RULES_NAME, StockChange,
     StockChangeKind,
@@ -116,14 +116,10 @@ pub(super) async fn accept(
         return not_found::unknown_path(page).await;
     };
     let expected = Some(mark.delivery.as_str());
-    let accepted = if source == RULES_NAME {
-        state.approve_rules(pipeline, expected).await
-    } else {
-        state.approve(pipeline, &source, expected).await.map(drop)
-    };
+    let accepted = state.accept(pipeline, &source, expected).await;
     let address = format!("/sources/{shop}/{source}/held");
     let error = match accepted {
-        Ok(()) => return Redirect::to(&format!("{address}?done=accepted")).into_response(),
+        Ok(_) => return Redirect::to(&format!("{address}?done=accepted")).into_response(),
         Err(PipelineError::NothingToAccept(_)) => return Redirect::to(&address).into_response(),
         Err(error) => error,
     };
@@ -133,7 +129,7 @@ pub(super) async fn accept(
     let (status, failure) = if is_changed {
         (StatusCode::CONFLICT, None)
     } else {
-        let failure = Some(error_text(&error, page.language));
+        let failure = Some(error_text(error, page.language));
         (StatusCode::SERVICE_UNAVAILABLE, failure)
     };
     let params = HeldParams::default();
@@ -142,8 +138,8 @@ pub(super) async fn accept(
         .await
 }
 
-fn error_text(error: &PipelineError, language: Language) -> String {
-    texts::held_failure(&pipeline_error(error).message, language)
+fn error_text(error: PipelineError, language: Language) -> String {
+    texts::held_failure(&ErrorResponse::from(error).message, language)
 }
 
 /// Responds with one page of the changes as JSON. `delivery` is the mark for `/accept`.
@@ -155,12 +151,12 @@ async fn json_preview(
 ) -> Response {
     let preview = match pipeline.preview_held(source, page.ops.public_tasks()).await {
         Ok(preview) => preview,
-        Err(error) => return pipeline_error(&error).into_response(),
+        Err(error) => return ErrorResponse::from(error).into_response(),
     };
     let offset = (params.page() - 1).saturating_mul(u64::from(PAGE_SIZE));
     let changes = match preview.changes(params.kind(), offset, PAGE_SIZE).await {
         Ok(changes) => changes,
-        Err(error) => return pipeline_error(&error).into_response(),
+        Err(error) => return ErrorResponse::from(error).into_response(),
     };
     let totals = StockChangeKind::ALL.map(|kind| (kind.name(), preview.totals.of(kind)));
     let totals: std::collections::BTreeMap<_, _> = totals.into();
@@ -212,7 +208,7 @@ impl<'a> HeldSubject<'a> {
             Ok(PreviewProgress::Compared(preview)) => PreviewResult::Compared(preview),
             Ok(PreviewProgress::Comparing { skus }) => PreviewResult::Comparing(skus),
             Err(PipelineError::NothingToAccept(_)) => PreviewResult::Nothing,
-            Err(error) => PreviewResult::Failed(error_text(&error, self.page.language)),
+            Err(error) => PreviewResult::Failed(error_text(error, self.page.language)),
         }
     }
 
@@ -230,7 +226,7 @@ impl<'a> HeldSubject<'a> {
             PreviewResult::Nothing => {}
             PreviewResult::Compared(preview) => match self.view(&preview, params).await {
                 Ok(view) => held = Some(view),
-                Err(error) => failure = Some(error_text(&error, page.language)),
+                Err(error) => failure = Some(error_text(error, page.language)),
             },
             PreviewResult::Comparing(skus) => {
                 comparing = Some(texts::comparing(skus, page.language));

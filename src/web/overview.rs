@@ -45,7 +45,7 @@ pub(super) async fn page(page: PageRequest) -> Response {
     let (state, context) = (page.state(), page.context());
     page.ops.wait_for_readiness().await;
     let mut overview = Overview::collect(&page, context);
-    for (row, id) in overview.shops.iter_mut().zip(state.book.shops()) {
+    for (row, id) in overview.shops.iter_mut().zip(state.data.book.shops()) {
         // The stream does not need these.
         row.add_sparklines(state, id, context);
     }

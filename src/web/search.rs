@@ -97,7 +97,7 @@ pub(super) async fn page(
 
 /// Returns a shop whose stock has the SKU: the preferred one, or the first.
 fn exact_match(state: &OpsState, sku: &Sku, preferred: &str) -> Option<ShopId> {
-    let has_sku = |id: ShopId| state.book.get(id, sku.as_str()).is_some();
+    let has_sku = |id: ShopId| state.data.book.get(id, sku.as_str()).is_some();
     ordered_shops(state, preferred)
         .into_iter()
         .find(|id| has_sku(*id))
@@ -112,8 +112,9 @@ async fn requested_match(ops: &Ops, sku: &Sku, preferred: &str) -> Option<ShopId
         shops.into_iter().find(|id| {
             let mut is_requested = false;
             state
+                .data
                 .activity
-                .for_each_unknown(*id, &state.book, |unknown, _| {
+                .for_each_unknown(*id, &state.data.book, |unknown, _| {
                     is_requested |= *unknown == sku;
                 });
             is_requested
@@ -139,8 +140,8 @@ async fn prefix_matches(ops: &Ops, prefix: &Sku) -> PrefixMatches {
             return PrefixMatches::default();
         };
         let mut matches = PrefixMatches::default();
-        for shop in state.book.shops() {
-            let stopped = state.book.try_for_each(shop, |sku, entry| {
+        for shop in state.data.book.shops() {
+            let stopped = state.data.book.try_for_each(shop, |sku, entry| {
                 if !has_prefix(sku.as_str(), &prefix) {
                     return ControlFlow::Continue(());
                 }

@@ -22,7 +22,7 @@ use super::shop_row::{FeedExample, ShopRow, can_be_paused};
 use super::shop_sending::{QuarantinePanel, SendingPanel};
 use super::shop_sources::SourceRow;
 use super::texts::Text;
-use crate::migrator::WorkerStatus;
+use crate::migrator::{LimitUnit, WorkerStatus};
 
 /// Values of the page that the stream keeps current.
 struct ShopPanels {
@@ -153,8 +153,8 @@ fn more_numbers(worker: Option<&WorkerStatus>, context: PageContext) -> Vec<Name
     };
     let dirty = worker.dirty_skus() as u64;
     let limit_name = match worker.rate_limit.unit {
-        "requests" => Text::LIMIT_REQUESTS,
-        _ => Text::LIMIT_SKUS,
+        LimitUnit::Requests => Text::LIMIT_REQUESTS,
+        LimitUnit::Skus => Text::LIMIT_SKUS,
     };
     let named = |name: Text, id: &str, n: u64| NamedCell {
         name: context.text(name),

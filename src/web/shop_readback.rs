@@ -66,12 +66,11 @@ impl ReadbackPanel {
             texts::readback_ended(&moment.text, &moment.title, report.resent, context.language)
         });
         let class_row = |&class: &MatchClass| {
-            let count = report.classes.get(class.name()).copied();
             let (id, severity) = (format!("class-{}", class.name()), class_severity(class));
             ClassRow {
                 name: class_name(class, context.language),
                 meaning: class_meaning(class, context.language),
-                count: Cell::count(id, count.unwrap_or_default(), severity, context.language),
+                count: Cell::count(id, report.count(class), severity, context.language),
             }
         };
         let examples = report.examples.iter();
@@ -101,16 +100,12 @@ impl ReadbackPanel {
 
 impl ExampleRow {
     fn new(example: &ReadbackExample, shop: &str, context: PageContext) -> Self {
-        let class = MatchClass::ALL
-            .iter()
-            .copied()
-            .find(|class| class.name() == example.class);
         let number = |n: Option<u64>| n.map_or("–".to_owned(), |n| context.number(n));
         Self {
             sku: visible(&example.sku),
             link: sku_path(shop, &example.sku),
-            class: class.map_or(example.class, |class| class_name(class, context.language)),
-            severity: class.map_or("", |class| class_severity(class).name()),
+            class: class_name(example.class, context.language),
+            severity: class_severity(example.class).name(),
             ours: number(example.ours.map(u64::from)),
             markets: number(example.markets),
             reserved: number(example.reserved),

@@ -11,7 +11,7 @@ use super::page_context::PageContext;
 use super::shop_health::{HealthLevel, ShopCondition, ShopFacts};
 use super::texts::{self, Text};
 use crate::chart_history::{Resolution, Series};
-use crate::migrator::Mode;
+use crate::migrator::{Mode, WorkerState};
 use crate::ops::{OpsShop, OpsState};
 
 /// Shortest time that a sparkline covers, in minutes.
@@ -63,10 +63,10 @@ impl ShopRow {
         let readback = state.migrator.readback_report(id).unwrap_or_default();
         let facts = ShopFacts {
             mode: shop.mode,
-            has_stock: !state.book.is_empty(id),
+            has_stock: !state.data.book.is_empty(id),
             is_foreign_store: state.not_sending_reason.is_some(),
             is_paused_by_operator: worker.paused_since.is_some(),
-            is_paused: worker.state == "paused",
+            is_paused: worker.state == WorkerState::Paused,
             rejected: worker.quarantined.len() as u64,
             differing: readback.unexplained_skus(),
             waiting: (worker.waiting_skus + worker.in_flight_skus) as u64,
@@ -88,7 +88,7 @@ impl ShopRow {
             let cell = Cell::titled(element(part), context.past(at));
             column(heading, false, cell)
         };
-        let skus = state.book.len(id) as u64;
+        let skus = state.data.book.len(id) as u64;
         let mode = Cell::new(element("mode"), context.text(mode_text(shop.mode)));
         let (differing, sent) = (facts.differing, worker.last_acknowledged);
         let cells = vec![
@@ -115,8 +115,8 @@ impl ShopRow {
             feed: (!facts.has_stock && !has_source).then(|| FeedExample {
                 shop: shop.name.clone(),
                 campaign: shop.campaign,
-                listener: state.listeners.public,
-                ops_option: match state.listeners.ops {
+                listener: state.public_address,
+                ops_option: match state.ops_address {
                     DEFAULT_OPS_LISTENER => String::new(),
                     address => format!(" --ops {address}"),
                 },

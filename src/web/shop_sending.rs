@@ -6,7 +6,7 @@ use super::page_context::PageContext;
 use super::shop_health::{HealthLevel, ShopCondition};
 use super::texts::{self, Text};
 use super::visible::visible;
-use crate::migrator::{Mode, OPERATOR_PAUSE_REASON, QuarantinedSku, WorkerStatus};
+use crate::migrator::{Mode, OPERATOR_PAUSE_REASON, QuarantinedSku, WorkerState, WorkerStatus};
 
 /// Most rows of the quarantine.
 const MAX_QUARANTINE_ROWS: usize = 100;
@@ -59,11 +59,11 @@ impl SendingPanel {
                 let text = texts::paused_since(&context.full(since), language);
                 (text, Attention)
             }
-            (_, "sending") => (texts::sending_now(waiting, language), Waiting),
-            (_, "waiting") => fixed(Text::WORKER_WAITING, Waiting),
-            (_, "paused") => fixed(Text::WORKER_PAUSED, Trouble),
-            (_, "dry-run") => fixed(Text::WORKER_DRY_RUN, Attention),
-            (_, _) => fixed(Text::WORKER_IDLE, Good),
+            (_, WorkerState::Sending) => (texts::sending_now(waiting, language), Waiting),
+            (_, WorkerState::Waiting) => fixed(Text::WORKER_WAITING, Waiting),
+            (_, WorkerState::Paused) => fixed(Text::WORKER_PAUSED, Trouble),
+            (_, WorkerState::DryRun) => fixed(Text::WORKER_DRY_RUN, Attention),
+            (_, WorkerState::New | WorkerState::Idle) => fixed(Text::WORKER_IDLE, Good),
         };
         let next_try = worker.next_try.map_or_else(String::new, |at| {
             let moment = context.future(at);

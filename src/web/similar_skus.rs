@@ -17,7 +17,7 @@ pub(super) fn similar_skus(state: &OpsState, sku: &Sku, context: PageContext) ->
     let mut found = Vec::new();
     for (id, shop) in state.shops_with_ids() {
         for candidate in &candidates {
-            if let Some(entry) = state.book.get(id, candidate.as_str()) {
+            if let Some(entry) = state.data.book.get(id, candidate.as_str()) {
                 let count = entry.level().count.get();
                 found.push(SkuLink::new(&shop.name, candidate, count, context));
             }

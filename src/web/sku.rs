@@ -150,7 +150,13 @@ fn live_values(state: &OpsState, id: ShopId, sku: &Sku) -> LiveValues {
 fn other_shops(state: &OpsState, id: ShopId, sku: &Sku, context: PageContext) -> Vec<SkuLink> {
     let others = state.shops_with_ids().filter(|(other, _)| *other != id);
     let links = others.filter_map(|(other, shop)| {
-        let count = state.book.get(other, sku.as_str())?.level().count.get();
+        let count = state
+            .data
+            .book
+            .get(other, sku.as_str())?
+            .level()
+            .count
+            .get();
         Some(SkuLink::new(&shop.name, sku, count, context))
     });
     links.collect()

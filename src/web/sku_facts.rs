@@ -91,12 +91,12 @@ pub(super) fn numbers(explanation: &SkuExplanation, context: PageContext) -> Vec
 /// Returns a text that changes with the SKU. It costs a few look-ups, so that a stream can compare
 /// it every second.
 pub(super) fn quick_mark(state: &OpsState, shop: ShopId, sku: &Sku) -> String {
-    let Some(entry) = state.book.get(shop, sku.as_str()) else {
+    let Some(entry) = state.data.book.get(shop, sku.as_str()) else {
         return "unknown".to_owned();
     };
     let (id, level) = (entry.id(), entry.level());
-    let acked = state.ledger.get(shop, id);
-    let observed = state.observations.get(shop, id);
+    let acked = state.data.ledger.get(shop, id);
+    let observed = state.data.observations.get(shop, id);
     let worker = state.migrator.status(shop).unwrap_or_default();
     let mut quarantined = worker.quarantined.iter();
     let attempts = quarantined

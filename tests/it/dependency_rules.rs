@@ -35,13 +35,14 @@ const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
     ),
     ("config", CONFIG),
     ("app", EVERYTHING),
-    ("command", &["config", "ops", "telemetry"]),
+    ("command", &["config", "migrator", "ops", "telemetry"]),
     (
         "setup",
         &[
             "app",
             "command",
             "config",
+            "ingest",
             "migrator",
             "ops",
             "sources",
@@ -57,6 +58,7 @@ const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
             "config",
             "migrator",
             "notify",
+            "ops",
             "setup",
             "sources",
             "telemetry",
@@ -111,11 +113,33 @@ const EVERYTHING: &[&str] = &[
     "config",
 ];
 
+/// What a client of the operator API uses: how to send a request, and the responses.
+const RESPONSES: &[&str] = &[
+    "access",
+    "AcceptedDto",
+    "DeliveryDto",
+    "HistoryEventDto",
+    "MarketRequestDto",
+    "ReadinessReport",
+    "ReadyzResponse",
+    "RowDto",
+    "ShopStatusDto",
+    "SkuExplanation",
+    "SourceStatusDto",
+    "StartedReadbacks",
+    "StatusAlarm",
+    "StatusResponse",
+];
+
 /// Items to which a dependency is limited.
 const ALLOWED_ITEMS: &[(&str, &str, &[&str])] = &[
-    ("cli", "migrator", &["readback"]),
-    ("setup", "migrator", &["Mode", "readback"]),
-    ("command", "ops", &["access"]),
+    ("cli", "migrator", &["Mode", "readback", "selftest"]),
+    ("cli", "ops", RESPONSES),
+    ("command", "migrator", &["WorkerState", "readback"]),
+    ("command", "ops", RESPONSES),
+    ("setup", "ingest", &["OriginTime"]),
+    ("setup", "migrator", &["Mode", "QuarantinedSku", "readback"]),
+    ("setup", "ops", RESPONSES),
     ("setup", "store", &["DirectoryState", "directory_state"]),
     ("web", "ingest", &["Origin"]),
 ];

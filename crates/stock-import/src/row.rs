@@ -241,7 +241,8 @@ pub struct ReadSettings {
 }
 
 /// Policy for variants that share the article of their product.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum VariantPolicy {
     /// Their rows are suspicious: it is not known which variant the Market's SKU means.
     #[default]

@@ -11,7 +11,7 @@ use super::{Now, Planner, PlannerDeps, UpdateBatch};
 use crate::migrator::backoff::SendState;
 use crate::migrator::classify_response::ResponseVerdict;
 use crate::migrator::readback::{MatchClass, ReadbackProgress, ReadbackReport};
-use crate::migrator::status::{QuarantinedSku, WorkerStatus};
+use crate::migrator::status::{QuarantinedSku, WorkerState, WorkerStatus};
 use crate::migrator::{Mode, OPERATOR_PAUSE_REASON};
 use crate::telemetry::AlarmKind;
 
@@ -41,14 +41,8 @@ impl Planner {
             return;
         }
         alarms.clear(AlarmKind::ReadbackFailed, name);
-        let count = |class: MatchClass| {
-            report
-                .classes
-                .get(class.name())
-                .copied()
-                .unwrap_or_default()
-        };
-        let (drifted, unknown) = (count(MatchClass::Drifted), count(MatchClass::Unknown));
+        let drifted = report.count(MatchClass::Drifted);
+        let unknown = report.count(MatchClass::Unknown);
         if self.target.mode != Mode::On || drifted == 0 {
             return alarms.clear(AlarmKind::Drift, name);
         }
@@ -103,12 +97,12 @@ impl Planner {
         self.deps.metrics.record_limit(&self.target.name, limit);
         let (state, reason) = self.policy.state();
         self.status.state = match (state, waiting, self.in_flight.batches()) {
-            _ if self.target.mode == Mode::DryRun => "dry-run",
-            _ if self.paused_since.is_some() => "paused",
-            (SendState::Paused, _, _) => "paused",
-            (SendState::Waiting, _, _) => "waiting",
-            (SendState::Open, 0, 0) => "idle",
-            (SendState::Open, _, _) => "sending",
+            _ if self.target.mode == Mode::DryRun => WorkerState::DryRun,
+            _ if self.paused_since.is_some() => WorkerState::Paused,
+            (SendState::Paused, _, _) => WorkerState::Paused,
+            (SendState::Waiting, _, _) => WorkerState::Waiting,
+            (SendState::Open, 0, 0) => WorkerState::Idle,
+            (SendState::Open, _, _) => WorkerState::Sending,
         };
         self.status.paused_since = self.paused_since;
         self.status.reason = match self.paused_since {

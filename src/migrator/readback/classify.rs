@@ -5,6 +5,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use market_api::partner::readback_page::{OfferList, ReadbackOffer};
+use serde::{Deserialize, Serialize};
 use stock::{Level, Timestamp};
 
 use crate::migrator::ledger::is_dirty;
@@ -13,8 +14,19 @@ use crate::store::Acked;
 
 /// Result of the comparison of one SKU, ordered from the most harmless.
 #[derive(
-    Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, strum::IntoStaticStr, strum::VariantArray,
+    Clone,
+    Copy,
+    Debug,
+    Deserialize,
+    Eq,
+    Ord,
+    PartialEq,
+    PartialOrd,
+    Serialize,
+    strum::IntoStaticStr,
+    strum::VariantArray,
 )]
+#[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum MatchClass {
     /// The Market shows the count we sent.
@@ -30,6 +42,7 @@ pub enum MatchClass {
     /// The book has a change that the Market has not acknowledged yet.
     Unsent,
     /// The SKU is unsent because it is in quarantine.
+    #[serde(rename = "refused")]
     #[strum(serialize = "refused")]
     Rejected,
     /// The Market accepted the SKU but shows it nowhere: perhaps it is not in the catalogue.

@@ -112,7 +112,7 @@ impl PassStats {
         *kept_count += 1;
         self.examples.push(ReadbackExample {
             sku: sku.to_owned(),
-            class: class.name(),
+            class,
             ours: expected.map(|expected| expected.level.count.get()),
             sent_at: expected.and_then(|expected| expected.acked.acked_at()),
             markets: offer.map(|offer| offer.available),
@@ -346,7 +346,7 @@ impl PassResult {
             .zip(counts)
             .filter(|(_, count)| *count > 0);
         report.classes = classes
-            .map(|(class, count)| (class.name(), count))
+            .map(|(class, count)| (class.name().into(), count))
             .collect();
         report.resent = stats.lost.len() as u64;
         report.examples = stats.examples.into();

@@ -1,15 +1,16 @@
 //! Report of the read-back, for the operator. It is part of the JSON status.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::MatchClass;
 
 /// State of the latest read-back pass.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReadbackProgress {
     /// No pass has begun yet.
@@ -24,7 +25,8 @@ pub enum ReadbackProgress {
 }
 
 /// Result of the latest read-back passes.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
 pub struct ReadbackReport {
     /// State of the latest pass.
     pub state: ReadbackProgress,
@@ -38,8 +40,8 @@ pub struct ReadbackReport {
     pub pages: u64,
     /// Offers of our warehouses on these pages.
     pub listed: u64,
-    /// SKUs by class. This and the following fields are of the latest complete pass.
-    pub classes: BTreeMap<&'static str, u64>,
+    /// SKUs by the name of their class. This and the following fields are of the latest complete pass.
+    pub classes: BTreeMap<Cow<'static, str>, u64>,
     /// SKUs that the pass marked to be sent again.
     pub resent: u64,
     /// Estimate of the volume to send; only in a dry run.
@@ -53,18 +55,22 @@ pub struct ReadbackReport {
 }
 
 impl ReadbackReport {
+    /// Returns the number of SKUs in a class.
+    #[must_use]
+    pub fn count(&self, class: MatchClass) -> u64 {
+        self.classes.get(class.name()).copied().unwrap_or_default()
+    }
+
     /// Returns the number of SKUs in classes that need attention.
     #[must_use]
     pub fn unexplained_skus(&self) -> u64 {
         let unexplained = MatchClass::ALL.iter().filter(|class| !class.is_explained());
-        unexplained
-            .filter_map(|class| self.classes.get(class.name()))
-            .sum()
+        unexplained.map(|class| self.count(*class)).sum()
     }
 }
 
 /// Volume that a dry run would send, compared with the Market's stock.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 pub struct DryRunEstimate {
     /// Total number of SKUs.
     pub skus: u64,
@@ -85,12 +91,12 @@ pub struct DryRunEstimate {
 }
 
 /// Example of a SKU that is not equal.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct ReadbackExample {
     /// SKU as the Market or the book spells it.
     pub sku: String,
-    /// Name of the [`MatchClass`].
-    pub class: &'static str,
+    /// Result of the comparison.
+    pub class: MatchClass,
     /// Count in the book.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ours: Option<u32>,

@@ -6,6 +6,7 @@
 //! showing the product, and the next start finishes an interrupted self-test. Until then an alarm
 //! is raised, even if the next start may not call the Market.
 
+mod hidden_notes;
 mod market_call;
 mod runner;
 
@@ -13,13 +14,16 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use self::hidden_notes::HIDDEN_NOTE_PREFIX;
+pub(super) use self::hidden_notes::hidden_products;
+pub use self::hidden_notes::report_absent_shop;
 pub(super) use self::runner::SelftestRunner;
 use stock::Sku;
 
 /// Progress of a self-test.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Selftest {
     /// SKU of the product.
     pub sku: String,
@@ -34,7 +38,7 @@ pub struct Selftest {
 }
 
 /// Result of a self-test.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SelftestStatus {
     /// The self-test has not ended.
@@ -56,7 +60,7 @@ impl fmt::Display for SelftestStatus {
 }
 
 /// One step of a self-test.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct SelftestStep {
     /// Time at which the step ended.
     pub at: DateTime<Utc>,
@@ -136,8 +140,7 @@ pub fn campaign_location(market_url: &str, campaign: u64) -> String {
 }
 
 /// Joins SKUs in single quotes with commas.
-#[must_use]
-pub fn quoted_list(skus: &[Sku]) -> String {
+fn quoted_list(skus: &[Sku]) -> String {
     skus.iter()
         .map(|sku| format!("'{sku}'"))
         .collect::<Vec<_>>()

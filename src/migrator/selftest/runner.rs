@@ -15,12 +15,12 @@ use tracing::{info, warn};
 
 use super::market_call::MarketCall;
 use super::{
-    LatestSelftest, SelftestStartError, SelftestStatus, SelftestStep, campaign_location,
-    quoted_list,
+    HIDDEN_NOTE_PREFIX, LatestSelftest, SelftestStartError, SelftestStatus, SelftestStep,
+    campaign_location, quoted_list,
 };
 use crate::event_log::ServiceEvent;
 use crate::migrator::status::{QuarantinedSku, WorkerHandle};
-use crate::migrator::{Context, HIDDEN_NOTE_PREFIX, MarketTarget, Mode, OPERATOR_PAUSE_REASON};
+use crate::migrator::{Context, MarketTarget, Mode, OPERATOR_PAUSE_REASON, WorkerState};
 use crate::telemetry::AlarmKind;
 
 /// Longest wait for the acknowledgement of the stock.
@@ -85,7 +85,7 @@ impl AwaitedState {
 impl SelftestRunner {
     /// Starts a self-test in a task of its own.
     pub(in crate::migrator) fn start(&self, sku: &Sku) -> Result<(), SelftestStartError> {
-        let entry = self.context.book.get(self.target.shop, sku.as_str());
+        let entry = self.context.data.book.get(self.target.shop, sku.as_str());
         let entry = entry.ok_or_else(|| SelftestStartError::UnknownSku(sku.clone()))?;
         if self.tasks.is_stopping() {
             return Err(SelftestStartError::Stopping);
@@ -164,7 +164,8 @@ impl SelftestRunner {
                 .reason
                 .unwrap_or_else(|| "the reason is unknown".to_owned())
         };
-        (status.state == "paused").then(|| format!("the campaign is paused: {}", reason()))
+        (status.state == WorkerState::Paused)
+            .then(|| format!("the campaign is paused: {}", reason()))
     }
 
     async fn run(&self, sku: &Sku, entry: BookEntry) {
@@ -257,14 +258,10 @@ impl SelftestRunner {
     /// Has the worker send the stock, so that a SKU is never in two requests at the same time. In a
     /// dry run the worker sends nothing, so the self-test sends the stock itself.
     async fn send_stock(&self, sku: &Sku) -> Result<(), FailureText> {
-        let Context {
-            book,
-            ledger,
-            clock,
-            ..
-        } = &self.context;
+        let Context { data, clock, .. } = &self.context;
         let shop = self.target.shop;
-        let entry = book
+        let entry = data
+            .book
             .get(shop, sku.as_str())
             .ok_or("the SKU was removed from the stock")?;
         if self.target.mode == Mode::DryRun {
@@ -284,7 +281,8 @@ impl SelftestRunner {
         }
         // In seconds, because acknowledgements are stored in seconds.
         let since = clock.now().timestamp();
-        ledger.mark_for_resend(shop, std::iter::once(entry.id()));
+        data.ledger
+            .mark_for_resend(shop, std::iter::once(entry.id()));
         self.worker.notify_changed(std::slice::from_ref(sku));
         self.wait_until(ACK_TIMEOUT, &AwaitedState::Acknowledged { since }, sku)
             .await
@@ -423,11 +421,11 @@ impl SelftestRunner {
     }
 
     async fn is_reached(&self, awaited: &AwaitedState, sku: &Sku) -> Result<bool, FailureText> {
-        let Context { book, ledger, .. } = &self.context;
-        let entry = book.get(self.target.shop, sku.as_str());
+        let data = &self.context.data;
+        let entry = data.book.get(self.target.shop, sku.as_str());
         match awaited {
             AwaitedState::Acknowledged { since } => {
-                let acked = entry.map(|entry| ledger.get(self.target.shop, entry.id()));
+                let acked = entry.map(|entry| data.ledger.get(self.target.shop, entry.id()));
                 let acked = acked.filter(|acked| !acked.needs_resend());
                 let at = acked.and_then(|acked| acked.acked_at());
                 Ok(at.is_some_and(|at| at.timestamp() >= *since))

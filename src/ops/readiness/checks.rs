@@ -1,18 +1,18 @@
 //! Checks of one shop: pure decisions about the facts that a verdict is based on.
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use strum::VariantArray as _;
 
+use super::PushCoverage;
 use super::reason::ReadinessReason;
-use super::{PushCoverage, count_in_class};
 use crate::migrator::readback::{MatchClass, ReadbackReport};
-use crate::migrator::{Mode, WorkerStatus};
+use crate::migrator::{Mode, WorkerState, WorkerStatus};
 
 /// Longest age of the last read-back with a full match.
 const MAX_FULL_MATCH_AGE: TimeDelta = TimeDelta::hours(24);
 
 /// Condition for switching the push API off.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, strum::IntoStaticStr)]
-#[cfg_attr(test, derive(strum::VariantArray))]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, strum::IntoStaticStr, strum::VariantArray)]
 #[strum(serialize_all = "kebab-case")]
 pub enum ReadinessCheck {
     /// The store belongs to this installation, and `migrate` is `on`.
@@ -63,7 +63,7 @@ pub enum CheckResult {
 }
 
 /// All checks of a shop with their results, and remarks that belong to none.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct CheckedShop {
     /// Checks in the order of the report.
     pub(super) checks: Vec<(ReadinessCheck, CheckResult)>,
@@ -99,24 +99,26 @@ pub(super) struct ReadinessInputs<'a> {
 impl ReadinessInputs<'_> {
     /// Makes all checks.
     pub(super) fn evaluate(&self) -> CheckedShop {
-        let mut shop = CheckedShop::default();
+        let not_checked = |check: &ReadinessCheck| (*check, CheckResult::NotChecked);
+        let mut shop = CheckedShop {
+            checks: ReadinessCheck::VARIANTS.iter().map(not_checked).collect(),
+            remarks: Vec::new(),
+        };
         let reason = match self.not_sending_reason {
             Some(reason) => Some(ReadinessReason::NotSending(reason.to_owned())),
             None => (self.mode != Mode::On).then_some(ReadinessReason::ModeNotOn(self.mode)),
         };
-        shop.add(ReadinessCheck::SendingOn, reason);
+        shop.set(ReadinessCheck::SendingOn, reason);
         let no_stock = self.has_no_stock.then_some(ReadinessReason::NoStock);
-        shop.add(ReadinessCheck::StockKnown, no_stock);
+        shop.set(ReadinessCheck::StockKnown, no_stock);
         self.check_coverage(&mut shop);
         self.check_sending(&mut shop);
         self.check_market_copy(&mut shop);
-        if self.has_no_stock {
-            shop.skip(ReadinessCheck::SourcesActive);
-        } else {
+        if !self.has_no_stock {
             let silent = self.silent_for >= self.stale_after;
             let reason =
                 silent.then(|| ReadinessReason::SourcesSilent(self.silent_for.num_hours()));
-            shop.add(ReadinessCheck::SourcesActive, reason);
+            shop.set(ReadinessCheck::SourcesActive, reason);
         }
         shop
     }
@@ -126,82 +128,85 @@ impl ReadinessInputs<'_> {
             asked,
             in_book,
             acknowledged,
-            missing,
+            ref missing,
             incomplete,
             ..
-        } = self.coverage;
-        if *asked == 0 {
+        } = *self.coverage;
+        if asked == 0 {
             let reason = ReadinessReason::NothingRequested;
             // After the cutoff the Market sends no more requests, so a later start cannot wait for one.
-            let is_over = self.now.date_naive() > self.cutoff;
-            let result = if is_over {
+            if self.now.date_naive() > self.cutoff {
                 shop.remarks.push(reason.clone());
-                CheckResult::NotNeeded(reason)
+                let result = CheckResult::NotNeeded(reason);
+                shop.checks[ReadinessCheck::RequestsSeen as usize].1 = result;
             } else {
-                CheckResult::Failed(reason)
-            };
-            shop.checks.push((ReadinessCheck::RequestsSeen, result));
-            shop.skip(ReadinessCheck::RequestsCovered);
-            shop.skip(ReadinessCheck::RequestsAcknowledged);
+                shop.set(ReadinessCheck::RequestsSeen, Some(reason));
+            }
         } else {
-            shop.add(ReadinessCheck::RequestsSeen, None);
+            shop.set(ReadinessCheck::RequestsSeen, None);
             let missing = (in_book < asked).then(|| ReadinessReason::MissingStock {
                 missing: asked - in_book,
-                asked: *asked,
+                asked,
                 examples: missing.clone(),
             });
-            shop.add(ReadinessCheck::RequestsCovered, missing);
-            let waiting = in_book.saturating_sub(*acknowledged);
+            shop.set(ReadinessCheck::RequestsCovered, missing);
+            let waiting = in_book.saturating_sub(acknowledged);
             let waiting = (waiting > 0).then_some(ReadinessReason::NotAcknowledged(waiting));
-            shop.add(ReadinessCheck::RequestsAcknowledged, waiting);
+            shop.set(ReadinessCheck::RequestsAcknowledged, waiting);
         }
-        if *incomplete {
+        if incomplete {
             shop.remarks.push(ReadinessReason::RequestsForgotten);
         }
     }
 
     fn check_sending(&self, shop: &mut CheckedShop) {
         let Some(report) = self.report else {
-            shop.skip(ReadinessCheck::EverythingSent);
-            shop.skip(ReadinessCheck::NothingRejected);
-            shop.skip(ReadinessCheck::NotPaused);
             return;
         };
+        let is_on = self.mode == Mode::On;
         let rejected = report.quarantined.len();
-        if self.mode == Mode::On {
+        if is_on {
             let waiting = self.dirty.saturating_sub(rejected);
             let waiting = (waiting > 0).then_some(ReadinessReason::WaitingToSend(waiting));
-            shop.add(ReadinessCheck::EverythingSent, waiting);
-        } else {
-            shop.skip(ReadinessCheck::EverythingSent);
+            shop.set(ReadinessCheck::EverythingSent, waiting);
         }
         let first = report.quarantined.first();
-        let reason = first.map(|first| ReadinessReason::Rejected {
+        let rejected = first.map(|first| ReadinessReason::Rejected {
             count: rejected,
             sku: first.sku.clone(),
             message: first.reason.clone(),
         });
-        shop.add_if_sent(self.mode, ReadinessCheck::NothingRejected, reason);
-        let is_paused = report.state == "paused";
-        let reason = is_paused.then(|| ReadinessReason::Paused(report.reason.clone()));
-        shop.add_if_sent(self.mode, ReadinessCheck::NotPaused, reason);
+        let is_paused = report.state == WorkerState::Paused;
+        let paused = is_paused.then(|| ReadinessReason::Paused(report.reason.clone()));
+        for (check, reason) in [
+            (ReadinessCheck::NothingRejected, rejected),
+            (ReadinessCheck::NotPaused, paused),
+        ] {
+            // They pass only if the stock is sent.
+            if is_on || reason.is_some() {
+                shop.set(check, reason);
+            }
+        }
     }
 
     fn check_market_copy(&self, shop: &mut CheckedShop) {
-        // In a dry run nothing was sent, which is a reason already.
-        let Some(readback) = self.readback.filter(|_| self.mode == Mode::On) else {
-            shop.skip(ReadinessCheck::NoDifference);
-            shop.skip(ReadinessCheck::AllShown);
-            shop.skip(ReadinessCheck::RecentFullMatch);
-            shop.remark_not_ours(self.readback);
+        let Some(readback) = self.readback else {
             return;
         };
-        let drifted = count_in_class(readback, MatchClass::Drifted);
-        let drifted = (drifted > 0).then_some(ReadinessReason::Drifted(drifted));
-        shop.add(ReadinessCheck::NoDifference, drifted);
-        let not_shown = count_in_class(readback, MatchClass::Unknown);
-        let not_shown = (not_shown > 0).then_some(ReadinessReason::NotShown(not_shown));
-        shop.add(ReadinessCheck::AllShown, not_shown);
+        let reason = |class, reason: fn(u64) -> ReadinessReason| {
+            let count = readback.count(class);
+            (count > 0).then(|| reason(count))
+        };
+        shop.remarks
+            .extend(reason(MatchClass::NotOurs, ReadinessReason::NotOurs));
+        // In a dry run nothing was sent, which is a reason already.
+        if self.mode != Mode::On {
+            return;
+        }
+        let drifted = reason(MatchClass::Drifted, ReadinessReason::Drifted);
+        shop.set(ReadinessCheck::NoDifference, drifted);
+        let not_shown = reason(MatchClass::Unknown, ReadinessReason::NotShown);
+        shop.set(ReadinessCheck::AllShown, not_shown);
         let reason = match readback.last_equal {
             Some(at) if self.now - at <= MAX_FULL_MATCH_AGE => None,
             Some(at) => Some(ReadinessReason::FullMatchTooOld(
@@ -209,35 +214,14 @@ impl ReadinessInputs<'_> {
             )),
             None => Some(ReadinessReason::NeverFullMatch),
         };
-        shop.add(ReadinessCheck::RecentFullMatch, reason);
-        shop.remark_not_ours(Some(readback));
+        shop.set(ReadinessCheck::RecentFullMatch, reason);
     }
 }
 
 impl CheckedShop {
-    fn add(&mut self, check: ReadinessCheck, reason: Option<ReadinessReason>) {
+    fn set(&mut self, check: ReadinessCheck, reason: Option<ReadinessReason>) {
         let result = reason.map_or(CheckResult::Passed, CheckResult::Failed);
-        self.checks.push((check, result));
-    }
-
-    /// Adds a check that passes only if the stock is sent.
-    fn add_if_sent(&mut self, mode: Mode, check: ReadinessCheck, reason: Option<ReadinessReason>) {
-        if reason.is_none() && mode != Mode::On {
-            self.skip(check);
-        } else {
-            self.add(check, reason);
-        }
-    }
-
-    fn skip(&mut self, check: ReadinessCheck) {
-        self.checks.push((check, CheckResult::NotChecked));
-    }
-
-    fn remark_not_ours(&mut self, readback: Option<&ReadbackReport>) {
-        let not_ours = readback.map_or(0, |readback| count_in_class(readback, MatchClass::NotOurs));
-        if not_ours > 0 {
-            self.remarks.push(ReadinessReason::NotOurs(not_ours));
-        }
+        self.checks[check as usize].1 = result;
     }
 }
 
@@ -322,7 +306,7 @@ mod tests {
         };
         let base = || inputs(&coverage, &readback, &report);
         let drifted = ReadbackReport {
-            classes: [("drifted", 2)].into(),
+            classes: [("drifted".into(), 2)].into(),
             ..readback.clone()
         };
         let old = ReadbackReport {
@@ -330,7 +314,7 @@ mod tests {
             ..readback.clone()
         };
         let paused = WorkerStatus {
-            state: "paused",
+            state: WorkerState::Paused,
             reason: Some("revoked".into()),
             ..WorkerStatus::default()
         };
@@ -466,7 +450,7 @@ mod tests {
         }
     }
 
-    const ALL_CHECKS: &[ReadinessCheck] = <ReadinessCheck as strum::VariantArray>::VARIANTS;
+    const ALL_CHECKS: &[ReadinessCheck] = ReadinessCheck::VARIANTS;
 
     #[test]
     fn a_dry_run_passes_no_check_about_sent_stock() {

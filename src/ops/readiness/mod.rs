@@ -7,11 +7,11 @@ mod cache;
 mod checks;
 mod reason;
 
+use std::borrow::Cow;
+
 use axum::Json;
-use axum::extract::State;
-use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use self::cache::CachedReadiness;
 pub(super) use self::cache::ReadinessCache;
@@ -21,9 +21,10 @@ pub use self::reason::ReadinessReason;
 use lifecycle::run_blocking;
 use stock::{Hour, ShopId, SkuActivity};
 
-use super::{Ops, OpsShop, OpsState, starting_error};
+use super::{OpsShop, OpsState, Started};
 use crate::ingest::OriginTime;
-use crate::migrator::readback::{MatchClass, ReadbackReport};
+use crate::migrator::Mode;
+use crate::migrator::readback::MatchClass;
 
 /// Time before the Market's last request of all. A SKU whose own last request is within this time
 /// counts as recently requested.
@@ -33,18 +34,14 @@ const RECENT_WINDOW: TimeDelta = TimeDelta::hours(72);
 const MAX_MISSING_NAMED: usize = 20;
 
 /// Responds with the report of this moment.
-pub(super) async fn report(State(ops): State<Ops>) -> Response {
+pub(super) async fn report(Started(state): Started) -> Json<ReadinessReport> {
     // The report visits every SKU, so it runs outside the threads that serve the Market.
-    run_blocking(move || match ops.state.get() {
-        Some(ops_state) => Json(ops_state.readiness()).into_response(),
-        None => starting_error().into_response(),
-    })
-    .await
+    run_blocking(move || Json(state.readiness())).await
 }
 
-/// Report about all shops, as JSON and for the pages.
-#[derive(Debug, Serialize)]
-pub struct ReadinessReport {
+/// Report about all shops, as JSON and for the pages. For a client, reasons are texts.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct ReadinessReport<Reason = ReadinessReason> {
     /// Time of the report.
     pub now: DateTime<Utc>,
     /// Date on which the push API ends.
@@ -52,9 +49,9 @@ pub struct ReadinessReport {
     /// Days until then.
     pub days_to_cutoff: i64,
     /// `GO` if every shop is ready, otherwise `NOT YET`.
-    pub verdict: &'static str,
+    pub verdict: Cow<'static, str>,
     /// All shops, in the order of the configuration.
-    pub shops: Vec<ShopReadiness>,
+    pub shops: Vec<ShopReadiness<Reason>>,
 }
 
 impl ReadinessReport {
@@ -66,18 +63,20 @@ impl ReadinessReport {
 }
 
 /// Readiness of one shop.
-#[derive(Debug, Serialize)]
-pub struct ShopReadiness {
+#[derive(Debug, Deserialize, Serialize)]
+pub struct ShopReadiness<Reason = ReadinessReason> {
     /// Name of the shop.
     pub name: String,
-    address: String,
-    migrate: &'static str,
+    /// Forwarding target.
+    pub address: String,
+    /// Forwarding mode.
+    pub migrate: Mode,
     /// `GO` or `NOT YET`.
-    pub verdict: &'static str,
+    pub verdict: Cow<'static, str>,
     /// Reasons against switching off.
-    pub reasons: Vec<ReadinessReason>,
+    pub reasons: Vec<Reason>,
     /// Remarks that do not change the verdict.
-    pub remarks: Vec<ReadinessReason>,
+    pub remarks: Vec<Reason>,
     /// Coverage of the Market's recent requests.
     pub coverage: PushCoverage,
     /// Time of the Market's last request.
@@ -89,14 +88,15 @@ pub struct ShopReadiness {
     quarantined: usize,
     drifted: u64,
     unknown_to_the_market: u64,
-    sources: Vec<OriginTime>,
+    /// Origins of the stock, with the time of the last statement.
+    pub sources: Vec<OriginTime>,
     /// All checks, also those that are met.
     #[serde(skip)]
     pub checks: Vec<(ReadinessCheck, CheckResult)>,
 }
 
 /// Coverage of the Market's recent requests.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 pub struct PushCoverage {
     /// SKUs that the Market requested recently.
     pub asked: usize,
@@ -124,7 +124,7 @@ impl OpsState {
             now,
             cutoff: self.cutoff,
             days_to_cutoff: (self.cutoff - now.date_naive()).num_days(),
-            verdict: verdict(is_go),
+            verdict: verdict(is_go).into(),
             shops,
         }
     }
@@ -134,35 +134,37 @@ impl OpsState {
         let coverage = self.coverage(id);
         let report = self.migrator.status(id);
         let readback = self.migrator.readback_report(id);
-        let dirty = report
-            .is_some()
-            .then(|| self.ledger.count_dirty(id, &self.book));
+        let dirty = self.count_dirty(id);
         let last_equal = readback.as_ref().and_then(|readback| readback.last_equal);
         let inputs = ReadinessInputs {
             now,
             cutoff: self.cutoff,
             mode: shop.mode,
             not_sending_reason: self.not_sending_reason.as_deref(),
-            has_no_stock: self.book.is_empty(id),
+            has_no_stock: self.data.book.is_empty(id),
             coverage: &coverage,
             report: report.as_ref(),
             readback: readback.as_ref(),
             dirty: dirty.unwrap_or_default(),
-            silent_for: now - self.sources.latest(id).map_or(self.started, |(_, at)| at),
+            silent_for: now
+                - self
+                    .origin_times
+                    .latest(id)
+                    .map_or(self.started, |(_, at)| at),
             stale_after: self.stale_after,
         };
         let checked = inputs.evaluate();
         let reasons: Vec<ReadinessReason> = checked.reasons().cloned().collect();
-        let count = |class: MatchClass| {
+        let count = |class| {
             readback
                 .as_ref()
-                .map_or(0, |readback| count_in_class(readback, class))
+                .map_or(0, |readback| readback.count(class))
         };
         ShopReadiness {
             name: shop.name.clone(),
             address: shop.address.clone(),
-            migrate: shop.mode.name(),
-            verdict: verdict(reasons.is_empty()),
+            migrate: shop.mode,
+            verdict: verdict(reasons.is_empty()).into(),
             last_push: self.last_requests.last(id).or(coverage.last_asked),
             last_equal,
             hours_since_equal: last_equal.map(|at| (now - at).num_hours()),
@@ -170,7 +172,7 @@ impl OpsState {
             quarantined: report.as_ref().map_or(0, |report| report.quarantined.len()),
             drifted: count(MatchClass::Drifted),
             unknown_to_the_market: count(MatchClass::Unknown),
-            sources: self.sources.by_name(id),
+            sources: self.origin_times.by_name(id),
             reasons,
             remarks: checked.remarks,
             checks: checked.checks,
@@ -180,12 +182,13 @@ impl OpsState {
 
     fn coverage(&self, shop: ShopId) -> PushCoverage {
         let mut latest: Option<Hour> = None;
-        self.book.for_each(shop, |_, entry| {
-            latest = latest.max(self.activity.last_requested(shop, entry.id()));
+        self.data.book.for_each(shop, |_, entry| {
+            latest = latest.max(self.data.activity.last_requested(shop, entry.id()));
         });
         let for_each_unknown = |visit: &mut dyn FnMut(&str, &SkuActivity)| {
-            self.activity
-                .for_each_unknown(shop, &self.book, |sku, mark| visit(sku.as_str(), mark))
+            self.data
+                .activity
+                .for_each_unknown(shop, &self.data.book, |sku, mark| visit(sku.as_str(), mark))
         };
         for_each_unknown(&mut |_, mark| latest = latest.max(mark.last_requested()));
         let Some(latest) = latest else {
@@ -197,10 +200,10 @@ impl OpsState {
             last_asked: Some(latest.start().to_utc()),
             ..PushCoverage::default()
         };
-        self.book.for_each(shop, |_, entry| {
-            if is_recent(self.activity.last_requested(shop, entry.id())) {
+        self.data.book.for_each(shop, |_, entry| {
+            if is_recent(self.data.activity.last_requested(shop, entry.id())) {
                 coverage.in_book += 1;
-                let acked = self.ledger.get(shop, entry.id()).level();
+                let acked = self.data.ledger.get(shop, entry.id()).level();
                 coverage.acknowledged += usize::from(acked == Some(entry.level()));
             }
         });
@@ -219,12 +222,4 @@ impl OpsState {
 
 fn verdict(is_go: bool) -> &'static str {
     if is_go { "GO" } else { "NOT YET" }
-}
-
-fn count_in_class(readback: &ReadbackReport, class: MatchClass) -> u64 {
-    readback
-        .classes
-        .get(class.name())
-        .copied()
-        .unwrap_or_default()
 }

@@ -2,8 +2,6 @@
 //!
 //! The pages write them in other languages.
 
-use std::fmt;
-
 use serde::{Serialize, Serializer};
 
 use crate::migrator::Mode;
@@ -12,17 +10,26 @@ use crate::migrator::Mode;
 const MAX_NAMED_IN_TEXT: usize = 3;
 
 /// Reason against switching the push API off, or a remark. `Display` is the text in JSON.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum ReadinessReason {
     /// Nothing may be sent at all. The text is the reason.
+    #[error("{0}")]
     NotSending(String),
     /// `migrate` is not `on`.
+    #[error("migrate is \"{0}\": nothing is sent")]
     ModeNotOn(Mode),
     /// No stock of the shop is known.
+    #[error("no stock is known yet: send stock or add a source")]
     NoStock,
     /// The Market has not requested any stock.
+    #[error("the Market has requested nothing yet, so it is unknown which SKUs it needs")]
     NothingRequested,
     /// Recently requested SKUs have no known stock.
+    #[error(
+        "{missing} of {asked} SKUs that the Market requested recently have no known stock, such as \
+         {}",
+        quoted(examples)
+    )]
     MissingStock {
         /// Number of these SKUs.
         missing: usize,
@@ -32,12 +39,16 @@ pub enum ReadinessReason {
         examples: Vec<String>,
     },
     /// So many requested SKUs have stock that the Market has not acknowledged.
+    #[error("{0} of the requested SKUs have stock that the Market has not acknowledged yet")]
     NotAcknowledged(usize),
     /// Remark: not all unknown SKUs are remembered.
+    #[error("the Market requested more SKUs without known stock than are remembered")]
     RequestsForgotten,
     /// So many SKUs wait to be sent.
+    #[error("{0} SKUs wait to be sent")]
     WaitingToSend(usize),
     /// The Market rejects SKUs.
+    #[error("the Market rejects {count} SKUs, such as '{sku}': {message}")]
     Rejected {
         /// Number of these SKUs.
         count: usize,
@@ -47,18 +58,25 @@ pub enum ReadinessReason {
         message: String,
     },
     /// Sending is paused. The text is the reason, if there is one.
+    #[error("nothing is sent: {}", .0.as_deref().unwrap_or("the campaign is paused"))]
     Paused(Option<String>),
     /// So many SKUs differ on the Market without an explanation.
+    #[error("{0} SKUs differ on the Market without an explanation")]
     Drifted(u64),
     /// So many SKUs were accepted, but the Market does not show them.
+    #[error("{0} SKUs were accepted by the Market, but it does not show them")]
     NotShown(u64),
     /// The last read-back with a full match was so many hours ago.
+    #[error("the last read-back with a full match was {0} h ago: run `stockbridge verify`")]
     FullMatchTooOld(i64),
     /// No read-back had a full match.
+    #[error("the Market's copy was never read back with a full match: run `stockbridge verify`")]
     NeverFullMatch,
     /// Remark: the Market shows so many SKUs that the seller never stated.
+    #[error("the Market shows {0} SKUs whose stock the seller never stated")]
     NotOurs(u64),
     /// No source has stated stock for so many hours.
+    #[error("no source has stated any stock for {0} h")]
     SourcesSilent(i64),
 }
 
@@ -72,93 +90,16 @@ impl ReadinessReason {
                 message: detail, ..
             } => Some(detail),
             Self::Paused(detail) => detail.as_deref(),
-            Self::ModeNotOn(_)
-            | Self::NoStock
-            | Self::NothingRequested
-            | Self::MissingStock { .. }
-            | Self::NotAcknowledged(_)
-            | Self::RequestsForgotten
-            | Self::WaitingToSend(_)
-            | Self::Drifted(_)
-            | Self::NotShown(_)
-            | Self::FullMatchTooOld(_)
-            | Self::NeverFullMatch
-            | Self::NotOurs(_)
-            | Self::SourcesSilent(_) => None,
+            _ => None,
         }
     }
 }
 
-impl fmt::Display for ReadinessReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotSending(reason) => f.write_str(reason),
-            Self::ModeNotOn(mode) => write!(f, "migrate is \"{mode}\": nothing is sent"),
-            Self::NoStock => f.write_str("no stock is known yet: send stock or add a source"),
-            Self::NothingRequested => f.write_str(
-                "the Market has requested nothing yet, so it is unknown which SKUs it needs",
-            ),
-            Self::MissingStock {
-                missing,
-                asked,
-                examples,
-            } => {
-                let named: Vec<String> = examples
-                    .iter()
-                    .take(MAX_NAMED_IN_TEXT)
-                    .map(|sku| format!("'{sku}'"))
-                    .collect();
-                write!(
-                    f,
-                    "{missing} of {asked} SKUs that the Market requested recently have no known \
-                     stock, such as {}",
-                    named.join(", ")
-                )
-            }
-            Self::NotAcknowledged(count) => write!(
-                f,
-                "{count} of the requested SKUs have stock that the Market has not acknowledged yet"
-            ),
-            Self::RequestsForgotten => f.write_str(
-                "the Market requested more SKUs without known stock than are remembered",
-            ),
-            Self::WaitingToSend(count) => write!(f, "{count} SKUs wait to be sent"),
-            Self::Rejected {
-                count,
-                sku,
-                message,
-            } => write!(
-                f,
-                "the Market rejects {count} SKUs, such as '{sku}': {message}"
-            ),
-            Self::Paused(reason) => {
-                let reason = reason.as_deref().unwrap_or("the campaign is paused");
-                write!(f, "nothing is sent: {reason}")
-            }
-            Self::Drifted(count) => write!(
-                f,
-                "{count} SKUs differ on the Market without an explanation"
-            ),
-            Self::NotShown(count) => write!(
-                f,
-                "{count} SKUs were accepted by the Market, but it does not show them"
-            ),
-            Self::FullMatchTooOld(hours) => write!(
-                f,
-                "the last read-back with a full match was {hours} h ago: run `stockbridge verify`"
-            ),
-            Self::NeverFullMatch => f.write_str(
-                "the Market's copy was never read back with a full match: run `stockbridge verify`",
-            ),
-            Self::NotOurs(count) => write!(
-                f,
-                "the Market shows {count} SKUs whose stock the seller never stated"
-            ),
-            Self::SourcesSilent(hours) => {
-                write!(f, "no source has stated any stock for {hours} h")
-            }
-        }
-    }
+/// Joins the first SKUs in single quotes with commas.
+fn quoted(skus: &[String]) -> String {
+    let named = skus.iter().take(MAX_NAMED_IN_TEXT);
+    let named: Vec<String> = named.map(|sku| format!("'{sku}'")).collect();
+    named.join(", ")
 }
 
 impl Serialize for ReadinessReason {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use market_api::partner::account::{MarketCampaign, MarketWarehouse};
 
-use crate::setup::account_probe::{AccountProbe, id_with_name, join_ids};
+use crate::setup::account_probe::{AccountProbe, id_with_name, join_ids, join_named};
 
 /// Describes `number` in one sentence for each thing that has this id.
 pub(super) fn identify(
@@ -78,14 +78,11 @@ fn describe_warehouse(warehouse: &MarketWarehouse) -> String {
 }
 
 fn describe_unknown(number: u64, campaigns: &[MarketCampaign]) -> String {
-    let names: Vec<String> = campaigns
-        .iter()
-        .map(|c| id_with_name(c.id, c.name()))
-        .collect();
-    let instead = if names.is_empty() {
+    let instead = if campaigns.is_empty() {
         "This key sees no campaign.".to_owned()
     } else {
-        format!("The campaigns of this key are {}.", names.join(", "))
+        let names = join_named(campaigns.iter().map(|c| (c.id, c.name())));
+        format!("The campaigns of this key are {names}.")
     };
     format!(
         "{number} is unknown to this key. It may be the shop id that the cabinet shows beside the \

@@ -20,7 +20,7 @@ use strict_http::{ClientConfig, Trust, client};
 
 use self::identify::identify;
 use self::shop_plan::plan_shops;
-use super::account_probe::{AccountProbe, GRANT_LIST_HINT, GRANT_SEND_HINT, KeyProbe};
+use super::account_probe::{AccountProbe, GRANT_LIST_HINT, GRANT_SEND_HINT, KeyProbe, permissions};
 use crate::command::{print_error, print_line, runtime};
 use crate::config::{SETTINGS, parse_market_url, read_secret};
 
@@ -146,11 +146,7 @@ fn key_problems(probe: &KeyProbe) -> Vec<String> {
 }
 
 fn missing_scopes(info: &ApiKeyInfo) -> Vec<String> {
-    let has = if info.scopes.is_empty() {
-        "no permissions".to_owned()
-    } else {
-        info.scopes.join(", ")
-    };
+    let has = permissions(info);
     let mut lines = Vec::new();
     if !info.may_send() {
         lines.push(format!(

@@ -82,6 +82,10 @@ struct ShopPlanner<'a> {
 }
 
 impl<'p> ShopPlanner<'p> {
+    fn note(&mut self, lines: Vec<String>) {
+        self.plan.sections.push(PlanSection::Note(lines));
+    }
+
     fn plan_account(&mut self, business: u64, cabinet: &AccountProbe) {
         let name = self.campaigns.values().find_map(|campaign| {
             let business_info = campaign
@@ -96,21 +100,18 @@ impl<'p> ShopPlanner<'p> {
             Err(error) => {
                 let text =
                     format!("Cabinet {account_name}: the warehouses cannot be listed: {error}.");
-                self.plan
-                    .sections
-                    .push(PlanSection::Note(vec![one_line(&text)]));
-                return;
+                return self.note(vec![one_line(&text)]);
             }
         };
         let groups: BTreeSet<u64> = warehouses
             .iter()
             .filter_map(MarketWarehouse::group)
             .collect();
-        self.plan.sections.push(PlanSection::Note(vec![format!(
+        self.note(vec![format!(
             "Cabinet {account_name}. Warehouses: {}, warehouse groups: {}.",
             warehouses.len(),
             groups.len()
-        )]));
+        )]);
         let stock_lists = if groups.is_empty() {
             by_partner_warehouse(business, cabinet, warehouses)
         } else {
@@ -143,8 +144,7 @@ impl<'p> ShopPlanner<'p> {
         usable.dedup_by_key(|(_, campaign)| campaign.id);
         let Some(((_, picked), others)) = usable.split_first() else {
             comments.push("No campaign remains, so this stock has no table.".to_owned());
-            self.plan.sections.push(PlanSection::Note(comments));
-            return;
+            return self.note(comments);
         };
         comments.extend(choice_comments(&usable));
         let name = self.names.derive(stock.name, picked.name(), picked.id);
@@ -229,7 +229,7 @@ impl<'p> ShopPlanner<'p> {
             })
             .collect();
         if !notes.is_empty() {
-            self.plan.sections.push(PlanSection::Note(notes));
+            self.note(notes);
         }
     }
 }
@@ -301,15 +301,10 @@ impl fmt::Display for ShopConfigTable {
         self.comments
             .iter()
             .try_for_each(|line| writeln!(f, "# {line}"))?;
-        writeln!(f, "[[shops]]")?;
-        writeln!(f, "name = \"{name}\"")?;
+        writeln!(f, "[[shops]]\nname = \"{name}\"")?;
         writeln!(f, "warehouses = {:?}", self.warehouses)?;
-        writeln!(
-            f,
-            "# The path before /stocks in the address that is set in the cabinet."
-        )?;
-        writeln!(f, "base_path = \"/{name}\"")?;
-        writeln!(f, "campaign = {}", self.campaign)?;
+        f.write_str("# The path before /stocks in the address that is set in the cabinet.\n")?;
+        writeln!(f, "base_path = \"/{name}\"\ncampaign = {}", self.campaign)?;
         if !self.feed_campaigns.is_empty() {
             writeln!(f, "feed_campaigns = {:?}", self.feed_campaigns)?;
         }
@@ -329,10 +324,7 @@ impl fmt::Display for ShopConfigTable {
         }
         writeln!(f, "push_token_file = \"{name}.push_token\"")?;
         writeln!(f, "feed_key_file = \"{name}.feed_key\"")?;
-        writeln!(
-            f,
-            "api_key_file = {}",
-            toml::Value::from(self.api_key_file.as_str())
-        )
+        let api_key_file = toml::Value::from(self.api_key_file.as_str());
+        writeln!(f, "api_key_file = {api_key_file}")
     }
 }

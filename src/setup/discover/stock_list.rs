@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use market_api::partner::account::{MarketPartnerWarehouse, MarketWarehouse};
 
 use super::shop_plan::PlannedMethod;
-use crate::setup::account_probe::{AccountProbe, id_with_name, one_line};
+use crate::setup::account_probe::{AccountProbe, id_with_name, join_named, one_line, partner_name};
 
 /// Warehouses that share one stock.
 pub(super) struct StockList<'a> {
@@ -34,12 +34,11 @@ pub(super) fn by_group(warehouses: &[MarketWarehouse]) -> Vec<StockList<'_>> {
              one campaign of the group, and the Market copies it to the others.",
             id_with_name(id, name)
         );
-        let method = PlannedMethod::Campaign;
         StockList {
             comments: vec![text],
             name,
             warehouses: members,
-            method,
+            method: PlannedMethod::Campaign,
         }
     });
     let ungrouped = warehouses
@@ -79,25 +78,19 @@ pub(super) fn by_partner_warehouse<'a>(
         }
     }
     let matched_lists = matched.into_iter().map(|(partner, members)| {
-        let names = members
-            .iter()
-            .map(|w| id_with_name(w.id, w.name()))
-            .collect::<Vec<_>>()
-            .join(", ");
+        let names = join_named(members.iter().map(|w| (w.id, w.name())));
         let text = format!(
             "Warehouse {names}: the cabinet has no warehouse groups, so it uses the method \
              business. There the warehouse has the id {partner}."
         );
-        let name = members.first().map_or("", |w| w.name());
-        let method = PlannedMethod::Business {
-            business,
-            partner_warehouses: vec![partner],
-        };
         StockList {
             comments: vec![text],
-            name,
+            name: members.first().map_or("", |w| w.name()),
             warehouses: members,
-            method,
+            method: PlannedMethod::Business {
+                business,
+                partner_warehouses: vec![partner],
+            },
         }
     });
     let unmatched_lists = unmatched.into_iter().map(|warehouse| StockList {
@@ -141,10 +134,8 @@ fn unmatched_comments(warehouse: &MarketWarehouse, account: &AccountProbe) -> Ve
     let known = match &account.partner {
         Some(Err(error)) => format!("the list of ids failed: {error}"),
         Some(Ok(partner)) => {
-            let each = partner
-                .iter()
-                .map(|p| id_with_name(p.id, p.name.as_deref().unwrap_or_default()));
-            format!("the known ids are: {}", each.collect::<Vec<_>>().join(", "))
+            let named = partner.iter().map(partner_name);
+            format!("the known ids are: {}", join_named(named))
         }
         None => "the ids were not requested".to_owned(),
     };

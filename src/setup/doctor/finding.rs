@@ -5,8 +5,9 @@ use std::fmt;
 use serde::Serialize;
 
 /// Severity of a finding, in ascending order.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, strum::Display)]
 #[serde(rename_all = "UPPERCASE")]
+#[strum(serialize_all = "UPPERCASE")]
 pub(super) enum Severity {
     /// Nothing to do.
     Ok,
@@ -44,12 +45,10 @@ impl Finding {
         what: impl Into<String>,
         todo: impl Into<String>,
     ) -> Self {
-        let (about, what, todo) = (about.into(), what.into(), Some(todo.into()));
         Self {
             level: Severity::Warn,
-            about,
-            what,
-            todo,
+            todo: Some(todo.into()),
+            ..Self::ok(about, what)
         }
     }
 
@@ -62,16 +61,6 @@ impl Finding {
             level: Severity::Fail,
             ..Self::warn(about, what, todo)
         }
-    }
-}
-
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Ok => "OK",
-            Self::Warn => "WARN",
-            Self::Fail => "FAIL",
-        })
     }
 }
 

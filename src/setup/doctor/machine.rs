@@ -75,26 +75,16 @@ fn check_secrets(shops: &[ShopConfig]) -> Vec<Finding> {
         .iter()
         .flat_map(|shop| {
             let about = format!("secrets of {}", shop.name);
-            [
-                (
-                    "push_token",
-                    "feed_key",
-                    overlap(&shop.push_tokens, &shop.feed_keys),
-                ),
-                (
-                    "feed_key",
-                    "api_key",
-                    overlap(&shop.feed_keys, &shop.api_keys),
-                ),
-                (
-                    "push_token",
-                    "api_key",
-                    overlap(&shop.push_tokens, &shop.api_keys),
-                ),
-            ]
-            .into_iter()
-            .filter(|(_, _, is_shared)| *is_shared)
-            .map(move |(one, other, _)| {
+            let push_token = ("push_token", &shop.push_tokens);
+            let feed_key = ("feed_key", &shop.feed_keys);
+            let api_key = ("api_key", &shop.api_keys);
+            let pairs = [
+                (push_token, feed_key),
+                (feed_key, api_key),
+                (push_token, api_key),
+            ];
+            let shared = pairs.into_iter().filter(|(a, b)| overlap(a.1, b.1));
+            shared.map(move |((one, _), (other, _))| {
                 let what = format!(
                     "{one} and {other} are the same secret, so a leak of one gives access to both"
                 );

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use lifecycle::Clock;
 
 use self::finding::{Finding, Severity, to_json};
-use crate::command::{ConfigArgs, print_line, runtime};
+use crate::command::{ConfigArgs, exit_code, print_line, runtime};
 use crate::config::Config;
 
 pub(crate) const EXAMPLES: &str = "\
@@ -56,11 +56,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let is_bad = findings
         .iter()
         .any(|finding| finding.level == Severity::Fail);
-    Ok(if is_bad {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(exit_code(!is_bad))
 }
 
 async fn examine(config: &Config, clock: Clock) -> Vec<Finding> {

@@ -338,66 +338,38 @@ fn unreachable(about: &str, reason: &str) -> Finding {
 
 /// Returns the meaning of an unexpected status, and the remedy.
 fn explain_status(response: &ProbeResponse) -> (String, &'static str) {
+    let forward_post = "forward POST of exactly this path to listen";
+    let start_service = "start the service, and forward the requests to its listen address";
     let has_error_code = error_code(&response.body).is_some();
-    let (meaning, todo) = match response.status {
+    let meaning = match response.status {
         300..=399 => {
             let location = response.location.as_deref().unwrap_or("an unknown address");
             let meaning = format!("a redirect to {location}. The Market does not follow redirects");
-            return (
-                meaning,
-                "set the final address in public_url and in the cabinet",
-            );
+            let todo = "set the final address in public_url and in the cabinet";
+            return (meaning, todo);
         }
-        200 => (
-            "another program responds at this path",
-            "forward POST of exactly this path to listen",
-        ),
-        401 => {
-            let meaning = "the proxy requires its own password";
-            (
-                meaning,
-                "allow POST for exactly this path without a password",
-            )
-        }
-        403 => {
-            let meaning =
-                "something in front of the service rejects the request, possibly a firewall";
-            (meaning, "allow POST for exactly this path")
-        }
+        200 => "another program responds at this path",
+        401 => "the proxy requires its own password",
+        403 => "something in front of the service rejects the request, possibly a firewall",
+        404 if has_error_code => "the request reaches the service, but no shop has this path",
+        404 => "the proxy, or the shop's own program, does not know this path",
+        405 => "the proxy does not allow POST",
+        413 => "the proxy rejects the size of the body",
+        502 | 504 => "the proxy cannot reach the service",
+        503 => "the service is starting, or the proxy has no server for this path",
+        _ => "this is not a response of the service",
+    };
+    let todo = match response.status {
+        401 => "allow POST for exactly this path without a password",
+        403 => "allow POST for exactly this path",
         404 if has_error_code => {
-            let meaning = "the request reaches the service, but no shop has this path";
-            (
-                meaning,
-                "set base_path to the path in the cabinet, and restart the service",
-            )
+            "set base_path to the path in the cabinet, and restart the service"
         }
-        404 => {
-            let meaning = "the proxy, or the shop's own program, does not know this path";
-            (
-                meaning,
-                "forward POST of base_path + /stocks to listen, with the path unchanged",
-            )
-        }
-        405 => ("the proxy does not allow POST", "allow POST for this path"),
-        413 => (
-            "the proxy rejects the size of the body",
-            "allow bodies up to 2 MiB for this path",
-        ),
-        502 | 504 => (
-            "the proxy cannot reach the service",
-            "start the service, and forward the requests to its listen address",
-        ),
-        503 => {
-            let meaning = "the service is starting, or the proxy has no server for this path";
-            (
-                meaning,
-                "start the service, and forward the requests to its listen address",
-            )
-        }
-        _ => (
-            "this is not a response of the service",
-            "forward POST of exactly this path to listen",
-        ),
+        404 => "forward POST of base_path + /stocks to listen, with the path unchanged",
+        405 => "allow POST for this path",
+        413 => "allow bodies up to 2 MiB for this path",
+        502..=504 => start_service,
+        _ => forward_post,
     };
     (meaning.to_owned(), todo)
 }

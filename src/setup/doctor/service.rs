@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use strict_http::{ClientConfig, Trust, client, read_response};
 
 use super::finding::Finding;
 use crate::command::ops_client::ops_url;
 use crate::config::{Config, ShopConfig};
-use crate::migrator::Mode;
-use crate::ops::access;
+use crate::ingest::OriginTime;
+use crate::migrator::{Mode, QuarantinedSku};
+use crate::ops::{ReadyzResponse, ShopStatusDto, StatusAlarm, StatusResponse, access};
 use crate::setup::account_probe::one_line;
 
 /// Timeout of a request.
@@ -34,63 +34,7 @@ pub(super) enum ServiceProbe {
     /// The service starts or stops.
     NotReady(String),
     /// The service is ready.
-    Running(OpsStatusBody),
-}
-
-/// Members of `/status` that are evaluated. Another version of the service may omit some.
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct OpsStatusBody {
-    #[serde(default)]
-    alarms: Vec<StatusAlarm>,
-    #[serde(default)]
-    shops: Vec<StatusShop>,
-}
-
-#[derive(Debug, Deserialize)]
-struct StatusAlarm {
-    alarm: String,
-    #[serde(default)]
-    about: String,
-    #[serde(default)]
-    text: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct StatusShop {
-    name: String,
-    #[serde(default)]
-    cold: bool,
-    #[serde(default)]
-    last_push: Option<DateTime<Utc>>,
-    #[serde(default)]
-    migrator: Option<StatusMigrator>,
-    #[serde(default)]
-    sources: Vec<StatusSource>,
-}
-
-#[derive(Debug, Deserialize)]
-struct StatusMigrator {
-    #[serde(default)]
-    quarantined: Vec<StatusQuarantined>,
-}
-
-#[derive(Debug, Deserialize)]
-struct StatusQuarantined {
-    sku: String,
-    #[serde(default)]
-    reason: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct StatusSource {
-    origin: String,
-    #[serde(default)]
-    last_asserted: Option<DateTime<Utc>>,
-}
-
-#[derive(Deserialize)]
-struct ReadyzBody {
-    state: String,
+    Running(StatusResponse),
 }
 
 impl ServiceProbe {
@@ -116,9 +60,9 @@ pub(super) async fn probe(config: &Config) -> ServiceProbe {
     let base = ops_url(config.ops_listen);
     let probing = async {
         let http = client(&outbound)?;
-        let readiness: ReadyzBody = get(&http, &format!("{base}/readyz")).await?;
+        let readiness: ReadyzResponse = get(&http, &format!("{base}/readyz")).await?;
         if readiness.state != "ready" {
-            return Ok(ServiceProbe::NotReady(readiness.state));
+            return Ok(ServiceProbe::NotReady(readiness.state.into()));
         }
         anyhow::Ok(ServiceProbe::Running(
             get(&http, &format!("{base}/status")).await?,
@@ -190,7 +134,7 @@ fn check_alarm(alarm: &StatusAlarm) -> Finding {
         "clone_guard",
         "selftest_hidden",
     ]
-    .contains(&alarm.alarm.as_str());
+    .contains(&&*alarm.alarm);
     if is_severe {
         Finding::fail(about, one_line(&alarm.text), advice)
     } else {
@@ -201,7 +145,7 @@ fn check_alarm(alarm: &StatusAlarm) -> Finding {
 fn check_shop(
     config: &Config,
     shop: &ShopConfig,
-    known: &StatusShop,
+    known: &ShopStatusDto,
     now: DateTime<Utc>,
 ) -> Vec<Finding> {
     let name = &shop.name;
@@ -240,7 +184,7 @@ fn check_shop(
     findings
 }
 
-fn check_quarantine(name: &str, quarantined: &[StatusQuarantined]) -> Option<Finding> {
+fn check_quarantine(name: &str, quarantined: &[QuarantinedSku]) -> Option<Finding> {
     if quarantined.is_empty() {
         return None;
     }
@@ -287,28 +231,17 @@ fn check_push(name: &str, last: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Fi
     }
 }
 
-fn check_source(config: &Config, name: &str, source: &StatusSource, now: DateTime<Utc>) -> Finding {
+fn check_source(config: &Config, name: &str, source: &OriginTime, now: DateTime<Utc>) -> Finding {
     let about = format!("source {} of {name}", one_line(&source.origin));
     let limit = config.stale_after.num_hours();
-    match source.last_asserted {
-        Some(last) if now - last <= config.stale_after => Finding::ok(
-            about,
-            format!(
-                "the last statement was {} min ago",
-                (now - last).num_minutes().max(0)
-            ),
-        ),
-        Some(last) => {
-            let hours = (now - last).num_hours();
-            let what = format!("no statement for {hours} h, the limit stale_hours is {limit}");
-            Finding::warn(about, what, "check that the program of this source runs")
-        }
-        None => Finding::warn(
-            about,
-            "no statement yet",
-            "start the program of this source",
-        ),
+    let age = now - source.last_asserted;
+    if age <= config.stale_after {
+        let minutes = age.num_minutes().max(0);
+        return Finding::ok(about, format!("the last statement was {minutes} min ago"));
     }
+    let hours = age.num_hours();
+    let what = format!("no statement for {hours} h, the limit stale_hours is {limit}");
+    Finding::warn(about, what, "check that the program of this source runs")
 }
 
 #[cfg(test)]

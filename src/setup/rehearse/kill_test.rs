@@ -235,7 +235,7 @@ impl KillTest {
     }
 
     async fn wait_until_converged(&self) -> anyhow::Result<()> {
-        while self.service.status().await?["shops"][0]["dirty"] != 0 {
+        while self.service.status().await?.shops[0].dirty != Some(0) {
             sleep(Duration::from_millis(50)).await;
         }
         Ok(())

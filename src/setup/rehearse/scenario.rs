@@ -19,7 +19,7 @@ use crate::command::ops_client::OpsClient;
 use crate::command::print_line;
 use crate::command::progress::ProgressReporter;
 use crate::command::readback_pass::readback;
-use crate::migrator::readback::MatchClass;
+use crate::migrator::readback::{MatchClass, ReadbackReport};
 
 /// SKUs in one update. Source: `UpdateStocksRequest.skus.maxItems`.
 const SKUS_PER_UPDATE: usize = 2_000;
@@ -148,18 +148,18 @@ impl Scenario {
                 sleep(super::VISIBILITY_DELAY * 2).await;
             }
             let shops = readback(&client, None, "read back", false).await?;
-            let readback = &shops[0]["survey"];
-            let classes = &readback["classes"];
-            let count = |class: MatchClass| classes[class.name()].as_u64().unwrap_or(0);
+            let readback = shops[0].status.survey.clone().unwrap_or_default();
             let unexplained_classes = MatchClass::ALL
                 .iter()
                 .filter(|c| !c.is_explained() && **c != MatchClass::Rejected);
-            unexplained = unexplained_classes.map(|class| count(*class)).sum();
+            unexplained = unexplained_classes
+                .map(|class| readback.count(*class))
+                .sum();
             print_line(&format!(
                 "{:<12} {}, sent again: {}",
                 "",
-                class_counts(classes),
-                readback["resent"]
+                class_counts(&readback),
+                readback.resent
             ));
             if unexplained == 0 {
                 break;
@@ -277,14 +277,11 @@ impl Scenario {
         let mut last_change = (usize::MAX, Instant::now());
         loop {
             let status = self.service.status().await?;
-            let shop = &status["shops"][0];
-            let dirty = usize::try_from(shop["dirty"].as_u64().unwrap_or(u64::MAX))?;
-            let quarantined: Vec<String> = shop["migrator"]["quarantined"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(|row| Some(row["sku"].as_str()?.to_owned()))
-                .collect();
+            let shop = &status.shops[0];
+            let dirty = shop.dirty.unwrap_or(usize::MAX);
+            let worker = shop.migrator.clone().unwrap_or_default();
+            let rows = worker.quarantined.iter();
+            let quarantined: Vec<String> = rows.map(|row| row.sku.clone()).collect();
             progress.set_position(all.saturating_sub(dirty));
             if dirty == quarantined.len() {
                 let seconds = started.elapsed().as_secs_f64();
@@ -300,7 +297,7 @@ impl Scenario {
             } else if last_change.1.elapsed() > STALL_TIMEOUT {
                 bail!(
                     "{dirty} SKUs are still not sent, without progress for {STALL_TIMEOUT:?}: {}",
-                    shop["migrator"]
+                    serde_json::json!(shop.migrator)
                 );
             }
             sleep(POLL_INTERVAL).await;
@@ -358,8 +355,8 @@ impl Scenario {
 }
 
 /// Formats the counts of a read-back's classes: `equal 10001, pending 2`.
-fn class_counts(classes: &serde_json::Value) -> String {
-    let counts = classes.as_object().into_iter().flatten();
+fn class_counts(readback: &ReadbackReport) -> String {
+    let counts = readback.classes.iter();
     counts
         .map(|(class, count)| format!("{class} {count}"))
         .collect::<Vec<_>>()

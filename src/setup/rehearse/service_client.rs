@@ -19,6 +19,7 @@ use strict_http::secret::Secret;
 use strict_http::{ClientConfig, Trust, client};
 
 use super::{CAMPAIGN, FEED_KEY, PUSH_TOKEN, WAREHOUSE};
+use crate::ops::StatusResponse;
 
 /// Client of the rehearsed service.
 pub(super) struct ServiceClient {
@@ -124,7 +125,7 @@ impl ServiceClient {
     }
 
     /// Returns `/status` of the service.
-    pub(super) async fn status(&self) -> anyhow::Result<Value> {
+    pub(super) async fn status(&self) -> anyhow::Result<StatusResponse> {
         let response = self
             .client
             .get(format!("http://{}/status", self.ops))

@@ -12,7 +12,7 @@ use stock_import::{DeliveryScope, RejectedRow, VariantListing};
 use crate::sources::statements::HeldDelivery;
 
 /// Counts of SKUs by the effect of a delivery.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
 pub struct ChangeCounts {
     /// SKUs that were unknown.
     pub new: u64,
@@ -25,6 +25,7 @@ pub struct ChangeCounts {
     /// Changed SKUs that were in stock and become zero.
     pub zeroed: u64,
     /// SKUs in stock before: of those concerned by a snapshot, or of the whole shop for a delta.
+    #[serde(skip)]
     pub in_stock: u64,
 }
 

@@ -14,7 +14,7 @@ use crate::web::visible::visible;
 
 /// Steps in sentences, or one sentence with the reason why they cannot be read.
 pub(in crate::web) fn stock_steps(steps: &StockSteps, context: PageContext) -> Vec<String> {
-    match steps {
+    match &steps.0 {
         Ok(steps) => steps.iter().map(|step| sentence(step, context)).collect(),
         Err(error) => {
             let failure = [
@@ -386,7 +386,7 @@ mod tests {
                 (Language::Russian, russian),
                 (Language::Chinese, chinese),
             ] {
-                let steps = Ok(vec![step.clone()]);
+                let steps = StockSteps(Ok(vec![step.clone()]));
                 assert_eq!(stock_steps(&steps, context(language)), [expected]);
             }
         }

@@ -142,6 +142,6 @@ fn a_slow_response_does_not_hide_a_lost_update() {
         );
         simulation.advance(Duration::from_mins(16)).await;
         let classes = simulation.readback().await;
-        assert_eq!(classes, [(MatchClass::Equal.name(), 2)].into());
+        assert_eq!(classes, [(MatchClass::Equal.name().into(), 2)].into());
     });
 }

@@ -213,7 +213,7 @@ fn quarantines_nothing_if_every_batch_is_rejected() {
         let now = simulation.now();
         assert_eq!(
             simulation.lanes[0].planner.update_status(now).state,
-            "paused"
+            stockbridge::migrator::WorkerState::Paused
         );
         simulation.market.clear_faults();
         simulation.advance(Duration::from_hours(2)).await;

@@ -1,5 +1,6 @@
 //! Read-backs: classes of differences and the updates that are sent again.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
@@ -20,8 +21,8 @@ const MINUTE: Duration = Duration::from_mins(1);
 /// The Market shows what it took a quarter of an hour ago; a little more.
 const VISIBILITY_DELAY: Duration = Duration::from_mins(16);
 
-fn all_in_class(class: MatchClass, count: u64) -> BTreeMap<&'static str, u64> {
-    BTreeMap::from([(class.name(), count)])
+fn all_in_class(class: MatchClass, count: u64) -> BTreeMap<Cow<'static, str>, u64> {
+    BTreeMap::from([(class.name().into(), count)])
 }
 
 /// A stage whose Market has taken these SKUs a good while ago.
@@ -422,7 +423,10 @@ fn archived_and_foreign_offers_have_own_classes() {
                 (MatchClass::Archived, 1),
                 (MatchClass::NotOurs, 1),
             ];
-            assert_eq!(classes, expected.map(|(class, n)| (class.name(), n)).into());
+            assert_eq!(
+                classes,
+                expected.map(|(class, n)| (class.name().into(), n)).into()
+            );
             simulation.advance(MINUTE).await;
             assert_eq!(simulation.market.report().skus_received, 10);
         });
@@ -484,7 +488,10 @@ fn of_several_warehouses_the_worst_counts() {
             (MatchClass::Explained, 1),
             (MatchClass::Drifted, 1),
         ];
-        assert_eq!(classes, expected.map(|(class, n)| (class.name(), n)).into());
+        assert_eq!(
+            classes,
+            expected.map(|(class, n)| (class.name().into(), n)).into()
+        );
         assert_eq!(
             simulation.market.report().skus_received,
             20,
@@ -728,7 +735,10 @@ fn an_observation_expires_after_sixteen_passes() {
             (MatchClass::Unknown, 1),
         ];
         let classes = simulation.readback().await;
-        assert_eq!(classes, expected.map(|(class, n)| (class.name(), n)).into());
+        assert_eq!(
+            classes,
+            expected.map(|(class, n)| (class.name().into(), n)).into()
+        );
     });
 }
 

@@ -1,6 +1,7 @@
 //! The lanes of one seller with everything around them, driven as `migrator::run` drives them,
 //! and the Market they speak to through no socket.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -167,7 +168,7 @@ pub(super) struct SimulatedLane {
     pub(super) readback: ReadbackDriver,
     pub(super) store: SimulatedStore,
     /// Results of the passes.
-    pub(super) passes: Vec<BTreeMap<&'static str, u64>>,
+    pub(super) passes: Vec<BTreeMap<Cow<'static, str>, u64>>,
     stated_zero: HashSet<String>,
 }
 
@@ -555,7 +556,7 @@ impl MigratorSimulation {
     // === The operator ===
 
     /// Requests a read-back, waits for it and returns the number of SKUs by class.
-    pub(super) async fn readback(&mut self) -> BTreeMap<&'static str, u64> {
+    pub(super) async fn readback(&mut self) -> BTreeMap<Cow<'static, str>, u64> {
         let now = self.now();
         let passes = self.lanes[0].passes.len();
         self.lanes[0].readback.request_pass(now);

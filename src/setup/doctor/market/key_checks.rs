@@ -4,7 +4,7 @@ use market_api::partner::account::AccountError;
 
 use super::error_text;
 use super::market_facts::KeyFacts;
-use crate::setup::account_probe::{GRANT_LIST_HINT, GRANT_SEND_HINT, one_line};
+use crate::setup::account_probe::{GRANT_LIST_HINT, GRANT_SEND_HINT, one_line, permissions};
 use crate::setup::doctor::finding::Finding;
 
 pub(super) fn check_key(facts: &KeyFacts) -> Vec<Finding> {
@@ -16,11 +16,7 @@ pub(super) fn check_key(facts: &KeyFacts) -> Vec<Finding> {
         Ok(info) => info,
         Err(error) => return vec![key_error(about, error)],
     };
-    let has = if info.scopes.is_empty() {
-        "no permissions".to_owned()
-    } else {
-        info.scopes.join(", ")
-    };
+    let has = permissions(info);
     let name = one_line(&info.name);
     let mut findings = Vec::new();
     if facts.sends && !info.may_send() {

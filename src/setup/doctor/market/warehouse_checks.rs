@@ -8,7 +8,9 @@ use market_api::partner::wire::MarketAddress;
 use super::error_text;
 use super::market_facts::MarketFacts;
 use crate::config::ShopConfig;
-use crate::setup::account_probe::{AccountProbe, GRANT_LIST_HINT, id_with_name, join_ids};
+use crate::setup::account_probe::{
+    AccountProbe, GRANT_LIST_HINT, join_ids, join_named, partner_name,
+};
 use crate::setup::doctor::finding::Finding;
 
 pub(super) fn check_method(shop: &ShopConfig, business: u64, account: &AccountProbe) -> Finding {
@@ -156,10 +158,7 @@ pub(super) fn check_partner_warehouses(
             format!("the Market has {}", join_ids(warehouses.iter().copied())),
         )
     } else {
-        let each = known
-            .iter()
-            .map(|p| id_with_name(p.id, p.name.as_deref().unwrap_or_default()));
-        let known = each.collect::<Vec<_>>().join(", ");
+        let known = join_named(known.iter().map(partner_name));
         let what = format!(
             "the methods by business have no warehouse {}; they have {known}",
             join_ids(unknown)

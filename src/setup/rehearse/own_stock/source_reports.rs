@@ -4,12 +4,11 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::bail;
-use chrono::{DateTime, Utc};
-use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
 use crate::command::ops_client::OpsClient;
 use crate::command::print_line;
+use crate::ops::{DeliveryDto, RowDto, SourceStatusDto};
 
 /// Interval at which the sources' progress is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(400);
@@ -27,46 +26,8 @@ const FIRST_DELIVERY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Maximum number of rejected or suspicious rows that are printed.
 const MAX_ROWS_PRINTED: usize = 10;
 
-/// Members of `/sources` that are used here.
-#[derive(Clone, Debug, Deserialize)]
-struct PolledSource {
-    source: String,
-    kind: String,
-    state: String,
-    #[serde(default)]
-    rows_so_far: u64,
-    last: Option<LastDelivery>,
-    last_at: Option<DateTime<Utc>>,
-    held: Option<String>,
-    failure: Option<String>,
-    #[serde(default)]
-    rejected: Vec<PolledRejection>,
-}
-
-/// Report about the last delivery of a source.
-#[derive(Clone, Debug, Deserialize)]
-struct LastDelivery {
-    scope: String,
-    rows: u64,
-    rejected: u64,
-    suspicious: u64,
-    #[serde(default)]
-    absence_untold: Option<String>,
-    #[serde(default)]
-    notices: Vec<String>,
-    took_ms: u64,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct PolledRejection {
-    line: u64,
-    text: String,
-    reason: String,
-    kind: String,
-}
-
 /// Result of one source, for printing.
-pub(super) struct SourceReport(PolledSource);
+pub(super) struct SourceReport(SourceStatusDto);
 
 /// Waits until every source is applied, or one fails or is held, and returns a report of each.
 pub(super) async fn wait_for_sources(client: &OpsClient) -> anyhow::Result<Vec<SourceReport>> {
@@ -75,18 +36,18 @@ pub(super) async fn wait_for_sources(client: &OpsClient) -> anyhow::Result<Vec<S
     let mut last_change = (0, Instant::now());
     let mut previous_dates = Vec::new();
     loop {
-        let sources: Vec<PolledSource> = serde_json::from_value(client.get("/sources").await?)?;
+        let sources: Vec<SourceStatusDto> = client.get("/sources").await?;
         let dates: Vec<_> = sources.iter().map(|source| source.last_at).collect();
-        let is_applied =
-            |source: &PolledSource| matches!(source.state.as_str(), "ok" | "incomplete");
-        let is_refused = |source: &PolledSource| source.state == "failed" || source.state == "held";
+        let is_applied = |source: &SourceStatusDto| matches!(&*source.state, "ok" | "incomplete");
+        let is_refused =
+            |source: &SourceStatusDto| source.state == "failed" || source.state == "held";
         // A source with several files is done when two polls see the same deliveries.
         let is_done =
             !sources.is_empty() && sources.iter().all(is_applied) && dates == previous_dates;
         if is_done || sources.iter().any(is_refused) {
             return Ok(sources.into_iter().map(SourceReport).collect());
         }
-        let rows: u64 = sources.iter().map(|source| source.rows_so_far).sum();
+        let rows: u64 = sources.iter().filter_map(|source| source.rows_so_far).sum();
         if last_printed.elapsed() >= PRINT_INTERVAL {
             last_printed = Instant::now();
             print_line(&format!("{:<12} {rows} rows so far", "read"));
@@ -112,13 +73,13 @@ pub(super) async fn wait_for_sources(client: &OpsClient) -> anyhow::Result<Vec<S
 impl SourceReport {
     /// Returns true if the delivery is applied completely.
     pub(super) fn is_applied(&self) -> bool {
-        matches!(self.0.state.as_str(), "ok" | "incomplete")
+        matches!(&*self.0.state, "ok" | "incomplete")
     }
 }
 
 impl fmt::Display for SourceReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let PolledSource {
+        let SourceStatusDto {
             source,
             kind,
             last,
@@ -134,7 +95,7 @@ impl fmt::Display for SourceReport {
                 return write!(f, "FAILED, kind {kind}: {reason}");
             }
             (Some(last), None) => {
-                let LastDelivery {
+                let DeliveryDto {
                     scope,
                     rows,
                     rejected,
@@ -152,7 +113,7 @@ impl fmt::Display for SourceReport {
                     f,
                     "kind {kind}, {scope}: {all} rows, {rows} {verb}, {rejected} rejected, \
                      {suspicious} suspicious, in {:.1} s",
-                    Duration::from_millis(*took_ms).as_secs_f64()
+                    Duration::from_millis(took_ms.unsigned_abs()).as_secs_f64()
                 )?;
             }
             (None, None) => write!(f, "kind {kind}: {}", self.0.state)?,
@@ -164,7 +125,7 @@ impl fmt::Display for SourceReport {
                 ""
             )?;
         }
-        for PolledRejection {
+        for RowDto {
             line,
             text,
             reason,
