@@ -72,6 +72,7 @@ pub struct ClockSkew {
     trusted: TimeDelta,
     // Largest trusted difference of the last day, and the last time it was trusted.
     largest: Option<(TimeDelta, DateTime<Utc>)>,
+    was_date_rejected: bool,
 }
 
 impl ClockSkew {
@@ -90,11 +91,19 @@ impl ClockSkew {
     /// Trusts the range of the last response, because the Market has rejected a date. Returns true
     /// if the estimate changed by more than a second.
     pub fn confirm(&mut self, now: DateTime<Utc>) -> bool {
+        self.was_date_rejected = true;
         let before = self.trusted;
         if let Some((agreed, _)) = self.agreed {
             self.trust(agreed.difference(), now);
         }
         (self.trusted - before).abs() > TimeDelta::seconds(1)
+    }
+
+    /// Returns true until the Market rejects a date. After that, the times of acknowledgements from
+    /// before the start are not used, because they may come from a wrong clock.
+    #[must_use]
+    pub fn trusts_earlier_dates(&self) -> bool {
+        !self.was_date_rejected
     }
 
     /// Returns by how much the Market's clock is behind ours.

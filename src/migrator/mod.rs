@@ -40,7 +40,8 @@ pub use ledger::Ledger;
 pub use market_response_times::UpdateResponseTimes;
 pub use metrics::Metrics;
 pub use operator_pause::{OPERATOR_PAUSE_NOTE, OPERATOR_PAUSE_REASON, OperatorPauseError};
-pub use status::{QuarantinedSku, RateLimitStatus, WorkerStatus};
+pub use rate_limit::LimitUnit;
+pub use status::{QuarantinedSku, RateLimitStatus, WorkerState, WorkerStatus};
 
 use lifecycle::Clock;
 use lifecycle::Tasks;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use market_api::partner::client::RateHeaders;
 use market_api::partner::wire::{MarketAddress, SKUS_PER_MINUTE, UPDATES_PER_MINUTE};
 use parking_lot::Mutex;
+use serde::Serialize;
 use tokio::time::Instant;
 
 use super::RateLimitStatus;
@@ -166,24 +167,16 @@ impl SlidingWindow {
     }
 }
 
-/// Unit in which the Market counts.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// Unit in which the Market counts. The names are those in metrics and in the status.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, strum::IntoStaticStr)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum LimitUnit {
     /// SKUs, for updates by campaign.
+    #[default]
     Skus,
-    /// Requests of any size, for updates by business.
+    /// Requests of any size, for updates by business, whose shops share the limit.
     Requests,
-}
-
-impl LimitUnit {
-    /// Returns the name in metrics and in the status.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Skus => "skus",
-            Self::Requests => "requests",
-        }
-    }
 }
 
 /// Rate limiter for one campaign or business.
@@ -225,7 +218,7 @@ impl SharedRateLimiter {
     pub fn status(&self) -> RateLimitStatus {
         RateLimitStatus {
             per_minute: self.window.lock().limit(),
-            unit: self.unit.name(),
+            unit: self.unit,
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::readback::{ReadbackProgress, ReadbackReport};
-use super::status::{QuarantinedSku, WorkerStatus};
+use super::status::{QuarantinedSku, WorkerState, WorkerStatus};
 use crate::event_log::ServiceEvent;
 
 /// Last seen status of a worker.
@@ -32,10 +32,10 @@ impl SendingEvents {
     /// The quarantine of the first status is from before the start.
     pub(super) fn on_status(&mut self, status: &WorkerStatus) -> Vec<ServiceEvent> {
         let delay = match status.state {
-            "paused" if status.paused_since.is_some() => Delay::PausedByOperator,
-            "paused" => Delay::Paused,
-            "waiting" => Delay::Waiting,
-            _ => Delay::None,
+            WorkerState::Paused if status.paused_since.is_some() => Delay::PausedByOperator,
+            WorkerState::Paused => Delay::Paused,
+            WorkerState::Waiting => Delay::Waiting,
+            WorkerState::Idle | WorkerState::Sending | WorkerState::DryRun => Delay::None,
         };
         let mut events = Vec::new();
         let last = std::mem::replace(&mut self.delay, delay);
@@ -117,7 +117,7 @@ mod tests {
     use super::super::readback::DryRunEstimate;
     use super::*;
 
-    fn status(state: &'static str, reason: &str, quarantined: &[&str]) -> WorkerStatus {
+    fn status(state: WorkerState, reason: &str, quarantined: &[&str]) -> WorkerStatus {
         let quarantined = quarantined.iter().map(|sku| QuarantinedSku {
             sku: (*sku).to_owned(),
             count: 1,
@@ -151,27 +151,34 @@ mod tests {
         let left = |skus| ServiceEvent::QuarantineLeft { skus };
         let by_operator = WorkerStatus {
             paused_since: Some(DateTime::UNIX_EPOCH),
-            ..status("paused", "paused by the operator", &["D"])
+            ..status(WorkerState::Paused, "paused by the operator", &["D"])
         };
         for (status, expected) in [
-            (status("idle", "", &["A"]), vec![]),
-            (status("sending", "", &["A"]), vec![]),
-            (status("waiting", "limit", &["A"]), vec![delayed]),
-            (status("waiting", "timeout", &["A"]), vec![]),
-            (status("paused", "key", &["A"]), vec![paused("key")]),
+            (status(WorkerState::Idle, "", &["A"]), vec![]),
+            (status(WorkerState::Sending, "", &["A"]), vec![]),
+            (status(WorkerState::Waiting, "limit", &["A"]), vec![delayed]),
+            (status(WorkerState::Waiting, "timeout", &["A"]), vec![]),
             (
-                status("sending", "", &["A", "C", "B"]),
+                status(WorkerState::Paused, "key", &["A"]),
+                vec![paused("key")],
+            ),
+            (
+                status(WorkerState::Sending, "", &["A", "C", "B"]),
                 vec![ServiceEvent::SendingResumed, entered(2, "C")],
             ),
-            (status("idle", "", &["B"]), vec![left(2)]),
-            (status("idle", "", &["D"]), vec![entered(1, "D"), left(1)]),
+            (status(WorkerState::Idle, "", &["B"]), vec![left(2)]),
+            (
+                status(WorkerState::Idle, "", &["D"]),
+                vec![entered(1, "D"), left(1)],
+            ),
             (by_operator, vec![]),
-            (status("idle", "", &["D"]), vec![]),
-            (status("dry-run", "", &["D"]), vec![]),
+            (status(WorkerState::Idle, "", &["D"]), vec![]),
+            (status(WorkerState::DryRun, "", &["D"]), vec![]),
         ] {
             assert_eq!(events.on_status(&status), expected, "{status:?}");
         }
-        let paused_at_start = SendingEvents::default().on_status(&status("paused", "key", &["A"]));
+        let paused_at_start =
+            SendingEvents::default().on_status(&status(WorkerState::Paused, "key", &["A"]));
         assert_eq!(paused_at_start, [paused("key")]);
     }
 

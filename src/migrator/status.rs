@@ -9,6 +9,7 @@ use serde::Serialize;
 use stock::Sku;
 use tokio::sync::Notify;
 
+use super::rate_limit::LimitUnit;
 use super::readback::ReadbackReport;
 use crate::store::QuarantineEntry;
 
@@ -34,11 +35,28 @@ pub(super) struct ChangedSkus {
     pub(super) is_incomplete: bool,
 }
 
+/// What a worker does.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WorkerState {
+    /// Nothing is to be sent.
+    #[default]
+    Idle,
+    /// Batches are sent.
+    Sending,
+    /// A pause that needs no action.
+    Waiting,
+    /// A pause until the cause is fixed, or until the operator resumes sending.
+    Paused,
+    /// Nothing is sent, only read back.
+    DryRun,
+}
+
 /// Status of a worker, for the operator.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct WorkerStatus {
-    /// `idle`, `sending`, `waiting` (a pause that needs no action), `paused` or `dry-run`.
-    pub state: &'static str,
+    /// What the worker does.
+    pub state: WorkerState,
     /// Reason of the pause.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -71,16 +89,22 @@ pub struct WorkerStatus {
 pub struct RateLimitStatus {
     /// Units that may be sent in a minute.
     pub per_minute: u32,
-    /// `skus`, or `requests` for a business, whose shops share the limit.
-    pub unit: &'static str,
+    /// Unit in which the Market counts.
+    pub unit: LimitUnit,
 }
 
 impl WorkerStatus {
+    /// Returns the SKUs that differ, without those in quarantine.
+    #[must_use]
+    pub fn unacknowledged_skus(&self) -> usize {
+        self.waiting_skus + self.in_flight_skus
+    }
+
     /// Returns the SKUs whose stock the Market has not acknowledged, as far as the worker knows: its
     /// queue has a limit. An exact count visits every SKU.
     #[must_use]
     pub fn dirty_skus(&self) -> usize {
-        self.waiting_skus + self.in_flight_skus + self.quarantined.len()
+        self.unacknowledged_skus() + self.quarantined.len()
     }
 }
 

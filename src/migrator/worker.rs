@@ -295,10 +295,7 @@ impl SyncWorker {
             Completion::Readback(completed) => {
                 let now = self.now();
                 let max_clock_skew = self.planner.end_readback(&completed, now);
-                let quarantined = self.planner.quarantined_skus();
-                let step = self
-                    .readback
-                    .on_response(completed, quarantined, max_clock_skew, now);
+                let step = self.readback.on_response(completed, max_clock_skew, now);
                 let lost = self.readback.take_lost();
                 self.planner.on_changed(&lost, now);
                 self.run_steps(step).await;
@@ -313,12 +310,12 @@ impl SyncWorker {
             step = match next {
                 ReadbackStep::FindMissing(find_missing) => {
                     let missing_skus = run_blocking(move || find_missing.run()).await;
-                    self.readback
-                        .query_missing(&missing_skus, self.planner.quarantined_skus())
+                    self.readback.query_missing(&missing_skus)
                 }
                 ReadbackStep::FinishPass(finish_pass) => {
                     let now = self.context.clock.now();
-                    let result = run_blocking(move || finish_pass.run(now)).await;
+                    let quarantined = self.planner.quarantined_skus();
+                    let result = run_blocking(move || finish_pass.run(&quarantined, now)).await;
                     self.finish_pass(result).await;
                     None
                 }

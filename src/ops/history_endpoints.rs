@@ -15,6 +15,7 @@ use tracing::warn;
 use super::{Ops, OpsState, starting_error};
 use crate::chart_history::{Resolution, Series};
 use crate::event_log::{EVENT_KINDS, EventFilter, MAX_QUERIED_EVENTS, StoredEvent};
+use crate::migrator::LimitUnit;
 
 /// Events in one response without the parameter `limit`.
 const DEFAULT_EVENTS: u32 = 100;
@@ -111,7 +112,7 @@ struct ChartsResponse {
     start: Option<DateTime<Utc>>,
     /// Unit of the rate limit, `skus` or `requests`; absent if nothing is forwarded.
     #[serde(skip_serializing_if = "Option::is_none")]
-    rate_limit_unit: Option<&'static str>,
+    rate_limit_unit: Option<LimitUnit>,
     /// Values of each series, one a period; `null` is a gap.
     series: BTreeMap<&'static str, Vec<Option<f32>>>,
 }

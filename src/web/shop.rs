@@ -26,6 +26,7 @@ use super::shop_row::{FeedExample, ShopRow, can_be_paused};
 use super::shop_sending::{QuarantinePanel, SendingPanel};
 use super::shop_sources::SourceRow;
 use super::texts::{Text, text};
+use crate::migrator::LimitUnit;
 use crate::ops::{Ops, OpsShop, OpsState};
 
 /// Number with its name.
@@ -203,8 +204,8 @@ fn more_numbers(state: &OpsState, id: ShopId, context: PageContext) -> Vec<Named
         let acknowledged = context.number(worker.acknowledged);
         let limit = context.number(worker.rate_limit.per_minute.into());
         let limit_name = match worker.rate_limit.unit {
-            "requests" => Text::LimitRequests,
-            _ => Text::LimitSkus,
+            LimitUnit::Requests => Text::LimitRequests,
+            LimitUnit::Skus => Text::LimitSkus,
         };
         numbers.push(named(Text::InFlightSkus, "in-flight", in_flight));
         numbers.push(named(Text::AcknowledgedSkus, "acknowledged", acknowledged));

@@ -6,7 +6,7 @@ use super::chart::{AreaChart, AreaChartSpec, ChartPoint, ChartUnit, area_chart};
 use super::page_context::PageContext;
 use super::texts::Text;
 use crate::chart_history::{Resolution, Series};
-use crate::migrator::RateLimitStatus;
+use crate::migrator::{LimitUnit, RateLimitStatus};
 use crate::ops::OpsState;
 
 /// Length of the charts.
@@ -94,7 +94,7 @@ pub(super) fn shop_charts(
     };
     let rates = |series: Series| per_minute(points(series), period.minutes_per_value());
     let limit = state.migrator.status(shop).map(|worker| worker.rate_limit);
-    let sent_by_request = limit.is_some_and(|limit| limit.unit == "requests");
+    let sent_by_request = limit.is_some_and(|limit| limit.unit == LimitUnit::Requests);
     let (sent_title, sent_series) = if sent_by_request {
         (Text::ChartRequestsSent, Series::UpdateRequests)
     } else {

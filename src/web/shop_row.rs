@@ -12,7 +12,7 @@ use super::page_context::PageContext;
 use super::shop_health::{HealthLevel, ShopCondition, ShopFacts};
 use super::texts::{self, Text};
 use crate::chart_history::{Resolution, Series};
-use crate::migrator::Mode;
+use crate::migrator::{Mode, WorkerState};
 use crate::ops::{OpsShop, OpsState};
 
 /// Shortest time that a sparkline covers, in minutes.
@@ -62,7 +62,7 @@ impl ShopRow {
         let readback = state.migrator.readback_report(id);
         let waiting = worker
             .as_ref()
-            .map_or(0, |worker| worker.waiting_skus + worker.in_flight_skus);
+            .map_or(0, |worker| worker.unacknowledged_skus());
         let rejected = worker.as_ref().map_or(0, |worker| worker.quarantined.len());
         let differing = readback
             .as_ref()
@@ -77,7 +77,7 @@ impl ShopRow {
                 .is_some_and(|worker| worker.paused_since.is_some()),
             is_paused: worker
                 .as_ref()
-                .is_some_and(|worker| worker.state == "paused"),
+                .is_some_and(|worker| worker.state == WorkerState::Paused),
             rejected: rejected as u64,
             differing,
             waiting: waiting as u64,

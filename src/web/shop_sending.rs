@@ -6,7 +6,7 @@ use super::page_context::{Moment, PageContext};
 use super::shop_health::{HealthLevel, ShopCondition};
 use super::texts::{self, Text};
 use super::visible::{cut, visible};
-use crate::migrator::{Mode, OPERATOR_PAUSE_REASON, QuarantinedSku, WorkerStatus};
+use crate::migrator::{Mode, OPERATOR_PAUSE_REASON, QuarantinedSku, WorkerState, WorkerStatus};
 
 /// Most rows of the quarantine.
 const MAX_QUARANTINE_ROWS: usize = 100;
@@ -53,26 +53,30 @@ impl SendingPanel {
                 effect: Cell::new("effect".to_owned(), String::new()),
             };
         };
-        let waiting = (worker.waiting_skus + worker.in_flight_skus) as u64;
+        let waiting = worker.unacknowledged_skus() as u64;
         let (text, severity) = match (worker.paused_since, worker.state) {
             (Some(since), _) if mode == Mode::On => (
                 texts::paused_since(&context.full(since), language),
                 HealthLevel::Attention,
             ),
-            (_, "sending") => (texts::sending_now(waiting, language), HealthLevel::Waiting),
-            (_, "waiting") => (
+            (_, WorkerState::Sending) => {
+                (texts::sending_now(waiting, language), HealthLevel::Waiting)
+            }
+            (_, WorkerState::Waiting) => (
                 context.text(Text::WorkerWaiting).to_owned(),
                 HealthLevel::Waiting,
             ),
-            (_, "paused") => (
+            (_, WorkerState::Paused) => (
                 context.text(Text::WorkerPaused).to_owned(),
                 HealthLevel::Trouble,
             ),
-            (_, "dry-run") => (
+            (_, WorkerState::DryRun) => (
                 context.text(Text::WorkerDryRun).to_owned(),
                 HealthLevel::Attention,
             ),
-            (_, _) => (context.text(Text::WorkerIdle).to_owned(), HealthLevel::Good),
+            (_, WorkerState::Idle) => {
+                (context.text(Text::WorkerIdle).to_owned(), HealthLevel::Good)
+            }
         };
         let mut state = Cell::new("sending-state".to_owned(), text);
         state.severity = Some(severity);

@@ -7,6 +7,8 @@ pub(super) struct RequestsInFlight {
     skus: usize,
     readbacks: usize,
     last_was_readback: bool,
+    // True if a request ended without a response: the Market may still apply it.
+    has_unanswered: bool,
 }
 
 impl RequestsInFlight {
@@ -35,9 +37,15 @@ impl RequestsInFlight {
         self.last_was_readback = false;
     }
 
-    pub(super) fn end_batch(&mut self, skus: usize) {
+    pub(super) fn end_batch(&mut self, skus: usize, is_answered: bool) {
         self.batches -= 1;
         self.skus -= skus;
+        self.has_unanswered |= !is_answered;
+    }
+
+    /// Returns true if a batch ended without a response since the last call.
+    pub(super) fn take_unanswered(&mut self) -> bool {
+        std::mem::take(&mut self.has_unanswered)
     }
 
     pub(super) fn begin_readback(&mut self) {

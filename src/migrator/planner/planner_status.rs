@@ -1,17 +1,16 @@
 //! Planner status: next wake-up, report, alarms.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use stock::Sku;
+use stock::SkuId;
 use tokio::time::Instant;
-use tracing::warn;
 
-use super::{Now, Planner, PlannerDeps, UpdateBatch};
+use super::{Now, Planner, PlannerDeps};
 use crate::migrator::backoff::SendState;
-use crate::migrator::classify_response::ResponseVerdict;
 use crate::migrator::readback::{MatchClass, ReadbackProgress, ReadbackReport};
-use crate::migrator::status::{QuarantinedSku, WorkerStatus};
+use crate::migrator::status::{QuarantinedSku, WorkerState, WorkerStatus};
 use crate::migrator::{Mode, OPERATOR_PAUSE_REASON};
 use crate::telemetry::AlarmKind;
 
@@ -24,8 +23,8 @@ const SHARED_LIMIT_RECHECK: Duration = Duration::from_millis(250);
 impl Planner {
     /// Returns the SKUs in quarantine.
     #[must_use]
-    pub fn quarantined_skus(&self) -> Vec<Sku> {
-        self.quarantine.skus().cloned().collect()
+    pub fn quarantined_skus(&self) -> HashSet<SkuId> {
+        self.isolation.quarantine.ids().collect()
     }
 
     /// Raises or clears alarms after a read-back.
@@ -70,7 +69,7 @@ impl Planner {
             tick = tick.min(self.next_rescan_at.max(now));
         }
         let (_, wanted) = self.next_source();
-        if wanted == 0 || self.paused_since.is_some() {
+        if wanted == 0 || self.status.paused_since.is_some() {
             return tick;
         }
         match (
@@ -91,88 +90,75 @@ impl Planner {
     /// Updates and returns the status and the limit in the metrics, and raises or clears the alarm
     /// for missing acknowledgements.
     pub fn update_status(&mut self, now: Now) -> &WorkerStatus {
-        let waiting = self.queue.len() + self.rejection_search.waiting_skus();
-        // During the operator's pause, missing acknowledgements are intended.
-        let overdue = if self.paused_since.is_some() {
-            0
-        } else {
-            waiting + self.in_flight.skus()
-        };
-        self.check_progress(overdue, now.wall);
-        let limit = self.deps.limiter.status();
-        self.deps.metrics.record_limit(&self.target.name, limit);
-        let (state, reason) = self.policy.state();
-        self.status.state = match (state, waiting, self.in_flight.batches()) {
-            _ if self.target.mode == Mode::DryRun => "dry-run",
-            _ if self.paused_since.is_some() => "paused",
-            (SendState::Paused, _, _) => "paused",
-            (SendState::Waiting, _, _) => "waiting",
-            (SendState::Open, 0, 0) => "idle",
-            (SendState::Open, _, _) => "sending",
-        };
-        self.status.paused_since = self.paused_since;
-        self.status.reason = match self.paused_since {
-            Some(_) => Some(OPERATOR_PAUSE_REASON.to_owned()),
-            None => (!reason.is_empty()).then(|| reason.to_owned()),
-        };
-        let paused_until = self
-            .policy
-            .paused_until()
-            .filter(|until| *until > now.monotonic && self.paused_since.is_none());
-        self.status.next_try = paused_until.map(|until| now.wall + (until - now.monotonic));
-        if !std::mem::replace(&mut self.is_quarantine_published, true) {
-            self.status.quarantined = self
-                .quarantine
-                .list()
-                .iter()
-                .map(QuarantinedSku::from)
-                .collect();
-        }
         self.status.in_flight_requests = self.in_flight.batches();
         self.status.in_flight_skus = self.in_flight.skus();
-        self.status.waiting_skus = waiting;
+        self.status.waiting_skus = self.queue.len() + self.isolation.waiting_skus();
+        self.check_progress(now.wall);
+        let limit = self.deps.limiter.status();
+        self.deps.metrics.record_limit(&self.target.name, limit);
         self.status.rate_limit = limit;
+        let is_paused = self.status.paused_since.is_some();
+        let (state, reason) = self.policy.state();
+        let is_idle = self.status.waiting_skus == 0 && self.status.in_flight_requests == 0;
+        self.status.state = match state {
+            _ if self.target.mode == Mode::DryRun => WorkerState::DryRun,
+            _ if is_paused => WorkerState::Paused,
+            SendState::Paused => WorkerState::Paused,
+            SendState::Waiting => WorkerState::Waiting,
+            SendState::Open if is_idle => WorkerState::Idle,
+            SendState::Open => WorkerState::Sending,
+        };
+        let reason = if is_paused {
+            OPERATOR_PAUSE_REASON
+        } else {
+            reason
+        };
+        self.status.reason = Some(reason.to_owned()).filter(|reason| !reason.is_empty());
+        let paused_until = self.policy.paused_until();
+        let paused_until = paused_until.filter(|until| *until > now.monotonic && !is_paused);
+        self.status.next_try = paused_until.map(|until| now.wall + (until - now.monotonic));
         &self.status
     }
 
-    fn check_progress(&mut self, waiting: usize, now: DateTime<Utc>) {
-        if waiting == 0 {
+    /// Raises or clears the alarm for missing acknowledgements. During the operator's pause they are
+    /// intended.
+    fn check_progress(&mut self, now: DateTime<Utc>) {
+        let PlannerDeps { alarms, .. } = &self.deps;
+        let (name, waiting) = (&self.target.name, self.status.unacknowledged_skus());
+        if waiting == 0 || self.status.paused_since.is_some() {
             self.waiting_since = None;
-            self.deps
-                .alarms
-                .clear(AlarmKind::NothingAcknowledged, &self.target.name);
-            return;
+            return alarms.clear(AlarmKind::NothingAcknowledged, name);
         }
         let since = *self.waiting_since.get_or_insert(now);
-        let since = self
-            .status
-            .last_acknowledged
-            .map_or(since, |at| at.max(since));
+        let last_acknowledged = self.status.last_acknowledged;
+        let since = last_acknowledged.map_or(since, |at| at.max(since));
         if now - since >= MAX_SILENCE {
             let text = format!(
-                "{waiting} SKUs of {} wait, and the Market has acknowledged none since {since}",
-                self.target.name
+                "{waiting} SKUs of {name} wait, and the Market has acknowledged none since {since}"
             );
-            self.deps
-                .alarms
-                .raise(AlarmKind::NothingAcknowledged, &self.target.name, text);
+            alarms.raise(AlarmKind::NothingAcknowledged, name, text);
         }
     }
 
-    pub(super) fn update_quarantine_alarm(&mut self) {
-        self.is_quarantine_published = false;
-        let name = &self.target.name;
-        let Some(oldest) = self.quarantine.oldest() else {
-            self.deps.alarms.clear(AlarmKind::Quarantine, name);
+    /// Updates the list and the alarm of the quarantine, if it has changed.
+    pub(super) fn publish_quarantine(&mut self) {
+        if !self.isolation.quarantine.take_changed() {
             return;
+        }
+        let mut entries: Vec<_> = self.isolation.quarantine.entries().collect();
+        entries.sort_by(|a, b| (a.since, &a.sku).cmp(&(b.since, &b.sku)));
+        self.status.quarantined = entries.iter().copied().map(QuarantinedSku::from).collect();
+        let (alarms, name) = (&self.deps.alarms, &self.target.name);
+        let Some(oldest) = entries.first() else {
+            return alarms.clear(AlarmKind::Quarantine, name);
         };
         let text = format!(
             "the Market rejects {} SKUs of {name}, which are in quarantine; the oldest is '{}': {}",
-            self.quarantine.len(),
+            entries.len(),
             oldest.sku,
             oldest.reason
         );
-        self.deps.alarms.raise(AlarmKind::Quarantine, name, text);
+        alarms.raise(AlarmKind::Quarantine, name, text);
     }
 
     pub(super) fn raise_paused_alarm(&self, reason: &str) {
@@ -183,20 +169,5 @@ impl Planner {
         self.deps
             .alarms
             .raise(AlarmKind::CampaignPaused, &self.target.name, text);
-    }
-
-    pub(super) fn log_failure(
-        &self,
-        batch: &UpdateBatch,
-        verdict: &ResponseVerdict,
-        trace: Option<&str>,
-    ) {
-        warn!(
-            shop = self.target.name,
-            address = %self.target.address,
-            batch.skus = batch.items.len(),
-            trace,
-            "the Market did not accept a batch: {verdict}"
-        );
     }
 }

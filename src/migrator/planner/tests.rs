@@ -9,9 +9,9 @@ use rand::SeedableRng;
 use stock::{Count, Level, PerSku, ShopId};
 use strict_http::secret::Secret;
 
-use super::rejection_search::REJECTIONS_UNTIL_SYSTEMIC;
+use super::isolation::REJECTIONS_UNTIL_SYSTEMIC;
 use super::*;
-use crate::migrator::Mode;
+use crate::migrator::{Mode, WorkerState};
 
 const SHOP: ShopId = ShopId(0);
 const REJECTED_BODY: &str =
@@ -127,7 +127,7 @@ impl PlannerHarness {
         let skus: Vec<_> = batch
             .items
             .iter()
-            .map(|item| (item.sku.to_string(), item.level.count.get()))
+            .map(|item| (item.sku.sku.to_string(), item.level.count.get()))
             .collect();
         let is_accepted = accepts(self.requests, &skus);
         self.requests += 1;
@@ -242,7 +242,10 @@ fn earlier_acceptance_confirms_no_rejection() {
     // The whole batch is rejected, its first half is accepted, and then everything is rejected.
     harness.run_for(Duration::from_secs(40), &|request, _| request == 1);
     assert!(harness.quarantined.is_empty(), "{:?}", harness.quarantined);
-    assert_eq!(harness.planner.update_status(harness.now).state, "paused");
+    assert_eq!(
+        harness.planner.update_status(harness.now).state,
+        WorkerState::Paused
+    );
 }
 
 #[test]
@@ -412,7 +415,10 @@ fn operator_pause_keeps_batches_back() {
     assert_eq!(harness.requests, 0);
     let now = harness.now;
     let status = harness.planner.update_status(now);
-    assert_eq!((status.state, status.waiting_skus), ("paused", 1));
+    assert_eq!(
+        (status.state, status.waiting_skus),
+        (WorkerState::Paused, 1)
+    );
     assert_eq!(status.reason.as_deref(), Some("paused by the operator"));
     assert_eq!(status.paused_since, Some(since));
     assert!(harness.planner.deps.alarms.active().is_empty());
@@ -428,7 +434,10 @@ fn operator_pause_keeps_batches_back() {
     harness.run_for(Duration::from_secs(2), &|_, _| true);
     assert_eq!(harness.requests, 1);
     let status = harness.planner.update_status(harness.now);
-    assert_eq!((status.state, status.paused_since), ("idle", None));
+    assert_eq!(
+        (status.state, status.paused_since),
+        (WorkerState::Idle, None)
+    );
 }
 
 #[test]

@@ -7,19 +7,17 @@ use stock::{Count, Level, Sku, SkuId, Timestamp};
 use tokio::time::Instant;
 
 use super::Now;
-use super::rejection_search::BatchOrigin;
+use super::retry_groups::BatchOrigin;
 use crate::migrator::classify_response::{ResponseVerdict, classify_response};
 use crate::migrator::clock_skew::SkewRange;
-use crate::migrator::queue::WaitingSince;
+use crate::migrator::queue::QueuedSku;
 use crate::store::Acked;
 
 /// One SKU of a batch.
 #[derive(Clone, Debug)]
 pub(super) struct BatchItem {
-    pub(super) sku: Sku,
-    pub(super) id: SkuId,
+    pub(super) sku: QueuedSku,
     pub(super) level: Level,
-    pub(super) since: WaitingSince,
     // Date in the request.
     pub(super) date: Timestamp,
     // True if `date` is that of an earlier request, because the level's own date is older.
@@ -57,11 +55,8 @@ impl UpdateBatch {
             .all(|item| item.level.count == Count::ZERO)
     }
 
-    pub(super) fn into_skus(self) -> Vec<(Sku, WaitingSince)> {
-        self.items
-            .into_iter()
-            .map(|item| (item.sku, item.since))
-            .collect()
+    pub(super) fn into_skus(self) -> Vec<QueuedSku> {
+        self.items.into_iter().map(|item| item.sku).collect()
     }
 
     /// Returns the acknowledgements to record if the Market accepts the batch, sent at `sent_at`.
@@ -70,9 +65,9 @@ impl UpdateBatch {
         let rows = self
             .items
             .iter()
-            .map(|item| (item.sku.clone(), Acked::new(item.level, sent_at)));
+            .map(|item| (item.sku.sku.clone(), Acked::new(item.level, sent_at)));
         (
-            self.items.iter().map(|item| item.id).collect(),
+            self.items.iter().map(|item| item.sku.id).collect(),
             rows.collect(),
         )
     }

@@ -28,8 +28,8 @@ const MAX_RESENT_SKUS: usize = 50_000;
 const RESEND_INTERVAL: TimeDelta = TimeDelta::hours(24);
 
 /// Findings of a pass so far.
-#[derive(Default)]
 pub(super) struct PassStats {
+    pub(super) pass: PassId,
     pub(super) not_ours: u64,
     dry_run: DryRunEstimate,
     examples: Vec<ReadbackExample>,
@@ -39,65 +39,71 @@ pub(super) struct PassStats {
     taken_lost: usize,
 }
 
-/// Classifies one offer and records the result. Returns false if the book has no such SKU.
-pub(super) fn record_offer(
-    context: &ReadbackContext,
-    stats: &mut PassStats,
-    (pass, max_clock_skew): (PassId, TimeDelta),
-    offer: &ReadbackOffer,
-    now: DateTime<Utc>,
-) -> bool {
-    let sku = Sku::parse(&offer.sku).ok();
-    let entry = sku
-        .as_ref()
-        .and_then(|sku| context.book.get(context.shop, sku.as_str()));
-    let (sku, entry) = match (sku, entry) {
-        (Some(sku), Some(entry)) => (sku, entry),
-        (sku, _) => {
-            if let Some(sku) = sku {
-                context.observations.record_unknown(context.shop, sku);
-            }
-            stats.add_example(&offer.sku, MatchClass::NotOurs, None, Some(offer));
-            return false;
-        }
-    };
-    let acked = context.ledger.get(context.shop, entry.id());
-    let expected = context.expected(entry, acked, max_clock_skew);
-    let class = expected.classify(offer, now);
-    context.observations.with(context.shop, |per_sku| {
-        // If several warehouses share the stock, the worst class counts.
-        let previous = per_sku.get(entry.id()).class_in(pass);
-        if previous.is_none_or(|previous| previous < class) {
-            per_sku.set(entry.id(), Observed::new(offer.available, now, pass, class));
-        }
-    });
-    if class == MatchClass::Equal {
-        return true;
-    }
-    let count = i64::try_from(offer.available)
-        .ok()
-        .and_then(|n| Count::try_from(n).ok());
-    let count = count.unwrap_or(entry.level().count);
-    let kind = EventKind::Readback(class.number());
-    context.history.record(
-        context.shop,
-        now,
-        kind,
-        std::iter::once((entry.id(), count)),
-    );
-    stats.add_example(sku.as_str(), class, Some(expected), Some(offer));
-    if class == MatchClass::Drifted && !expected.is_dry_run {
-        let is_restated = acked.acked_at().is_some_and(|at| {
-            is_stated_since(&context.activity, context.shop, entry.id(), at, now)
-        });
-        if is_restated || expected.is_provably_lost(offer) {
-            stats.mark_lost(context, (&sku, entry.id()), acked);
-        }
-    }
-    true
-}
-
 impl PassStats {
+    pub(super) fn new(pass: PassId) -> Self {
+        Self {
+            pass,
+            not_ours: 0,
+            dry_run: DryRunEstimate::default(),
+            examples: Vec::new(),
+            examples_by_class: BTreeMap::new(),
+            lost: Vec::new(),
+            taken_lost: 0,
+        }
+    }
+
+    /// Classifies one offer and records the result. Returns false if the book has no such SKU.
+    pub(super) fn record_offer(
+        &mut self,
+        context: &ReadbackContext,
+        offer: &ReadbackOffer,
+        max_clock_skew: TimeDelta,
+        now: DateTime<Utc>,
+    ) -> bool {
+        let shop = context.shop;
+        let Some(entry) = context.book.get(shop, Sku::trim(&offer.sku)) else {
+            if let Ok(sku) = Sku::parse(&offer.sku) {
+                context.observations.record_unknown(shop, sku);
+            }
+            self.add_example(&offer.sku, MatchClass::NotOurs, None, Some(offer));
+            return false;
+        };
+        let id = entry.id();
+        let acked = context.ledger.get(shop, id);
+        let expected = context.expected(entry, acked, max_clock_skew);
+        let class = expected.classify(offer, now);
+        context.observations.with(shop, |per_sku| {
+            // If several warehouses share the stock, the worst class counts.
+            let previous = per_sku.get(id).class_in(self.pass);
+            if previous.is_none_or(|previous| previous < class) {
+                per_sku.set(id, Observed::new(offer.available, now, self.pass, class));
+            }
+        });
+        if class == MatchClass::Equal {
+            return true;
+        }
+        let count = i64::try_from(offer.available)
+            .ok()
+            .and_then(|n| Count::try_from(n).ok());
+        let count = count.unwrap_or(entry.level().count);
+        let kind = EventKind::Readback(class.number());
+        context
+            .history
+            .record(shop, now, kind, std::iter::once((id, count)));
+        self.add_example(Sku::trim(&offer.sku), class, Some(expected), Some(offer));
+        if class == MatchClass::Drifted && !expected.is_dry_run {
+            let is_restated = acked
+                .acked_at()
+                .is_some_and(|at| is_stated_since(&context.activity, shop, id, at, now));
+            if (is_restated || expected.is_provably_lost(offer))
+                && let Ok(sku) = Sku::parse(&offer.sku)
+            {
+                self.mark_lost(context, sku, id, acked);
+            }
+        }
+        true
+    }
+
     fn add_example(
         &mut self,
         sku: &str,
@@ -130,16 +136,14 @@ impl PassStats {
     fn mark_lost(
         &mut self,
         context: &ReadbackContext,
-        (sku, id): (&Sku, SkuId),
+        sku: Sku,
+        id: SkuId,
         expected: Acked,
     ) -> bool {
         let fits = self.lost.len() < MAX_RESENT_SKUS;
-        if fits
-            && context
-                .ledger
-                .clear_if_unchanged(context.shop, id, expected)
-        {
-            self.lost.push(sku.clone());
+        let ReadbackContext { ledger, shop, .. } = context;
+        if fits && ledger.clear_if_unchanged(*shop, id, expected) {
+            self.lost.push(sku);
         }
         fits
     }
@@ -152,15 +156,11 @@ impl PassStats {
 
 /// Step of a pass that finds acknowledged SKUs that were on no page.
 pub struct FindMissing {
-    context: ReadbackContext,
-    pass: PassId,
+    pub(super) context: ReadbackContext,
+    pub(super) pass: PassId,
 }
 
 impl FindMissing {
-    pub(super) fn new(context: ReadbackContext, pass: PassId) -> Self {
-        Self { context, pass }
-    }
-
     /// Reads every SKU of the book.
     #[must_use]
     pub fn run(self) -> Vec<Sku> {
@@ -188,10 +188,8 @@ impl FindMissing {
 
 /// Last step of a pass.
 pub struct FinishPass {
-    context: ReadbackContext,
-    pass: PassId,
-    stats: PassStats,
-    quarantined: HashSet<Sku>,
+    pub(super) context: ReadbackContext,
+    pub(super) stats: PassStats,
 }
 
 /// Result of a complete pass.
@@ -202,42 +200,23 @@ pub struct PassResult {
 }
 
 impl FinishPass {
-    pub(super) fn new(
-        context: ReadbackContext,
-        pass: PassId,
-        stats: PassStats,
-        quarantined: Vec<Sku>,
-    ) -> Self {
-        Self {
-            context,
-            pass,
-            stats,
-            quarantined: quarantined.into_iter().collect(),
-        }
-    }
-
     /// Reads every SKU of the book, counts the classes, and forgets the acknowledgements of SKUs
-    /// that the Market does not know.
+    /// that the Market does not know. `quarantined` are the SKUs in quarantine.
     #[must_use]
-    pub fn run(self, now: DateTime<Utc>) -> PassResult {
-        let Self {
-            context,
-            pass,
-            mut stats,
-            quarantined,
-        } = self;
+    pub fn run(self, quarantined: &HashSet<SkuId>, now: DateTime<Utc>) -> PassResult {
+        let Self { context, mut stats } = self;
         let mut counts = [0; MatchClass::ALL.len()];
         counts[usize::from(MatchClass::NotOurs.number())] = stats.not_ours;
         let mode = context.mode;
         context.book.for_each(context.shop, |sku, entry| {
             let observed = context.observations.get(context.shop, entry.id());
-            let seen_class = observed.class_in(pass);
-            let class = seen_class
-                .unwrap_or_else(|| stats.record_missing(&context, (sku, entry), (pass, now)));
+            let seen_class = observed.class_in(stats.pass);
+            let class =
+                seen_class.unwrap_or_else(|| stats.record_missing(&context, sku, entry, now));
             if mode == Mode::DryRun {
                 stats.count_dry_run(entry, seen_class.map(|_| observed.available()));
             }
-            let is_rejected = class == MatchClass::Unsent && quarantined.contains(sku);
+            let is_rejected = class == MatchClass::Unsent && quarantined.contains(&entry.id());
             let class = if is_rejected {
                 MatchClass::Rejected
             } else {
@@ -261,12 +240,13 @@ impl PassStats {
     fn record_missing(
         &mut self,
         context: &ReadbackContext,
-        (sku, entry): (&Sku, BookEntry),
-        (pass, now): (PassId, DateTime<Utc>),
+        sku: &Sku,
+        entry: BookEntry,
+        now: DateTime<Utc>,
     ) -> MatchClass {
         let acked = context.ledger.get(context.shop, entry.id());
         let expected = context.expected(entry, acked, TimeDelta::zero());
-        let class = expected.classify_missing(pass.began);
+        let class = expected.classify_missing(self.pass.began);
         let previous = context.observations.get(context.shop, entry.id());
         let mut is_recorded = true;
         if class == MatchClass::Unknown {
@@ -280,7 +260,7 @@ impl PassStats {
             if (is_newly_unknown || is_resend_due) && !expected.is_dry_run {
                 // If too many SKUs are marked already, this SKU is not recorded, so it counts as
                 // newly unknown again at the next pass.
-                is_recorded = self.mark_lost(context, (sku, entry.id()), acked);
+                is_recorded = self.mark_lost(context, sku.clone(), entry.id(), acked);
             }
         }
         if is_recorded {
@@ -293,7 +273,7 @@ impl PassStats {
             } else {
                 class
             };
-            let observed = Observed::new(0, now, pass, recorded_class);
+            let observed = Observed::new(0, now, self.pass, recorded_class);
             context
                 .observations
                 .with(context.shop, |per_sku| per_sku.set(entry.id(), observed));

@@ -13,6 +13,7 @@ mod driver;
 mod observed;
 mod page_cursor;
 mod readback_report;
+mod schedule;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,11 +27,12 @@ pub use observed::{Observations, Observed};
 pub use readback_report::{DryRunEstimate, ReadbackExample, ReadbackProgress, ReadbackReport};
 
 use market_api::partner::client::CallOutcome;
-use market_api::partner::readback_page::{ReadbackPage, ReadbackQuery};
+use market_api::partner::readback_page::{ReadbackPage, ReadbackQuery, ReadbackSelection};
 use market_api::partner::wire::MarketAddress;
 use stock::{Activity, BookEntry, ShopId, StockBook};
 
 use self::classify::Expected;
+use self::page_cursor::PageCursor;
 use super::Mode;
 use super::classify_response::{ResponseVerdict, classify_response};
 use super::clock_skew::SkewRange;
@@ -79,15 +81,21 @@ impl ReadbackContext {
         }
     }
 
-    /// Returns the warehouses per list: a campaign lists all its warehouses together, a business
-    /// lists each one separately.
-    fn warehouse_groups(&self) -> Vec<Vec<u64>> {
-        match &self.address {
+    /// Returns the positions from which a selection is read: a campaign lists all its warehouses
+    /// together, a business lists each one separately.
+    fn cursors(&self, selection: ReadbackSelection) -> impl Iterator<Item = PageCursor> {
+        let warehouse_groups = match &self.address {
             MarketAddress::Campaign { .. } => vec![self.warehouses.clone()],
             MarketAddress::Business { warehouses, .. } => {
                 warehouses.iter().map(|id| vec![*id]).collect()
             }
-        }
+        };
+        warehouse_groups.into_iter().map(move |warehouses| {
+            PageCursor::new(ReadbackQuery {
+                warehouses,
+                selection: selection.clone(),
+            })
+        })
     }
 }
 
@@ -102,18 +110,19 @@ impl CompletedReadback {
     /// Classifies the outcome and parses the page.
     #[must_use]
     pub fn new(query: &ReadbackQuery, outcome: &CallOutcome) -> Self {
-        let page = match (classify_response(outcome), outcome) {
-            (ResponseVerdict::Accepted, CallOutcome::Response(response)) => {
+        let response = match outcome {
+            CallOutcome::Response(response) => Some(response),
+            CallOutcome::NoResponse(_) => None,
+        };
+        let page = match (classify_response(outcome), response) {
+            (ResponseVerdict::Accepted, Some(response)) => {
                 ReadbackPage::read(&response.body, query).map_err(|reason| ResponseVerdict::Retry {
                     reason: format!("the response is not a page: {reason}"),
                 })
             }
             (verdict, _) => Err(verdict),
         };
-        let skew_range = match outcome {
-            CallOutcome::Response(response) => SkewRange::of(response),
-            CallOutcome::NoResponse(_) => None,
-        };
+        let skew_range = response.and_then(SkewRange::of);
         Self { page, skew_range }
     }
 

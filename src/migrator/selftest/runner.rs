@@ -19,7 +19,7 @@ use super::{
     quoted_list,
 };
 use crate::event_log::ServiceEvent;
-use crate::migrator::status::{QuarantinedSku, WorkerHandle};
+use crate::migrator::status::{QuarantinedSku, WorkerHandle, WorkerState};
 use crate::migrator::{Context, HIDDEN_NOTE_PREFIX, MarketTarget, Mode, OPERATOR_PAUSE_REASON};
 use crate::telemetry::AlarmKind;
 
@@ -164,7 +164,8 @@ impl SelftestRunner {
                 .reason
                 .unwrap_or_else(|| "the reason is unknown".to_owned())
         };
-        (status.state == "paused").then(|| format!("the campaign is paused: {}", reason()))
+        (status.state == WorkerState::Paused)
+            .then(|| format!("the campaign is paused: {}", reason()))
     }
 
     async fn run(&self, sku: &Sku, entry: BookEntry) {

@@ -5,7 +5,7 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use super::reason::ReadinessReason;
 use super::{PushCoverage, count_in_class};
 use crate::migrator::readback::{MatchClass, ReadbackReport};
-use crate::migrator::{Mode, WorkerStatus};
+use crate::migrator::{Mode, WorkerState, WorkerStatus};
 
 /// Longest age of the last read-back with a full match.
 const MAX_FULL_MATCH_AGE: TimeDelta = TimeDelta::hours(24);
@@ -182,7 +182,7 @@ impl ReadinessInputs<'_> {
             message: first.reason.clone(),
         });
         shop.add_if_sent(self.mode, ReadinessCheck::NothingRejected, reason);
-        let is_paused = report.state == "paused";
+        let is_paused = report.state == WorkerState::Paused;
         let reason = is_paused.then(|| ReadinessReason::Paused(report.reason.clone()));
         shop.add_if_sent(self.mode, ReadinessCheck::NotPaused, reason);
     }
@@ -330,7 +330,7 @@ mod tests {
             ..readback.clone()
         };
         let paused = WorkerStatus {
-            state: "paused",
+            state: WorkerState::Paused,
             reason: Some("revoked".into()),
             ..WorkerStatus::default()
         };
