@@ -70,19 +70,19 @@ impl SlidingWindow {
     /// Returns the number of units that may be sent now.
     pub fn available(&mut self, now: Instant) -> u32 {
         self.evict_expired(now);
-        if self.in_flight + self.readbacks_in_flight >= self.max_in_flight {
+        if !self.has_slot() {
             return 0;
         }
         let own = self.limit.saturating_sub(self.used + self.in_flight);
-        self.server_limit
-            .map_or(own, |server| own.min(server.remaining))
+        let server = self.server_limit.map(|server| server.remaining);
+        server.map_or(own, |remaining| own.min(remaining))
     }
 
     /// Returns the time at which `skus` units may be sent, if nothing else is sent until then.
     /// `None` while only the end of a request in flight can free capacity.
     #[must_use]
     pub fn next_available_at(&self, skus: u32, now: Instant) -> Option<Instant> {
-        if self.in_flight + self.readbacks_in_flight >= self.max_in_flight {
+        if !self.has_slot() {
             return None;
         }
         let skus = skus.min(self.limit);
@@ -127,12 +127,6 @@ impl SlidingWindow {
         self.completed.push_back((now, skus));
     }
 
-    /// Adds a request from before a restart, which ended at `ended_at` or earlier.
-    pub fn restore(&mut self, skus: u32, ended_at: Instant) {
-        self.used += skus;
-        self.completed.push_back((ended_at, skus));
-    }
-
     /// Applies the rate-limit headers of a response.
     ///
     /// `share` is the part of the Market's limit that this program may use, `0.0..=1.0`.
@@ -154,6 +148,10 @@ impl SlidingWindow {
     #[must_use]
     pub fn limit(&self) -> u32 {
         self.limit
+    }
+
+    fn has_slot(&self) -> bool {
+        self.in_flight + self.readbacks_in_flight < self.max_in_flight
     }
 
     fn evict_expired(&mut self, now: Instant) {
@@ -193,19 +191,15 @@ impl SharedRateLimiter {
     /// Creates a limiter for the address, using `share` of its limit.
     #[must_use]
     pub fn new(address: &MarketAddress, share: f64) -> Self {
-        let (unit, window) = match address {
-            MarketAddress::Campaign { .. } => (
-                LimitUnit::Skus,
-                SlidingWindow::new(scale(SKUS_PER_MINUTE, share)),
-            ),
-            MarketAddress::Business { .. } => {
-                let mut window = SlidingWindow::new(scale(UPDATES_PER_MINUTE, share));
-                // The limit of parallel requests is one for the whole business, too.
-                window.max_in_flight =
-                    u32::try_from(super::MAX_PARALLEL_REQUESTS).unwrap_or(u32::MAX);
-                (LimitUnit::Requests, window)
-            }
+        let (unit, limit) = match address {
+            MarketAddress::Campaign { .. } => (LimitUnit::Skus, SKUS_PER_MINUTE),
+            MarketAddress::Business { .. } => (LimitUnit::Requests, UPDATES_PER_MINUTE),
         };
+        let mut window = SlidingWindow::new(scale(limit, share));
+        if unit == LimitUnit::Requests {
+            // The limit of parallel requests is one for the whole business, too.
+            window.max_in_flight = u32::try_from(super::MAX_PARALLEL_REQUESTS).unwrap_or(u32::MAX);
+        }
         Self {
             unit,
             share,
@@ -258,12 +252,12 @@ impl SharedRateLimiter {
     pub fn begin_readback(&self, gap: Duration, now: Instant) -> bool {
         let mut window = self.window.lock();
         let is_time = window.last_readback_at.is_none_or(|at| at + gap <= now);
-        let has_slot = window.in_flight + window.readbacks_in_flight < window.max_in_flight;
-        if is_time && has_slot {
+        let is_allowed = is_time && window.has_slot();
+        if is_allowed {
             window.readbacks_in_flight += 1;
             window.last_readback_at = Some(now);
         }
-        is_time && has_slot
+        is_allowed
     }
 
     /// Records the end of a read-back.
@@ -285,11 +279,11 @@ impl SharedRateLimiter {
         window.apply_server_limit(rate, self.share, now);
     }
 
-    /// Adds a request from before a restart, see [`SlidingWindow::restore`].
+    /// Adds a request from before a restart, which ended at `ended_at` or earlier. Called before any
+    /// request is in flight.
     pub fn restore(&self, skus: u32, ended_at: Instant) {
-        self.window
-            .lock()
-            .restore(self.cost(skus as usize), ended_at);
+        let cost = self.cost(skus as usize);
+        self.window.lock().end_request(cost, ended_at);
     }
 
     fn cost(&self, skus: usize) -> u32 {

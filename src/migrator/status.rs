@@ -21,8 +21,8 @@ const MAX_CHANGED_SKUS: usize = 20_000;
 pub(super) struct WorkerHandle {
     changed: Mutex<ChangedSkus>,
     wake: Notify,
-    status: Mutex<WorkerStatus>,
-    readback: Mutex<ReadbackReport>,
+    pub(super) status: Mutex<WorkerStatus>,
+    pub(super) readback: Mutex<ReadbackReport>,
     readback_requested: AtomicBool,
     paused_since: Mutex<Option<DateTime<Utc>>>,
 }
@@ -178,21 +178,5 @@ impl WorkerHandle {
 
     pub(super) async fn woken(&self) {
         self.wake.notified().await;
-    }
-
-    pub(super) fn publish_status(&self, status: &WorkerStatus) {
-        self.status.lock().clone_from(status);
-    }
-
-    pub(super) fn publish_readback(&self, report: &ReadbackReport) {
-        self.readback.lock().clone_from(report);
-    }
-
-    pub(super) fn readback_report(&self) -> ReadbackReport {
-        self.readback.lock().clone()
-    }
-
-    pub(super) fn status(&self) -> WorkerStatus {
-        self.status.lock().clone()
     }
 }

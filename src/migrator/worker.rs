@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use lifecycle::{Tasks, run_blocking};
+use lifecycle::{Clock, Tasks, run_blocking};
 use rand::rngs::StdRng;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
@@ -60,7 +60,9 @@ impl SyncWorker {
         context: Context,
         handle: Arc<WorkerHandle>,
         restored: RestoredState,
-        (rng, limiter, rejected_keys): (StdRng, SharedRateLimiter, RejectedKeys),
+        limiter: SharedRateLimiter,
+        rejected_keys: RejectedKeys,
+        rng: StdRng,
     ) -> Self {
         let deps = PlannerDeps {
             book: Arc::clone(&context.book),
@@ -73,10 +75,7 @@ impl SyncWorker {
             history: Arc::clone(&context.history),
         };
         let readback_context = ReadbackContext {
-            shop: target.shop,
-            address: target.address.clone(),
-            warehouses: target.warehouses.clone(),
-            mode: target.mode,
+            target: target.clone(),
             pass_interval: context.readback_every,
             grace: context.grace,
             book: Arc::clone(&context.book),
@@ -85,10 +84,7 @@ impl SyncWorker {
             observations: Arc::clone(&context.observations),
             history: Arc::clone(&context.history),
         };
-        let now = Now {
-            monotonic: Instant::now(),
-            wall: context.clock.now(),
-        };
+        let now = read_clocks(context.clock);
         let readback = ReadbackDriver::new(readback_context, restored.last_equal, now);
         let planner = Planner::new(target.clone(), deps, restored, now, rng);
         Self {
@@ -142,15 +138,12 @@ impl SyncWorker {
             let (log, shop) = (&self.context.events, &self.target.name);
             log.record_for_shop(shop, "", event);
         }
-        self.handle.publish_status(status);
-        self.handle.publish_readback(report);
+        self.handle.status.lock().clone_from(status);
+        self.handle.readback.lock().clone_from(report);
     }
 
     fn now(&self) -> Now {
-        Now {
-            monotonic: Instant::now(),
-            wall: self.context.clock.now(),
-        }
+        read_clocks(self.context.clock)
     }
 
     /// Returns the time at which the next read-back may be sent.
@@ -256,11 +249,7 @@ impl SyncWorker {
                 .update_stocks(&address, &key, body, clock.now())
                 .await;
             // Taken before the store write, which must not count as the Market's time.
-            let at = Now {
-                monotonic: Instant::now(),
-                wall: clock.now(),
-            };
-            let completed = CompletedBatch::new(batch, outcome, at);
+            let completed = CompletedBatch::new(batch, outcome, read_clocks(clock));
             if let Some(batch) = completed.accepted() {
                 let (ids, rows) = batch.to_acked(sent_at);
                 // A crash before this line, or a failing store, only costs sending the batch
@@ -383,5 +372,12 @@ impl SyncWorker {
         if let Err(error) = self.context.store.append(&store_changes).await {
             warn!(error = %error, "failed to persist a change of the quarantine");
         }
+    }
+}
+
+fn read_clocks(clock: Clock) -> Now {
+    Now {
+        monotonic: Instant::now(),
+        wall: clock.now(),
     }
 }

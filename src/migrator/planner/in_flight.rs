@@ -3,10 +3,12 @@
 /// Requests in flight. Batches and read-backs share the number of parallel requests.
 #[derive(Debug, Default)]
 pub(super) struct RequestsInFlight {
-    batches: usize,
-    skus: usize,
+    pub(super) batches: usize,
+    /// SKUs in the batches.
+    pub(super) skus: usize,
     readbacks: usize,
-    last_was_readback: bool,
+    /// True if the last request was a read-back.
+    pub(super) last_was_readback: bool,
     // True if a request ended without a response: the Market may still apply it.
     has_unanswered: bool,
 }
@@ -15,20 +17,6 @@ impl RequestsInFlight {
     /// Returns the number of all requests.
     pub(super) fn requests(&self) -> usize {
         self.batches + self.readbacks
-    }
-
-    pub(super) fn batches(&self) -> usize {
-        self.batches
-    }
-
-    /// Returns the number of SKUs in the batches.
-    pub(super) fn skus(&self) -> usize {
-        self.skus
-    }
-
-    /// Returns true if the last request was a read-back.
-    pub(super) fn last_was_readback(&self) -> bool {
-        self.last_was_readback
     }
 
     pub(super) fn begin_batch(&mut self, skus: usize) {

@@ -294,7 +294,7 @@ impl Planner {
         };
         let free = max_parallel.saturating_sub(self.in_flight.requests());
         let limiter = &self.deps.limiter;
-        let is_batch_turn = self.in_flight.last_was_readback()
+        let is_batch_turn = self.in_flight.last_was_readback
             && self.status.paused_since.is_none()
             && waiting > 0
             && free == 1

@@ -206,7 +206,7 @@ impl Planner {
     /// Decides the pending rejections when no other SKU is left to send. Returns true if there is a
     /// SKU to send now.
     pub(super) fn resolve_pending_rejections(&mut self, now: Now) -> bool {
-        if self.in_flight.batches() > 0 || self.isolation.has_groups() || !self.queue.is_empty() {
+        if self.in_flight.batches > 0 || self.isolation.has_groups() || !self.queue.is_empty() {
             return false;
         }
         let effects = self.isolation.resolve_pending(now.wall);

@@ -82,7 +82,7 @@ impl Planner {
             // wakes the worker.
             (None, Some(available_at)) if available_at > now => available_at.min(tick),
             // Another worker uses up the limit, and the end of its request wakes only itself.
-            (None, None) if self.in_flight.batches() == 0 => tick.min(now + SHARED_LIMIT_RECHECK),
+            (None, None) if self.in_flight.batches == 0 => tick.min(now + SHARED_LIMIT_RECHECK),
             (None, Some(_) | None) => tick,
         }
     }
@@ -90,8 +90,8 @@ impl Planner {
     /// Updates and returns the status and the limit in the metrics, and raises or clears the alarm
     /// for missing acknowledgements.
     pub fn update_status(&mut self, now: Now) -> &WorkerStatus {
-        self.status.in_flight_requests = self.in_flight.batches();
-        self.status.in_flight_skus = self.in_flight.skus();
+        self.status.in_flight_requests = self.in_flight.batches;
+        self.status.in_flight_skus = self.in_flight.skus;
         self.status.waiting_skus = self.queue.len() + self.isolation.waiting_skus();
         self.check_progress(now.wall);
         let limit = self.deps.limiter.status();

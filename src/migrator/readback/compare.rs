@@ -60,7 +60,7 @@ impl PassStats {
         max_clock_skew: TimeDelta,
         now: DateTime<Utc>,
     ) -> bool {
-        let shop = context.shop;
+        let shop = context.target.shop;
         let Some(entry) = context.book.get(shop, Sku::trim(&offer.sku)) else {
             if let Ok(sku) = Sku::parse(&offer.sku) {
                 context.observations.record_unknown(shop, sku);
@@ -141,8 +141,8 @@ impl PassStats {
         expected: Acked,
     ) -> bool {
         let fits = self.lost.len() < MAX_RESENT_SKUS;
-        let ReadbackContext { ledger, shop, .. } = context;
-        if fits && ledger.clear_if_unchanged(*shop, id, expected) {
+        let ReadbackContext { ledger, target, .. } = context;
+        if fits && ledger.clear_if_unchanged(target.shop, id, expected) {
             self.lost.push(sku);
         }
         fits
@@ -166,17 +166,17 @@ impl FindMissing {
     pub fn run(self) -> Vec<Sku> {
         let Self { context, pass } = self;
         let mut missing = Vec::new();
-        context.book.for_each(context.shop, |sku, entry| {
+        context.book.for_each(context.target.shop, |sku, entry| {
             if missing.len() >= MAX_RESENT_SKUS
                 || context
                     .observations
-                    .get(context.shop, entry.id())
+                    .get(context.target.shop, entry.id())
                     .class_in(pass)
                     .is_some()
             {
                 return;
             }
-            let acked = context.ledger.get(context.shop, entry.id());
+            let acked = context.ledger.get(context.target.shop, entry.id());
             let expected = context.expected(entry, acked, TimeDelta::zero());
             if expected.classify_missing(pass.began) == MatchClass::Unknown {
                 missing.push(sku.clone());
@@ -207,9 +207,9 @@ impl FinishPass {
         let Self { context, mut stats } = self;
         let mut counts = [0; MatchClass::ALL.len()];
         counts[usize::from(MatchClass::NotOurs.number())] = stats.not_ours;
-        let mode = context.mode;
-        context.book.for_each(context.shop, |sku, entry| {
-            let observed = context.observations.get(context.shop, entry.id());
+        let mode = context.target.mode;
+        context.book.for_each(context.target.shop, |sku, entry| {
+            let observed = context.observations.get(context.target.shop, entry.id());
             let seen_class = observed.class_in(stats.pass);
             let class =
                 seen_class.unwrap_or_else(|| stats.record_missing(&context, sku, entry, now));
@@ -225,7 +225,7 @@ impl FinishPass {
             counts[usize::from(class.number())] += 1;
         });
         if mode == Mode::DryRun {
-            stats.dry_run.estimate(&context.address);
+            stats.dry_run.estimate(&context.target.address);
         }
         PassResult {
             stats,
@@ -244,10 +244,10 @@ impl PassStats {
         entry: BookEntry,
         now: DateTime<Utc>,
     ) -> MatchClass {
-        let acked = context.ledger.get(context.shop, entry.id());
+        let acked = context.ledger.get(context.target.shop, entry.id());
         let expected = context.expected(entry, acked, TimeDelta::zero());
         let class = expected.classify_missing(self.pass.began);
-        let previous = context.observations.get(context.shop, entry.id());
+        let previous = context.observations.get(context.target.shop, entry.id());
         let mut is_recorded = true;
         if class == MatchClass::Unknown {
             self.add_example(sku.as_str(), class, Some(expected), None);
@@ -274,9 +274,9 @@ impl PassStats {
                 class
             };
             let observed = Observed::new(0, now, self.pass, recorded_class);
-            context
-                .observations
-                .with(context.shop, |per_sku| per_sku.set(entry.id(), observed));
+            context.observations.with(context.target.shop, |per_sku| {
+                per_sku.set(entry.id(), observed)
+            });
         }
         class
     }

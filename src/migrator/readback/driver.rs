@@ -53,7 +53,7 @@ impl ReadbackDriver {
         let grace = context.grace.to_std().unwrap_or_default();
         let interval = context.pass_interval;
         Self {
-            schedule: ReadbackSchedule::new(context.mode, interval, grace, now.monotonic),
+            schedule: ReadbackSchedule::new(context.target.mode, interval, grace, now.monotonic),
             context,
             pass: None,
             last_pass_number: 0,
@@ -110,7 +110,7 @@ impl ReadbackDriver {
             Some(ReadbackSelection::Skus(skus)) => skus.len(),
             Some(ReadbackSelection::List { .. }) | None => MAX_PAGE_SIZE,
         };
-        self.schedule.gap(&self.context.address, skus)
+        self.schedule.gap(&self.context.target.address, skus)
     }
 
     fn cursor(&self) -> Option<&PageCursor> {
@@ -201,7 +201,7 @@ impl ReadbackDriver {
         if !pass.cursors.is_empty() {
             return None;
         }
-        if !pass.has_queried_missing && self.context.mode == Mode::On {
+        if !pass.has_queried_missing && self.context.target.mode == Mode::On {
             pass.has_queried_missing = true;
             return Some(ReadbackStep::FindMissing(FindMissing {
                 context: self.context.clone(),
@@ -258,7 +258,7 @@ impl ReadbackDriver {
         result.write_to(&mut self.report);
         self.report.state = ReadbackProgress::Done;
         self.report.ended = Some(now.wall);
-        let is_equal = self.context.mode == Mode::On && self.report.unexplained_skus() == 0;
+        let is_equal = self.context.target.mode == Mode::On && self.report.unexplained_skus() == 0;
         if is_equal {
             self.report.last_equal = Some(now.wall);
         }

@@ -29,28 +29,22 @@ pub use readback_report::{DryRunEstimate, ReadbackExample, ReadbackProgress, Rea
 use market_api::partner::client::CallOutcome;
 use market_api::partner::readback_page::{ReadbackPage, ReadbackQuery, ReadbackSelection};
 use market_api::partner::wire::MarketAddress;
-use stock::{Activity, BookEntry, ShopId, StockBook};
+use stock::{Activity, BookEntry, StockBook};
 
 use self::classify::Expected;
 use self::page_cursor::PageCursor;
-use super::Mode;
 use super::classify_response::{ResponseVerdict, classify_response};
 use super::clock_skew::SkewRange;
 use super::ledger::Ledger;
+use super::{MarketTarget, Mode};
 use crate::history::History;
 use crate::store::Acked;
 
 /// Dependencies and settings of a read-back driver.
 #[derive(Clone, Debug)]
 pub struct ReadbackContext {
-    /// Index of the shop in the book.
-    pub shop: ShopId,
-    /// API method, and the campaign or business it is called for.
-    pub address: MarketAddress,
-    /// Our warehouse ids as they appear in pages of that method.
-    pub warehouses: Vec<u64>,
-    /// Forwarding mode.
-    pub mode: Mode,
+    /// Shop, and where its stock is read.
+    pub target: MarketTarget,
     /// Interval between scheduled passes; `None` if passes run only on request.
     pub pass_interval: Option<Duration>,
     /// Time that the Market may take to show an accepted update. Source: `updateStocks`, "several
@@ -70,12 +64,12 @@ pub struct ReadbackContext {
 
 impl ReadbackContext {
     fn expected(&self, entry: BookEntry, acked: Acked, max_clock_skew: TimeDelta) -> Expected {
-        let sent_date = self.ledger.sent_date(self.shop, entry.id());
+        let sent_date = self.ledger.sent_date(self.target.shop, entry.id());
         Expected {
             level: entry.level(),
             acked,
             sent_date,
-            is_dry_run: self.mode == Mode::DryRun,
+            is_dry_run: self.target.mode == Mode::DryRun,
             grace: self.grace,
             max_clock_skew,
         }
@@ -84,8 +78,8 @@ impl ReadbackContext {
     /// Returns the positions from which a selection is read: a campaign lists all its warehouses
     /// together, a business lists each one separately.
     fn cursors(&self, selection: ReadbackSelection) -> impl Iterator<Item = PageCursor> {
-        let warehouse_groups = match &self.address {
-            MarketAddress::Campaign { .. } => vec![self.warehouses.clone()],
+        let warehouse_groups = match &self.target.address {
+            MarketAddress::Campaign { .. } => vec![self.target.warehouses.clone()],
             MarketAddress::Business { warehouses, .. } => {
                 warehouses.iter().map(|id| vec![*id]).collect()
             }

@@ -93,10 +93,18 @@ impl SelftestRunner {
         let now = clock.now();
         match call {
             MarketCall::GetHidden => market.get_hidden_offers(*campaign, key, sku, now).await,
-            MarketCall::Hide => market.hide_offer(*campaign, key, sku, now).await,
+            MarketCall::Hide => {
+                market
+                    .set_offer_hidden(*campaign, key, sku, true, now)
+                    .await
+            }
             MarketCall::Readback(query) => market.readback(address, key, query, now).await,
             MarketCall::Send(body) => market.update_stocks(address, key, body.clone(), now).await,
-            MarketCall::Show => market.show_offer(*campaign, key, sku, now).await,
+            MarketCall::Show => {
+                market
+                    .set_offer_hidden(*campaign, key, sku, false, now)
+                    .await
+            }
         }
     }
 }

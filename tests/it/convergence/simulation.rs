@@ -298,10 +298,7 @@ impl MigratorSimulation {
 
     fn readback_context(&self, target: &MarketTarget) -> ReadbackContext {
         ReadbackContext {
-            shop: target.shop,
-            address: target.address.clone(),
-            warehouses: target.warehouses.clone(),
-            mode: target.mode,
+            target: target.clone(),
             pass_interval: self.setup.verify_every,
             grace: TimeDelta::minutes(15),
             book: Arc::clone(&self.book),

@@ -77,11 +77,12 @@ impl MarketResponse {
         let trace_id = ["traceparent", "x-request-id", "x-market-req-id"]
             .iter()
             .find_map(|name| header(headers, name));
+        let date = header(headers, DATE.as_str()).and_then(parse_http_date);
         Self {
             status,
             body,
-            rate: RateHeaders::read(headers, times.head_at),
-            date: header(headers, DATE.as_str()).and_then(parse_http_date),
+            rate: RateHeaders::read(headers, date.unwrap_or(times.head_at)),
+            date,
             times,
             trace_id: trace_id.map(ToOwned::to_owned),
         }
@@ -89,12 +90,9 @@ impl MarketResponse {
 }
 
 impl RateHeaders {
-    fn read(headers: &HeaderMap, now: DateTime<Utc>) -> Self {
+    fn read(headers: &HeaderMap, date: DateTime<Utc>) -> Self {
         let number = |name: &str| header(headers, name)?.trim().parse().ok();
         let until = header(headers, "x-ratelimit-resource-until").and_then(parse_http_date);
-        let date = header(headers, DATE.as_str())
-            .and_then(parse_http_date)
-            .unwrap_or(now);
         Self {
             limit: number("x-ratelimit-resource-limit"),
             remaining: number("x-ratelimit-resource-remaining"),
@@ -105,13 +103,9 @@ impl RateHeaders {
 
 /// Parses an HTTP date without its weekday, which is wrong in the documentation's own example.
 fn parse_http_date(text: &str) -> Option<DateTime<Utc>> {
-    let date = text
-        .split_once(',')
-        .map_or(text, |(_weekday, date)| date)
-        .trim();
-    DateTime::parse_from_rfc2822(date)
-        .ok()
-        .map(|at| at.with_timezone(&Utc))
+    let date = text.split_once(',').map_or(text, |(_weekday, date)| date);
+    let parsed = DateTime::parse_from_rfc2822(date.trim()).ok()?;
+    Some(parsed.to_utc())
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -267,7 +261,8 @@ mod tests {
     #[test]
     fn computes_reset_from_the_response_date() {
         let now = "2026-11-20T10:00:00Z".parse().unwrap();
-        let rate = RateHeaders::read(
+        let response = MarketResponse::read(
+            200,
             &headers(&[
                 ("X-RateLimit-Resource-Limit", "100000"),
                 ("X-RateLimit-Resource-Remaining", "0"),
@@ -278,8 +273,13 @@ mod tests {
                 ),
                 ("Date", "Tue, 10 Jul 2018 00:42:12 GMT"),
             ]),
-            now,
+            Bytes::new(),
+            RequestTimes {
+                sent_at: now,
+                head_at: now,
+            },
         );
+        let rate = response.rate;
         assert_eq!(rate.resets_in, Some(Duration::from_secs(30)));
         assert_eq!((rate.limit, rate.remaining), (Some(100_000), Some(0)));
     }

@@ -9,7 +9,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use stock::Timestamp;
 
-use super::wire::{MAX_PAGE_SIZE, MarketAddress, OfferStock, parse_timestamp};
+use super::wire::{MAX_PAGE_SIZE, MarketAddress, OfferStock, ResponsePaging, parse_timestamp};
 
 /// Query for a part of the Market's copy.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -113,17 +113,10 @@ struct ReadbackEnvelope {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ReadbackResult {
-    #[serde(default)]
-    paging: Option<ReadbackPaging>,
+    paging: Option<ResponsePaging>,
     warehouses: Option<Vec<ReadbackWarehouse>>,
     partner_warehouse_id: Option<u64>,
     offers: Option<Vec<ListedOffer>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ReadbackPaging {
-    next_page_token: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -90,28 +90,12 @@ pub fn parse(
     warehouse: u64,
 ) -> Result<Vec<Result<OldHandlerItem, InvalidHandlerItem>>, OldHandlerBodyError> {
     let byte_order_mark = "\u{feff}".as_bytes();
-    let body = body
-        .strip_prefix(byte_order_mark)
-        .unwrap_or(body)
-        .trim_ascii();
-    let invalid = |reason: String| OldHandlerBodyError::Invalid(reason);
-    let body = strip_trailing_text(body).map_err(invalid)?;
-    let list: Vec<&RawValue> = match body.first() {
-        None => return Err(OldHandlerBodyError::Empty),
-        // PHP writes an empty list where it meant an empty object.
-        Some(b'[') => match read_json::<Vec<&RawValue>>(body).map_err(invalid)? {
-            empty if empty.is_empty() => empty,
-            _some => {
-                return Err(invalid(
-                    "it is a list, but must be an object with skus".to_owned(),
-                ));
-            }
-        },
-        Some(_) => {
-            let StrictObject(WireStocksResponse { skus }) = read_json(body).map_err(invalid)?;
-            item_list(skus).map_err(|reason| invalid(format!("skus {reason}")))?
-        }
-    };
+    let body = body.strip_prefix(byte_order_mark).unwrap_or(body);
+    let body = strip_trailing_text(body.trim_ascii()).map_err(OldHandlerBodyError::Invalid)?;
+    if body.is_empty() {
+        return Err(OldHandlerBodyError::Empty);
+    }
+    let list = read_list(body).map_err(OldHandlerBodyError::Invalid)?;
     let numbered = list.into_iter().zip(1..);
     Ok(numbered
         .map(|(item, number)| read_item(item, number, warehouse))
@@ -124,11 +108,7 @@ pub fn parse(
 /// A second JSON value follows, so the meaning is unclear.
 fn strip_trailing_text(body: &[u8]) -> Result<&[u8], String> {
     // Text in another encoding may follow JSON in UTF-8, such as a PHP warning in windows-1251.
-    let text = match std::str::from_utf8(body) {
-        Ok(text) => text,
-        Err(error) => std::str::from_utf8(body.get(..error.valid_up_to()).unwrap_or_default())
-            .unwrap_or_default(),
-    };
+    let text = body.utf8_chunks().next().map_or("", |chunk| chunk.valid());
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
     let Some(Ok(_first)) = values.next() else {
         return Ok(body);
@@ -143,14 +123,24 @@ fn strip_trailing_text(body: &[u8]) -> Result<&[u8], String> {
     }
 }
 
-fn item_list(skus: &RawValue) -> Result<Vec<&RawValue>, String> {
+/// Returns the items of a response.
+fn read_list(body: &[u8]) -> Result<Vec<&RawValue>, String> {
+    // PHP writes an empty list where it meant an empty object.
+    if body.starts_with(b"[") {
+        let list = read_json::<Vec<&RawValue>>(body)?;
+        let reason = "it is a list, but must be an object with skus";
+        return if list.is_empty() {
+            Ok(list)
+        } else {
+            Err(reason.to_owned())
+        };
+    }
+    let StrictObject(WireStocksResponse { skus }) = read_json(body)?;
     let json = skus.get();
-    let is_empty_list =
-        json == "null" || json.bytes().filter(|b| !b.is_ascii_whitespace()).eq(*b"{}");
-    if is_empty_list {
+    if json == "null" || json.bytes().filter(|b| !b.is_ascii_whitespace()).eq(*b"{}") {
         return Ok(Vec::new());
     }
-    serde_json::from_str(json).map_err(|_| "must be a list".to_owned())
+    serde_json::from_str(json).map_err(|_| "skus must be a list".to_owned())
 }
 
 #[derive(Deserialize)]
@@ -251,27 +241,21 @@ fn read_stocks(items: Option<&RawValue>) -> Result<(StatedCount, Option<Timestam
     {
         return Ok((single.count.clone(), single.updated_at));
     }
-    let mut fit = stocks.iter().filter(|stock| stock.is_fit == Some(true));
-    match fit.next() {
-        Some(first) => {
-            if fit
-                .clone()
-                .any(|other| other.count.text() != first.count.text())
-            {
-                return Err("items contains several of type FIT with different counts".to_owned());
-            }
-            Ok((
-                first.count.clone(),
-                fit.map(|other| other.updated_at)
-                    .fold(first.updated_at, Option::max),
-            ))
-        }
-        None if stocks.iter().any(|stock| stock.is_fit.is_none()) => {
+    let fit = stocks.iter().filter(|stock| stock.is_fit == Some(true));
+    let Some(first) = fit.clone().next() else {
+        return if stocks.iter().any(|stock| stock.is_fit.is_none()) {
             Err("items contains several, and none has the type FIT".to_owned())
-        }
-        // Only types that cannot be sold, such as damaged: the sellable count is unknown.
-        None => Ok((StatedCount::Missing, None)),
+        } else {
+            // Only types that cannot be sold, such as damaged: the sellable count is unknown.
+            Ok((StatedCount::Missing, None))
+        };
+    };
+    let has_first_count = |other: &HandlerStock| other.count.text() == first.count.text();
+    if !fit.clone().all(has_first_count) {
+        return Err("items contains several of type FIT with different counts".to_owned());
     }
+    let updated_at = fit.map(|stock| stock.updated_at).max().flatten();
+    Ok((first.count.clone(), updated_at))
 }
 
 fn read_stock(item: &RawValue) -> Result<HandlerStock, String> {
@@ -368,7 +352,7 @@ impl OldHandlerResponse {
     ) -> Self {
         let positions: HashMap<&str, usize> = requested.iter().map(Sku::as_str).zip(0..).collect();
         let mut matched: Vec<Option<Result<OldHandlerItem, InvalidHandlerItem>>> =
-            requested.iter().map(|_| None).collect();
+            vec![None; requested.len()];
         let mut response = Self::default();
         for (item, number) in items.into_iter().zip(1..) {
             let sku = match &item {
@@ -417,11 +401,9 @@ fn merge_duplicates(
             ..first
         });
     }
-    let describe = |count: &StatedCount| match count {
-        StatedCount::Missing => "no count".to_owned(),
-        StatedCount::Number(text) | StatedCount::Text(text) => {
-            text.chars().take(MAX_EXCERPT_CHARS).collect()
-        }
+    let describe = |count: &StatedCount| match count.text() {
+        "" => "no count".to_owned(),
+        text => text.chars().take(MAX_EXCERPT_CHARS).collect(),
     };
     let (one, other) = (describe(&first.count), describe(&second.count));
     Err(InvalidHandlerItem {

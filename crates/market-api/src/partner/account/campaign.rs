@@ -9,16 +9,12 @@ pub struct MarketCampaign {
     /// Id in the paths of the API. It differs from the shop id shown in the seller's account.
     pub id: u64,
     /// Name of the shop.
-    #[serde(default)]
     pub domain: Option<String>,
     /// Account that the campaign belongs to.
-    #[serde(default)]
     pub business: Option<MarketBusiness>,
     /// Sales model: `FBS`, `DBS`, `FBY` or `LAAS`.
-    #[serde(default)]
     pub placement_type: Option<String>,
     /// `AVAILABLE`, or the reason why the API is disabled for it.
-    #[serde(default)]
     pub api_availability: Option<String>,
 }
 
@@ -63,9 +59,7 @@ impl MarketCampaign {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 pub struct MarketBusiness {
     /// Id in the paths of the API.
-    #[serde(default)]
     pub id: Option<u64>,
     /// Name of the account.
-    #[serde(default)]
     pub name: Option<String>,
 }

@@ -147,17 +147,17 @@ async fn reads_all_pages_and_the_date() {
     let market = scripted_market(&tasks, |target, key| {
         assert_eq!(key, Some("key"));
         match target {
+            "/v2/auth/token" => (StatusCode::OK, TOKEN.to_owned()),
             "/v2/businesses/5/warehouses?limit=30" => list_of_one(1, "a+b"),
             "/v2/businesses/5/warehouses?limit=30&pageToken=a%2Bb" => list_of_one(2, ""),
             other => panic!("{other}"),
         }
     });
-    let response = market.warehouses(&Secret::new("key"), 5).await.unwrap();
-    assert_eq!(
-        response.value.iter().map(|w| w.id).collect::<Vec<_>>(),
-        [1, 2]
-    );
-    assert_eq!(response.date, Some("2026-11-21T10:00:00Z".parse().unwrap()));
+    let key = Secret::new("key");
+    let warehouses = market.warehouses(&key, 5).await.unwrap();
+    assert_eq!(warehouses.iter().map(|w| w.id).collect::<Vec<_>>(), [1, 2]);
+    let (_, date) = market.token_scopes(&key).await.unwrap();
+    assert_eq!(date, Some("2026-11-21T10:00:00Z".parse().unwrap()));
     tasks.stop();
 }
 

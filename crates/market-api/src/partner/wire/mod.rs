@@ -14,8 +14,8 @@ use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
 pub use self::readback::{
-    CampaignReadbackRequest, CampaignReadbackResponse, CampaignReadbackResult, OfferStock,
-    ResponsePaging, WarehouseOffer, WarehouseOffers,
+    CampaignReadbackRequest, CampaignReadbackResult, OfferStock, ReadbackResponse, ResponsePaging,
+    WarehouseOffer, WarehouseOffers,
 };
 pub use self::update_body::UpdateBody;
 pub use self::validate_update::MAX_ERRORS;
@@ -124,7 +124,7 @@ pub struct ApiResponse {
     /// `OK` or `ERROR`.
     pub status: String,
     /// Errors; absent on success.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub errors: Option<Vec<ApiError>>,
 }
 
