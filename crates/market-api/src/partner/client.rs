@@ -30,6 +30,17 @@ pub enum CallOutcome {
     NoResponse(String),
 }
 
+impl CallOutcome {
+    /// Returns the response, if there is one.
+    #[must_use]
+    pub fn into_response(self) -> Option<MarketResponse> {
+        match self {
+            Self::Response(response) => Some(response),
+            Self::NoResponse(_) => None,
+        }
+    }
+}
+
 /// Response of the Market.
 #[derive(Clone, Debug)]
 pub struct MarketResponse {
@@ -146,14 +157,10 @@ impl MarketClient {
         body: Vec<u8>,
         now: DateTime<Utc>,
     ) -> CallOutcome {
+        let url = format!("{}/{}/offers/stocks", self.base, address.path());
         let request = match address {
-            MarketAddress::Campaign { id } => self
-                .http
-                .put(format!("{}/v2/campaigns/{id}/offers/stocks", self.base)),
-            MarketAddress::Business { id, .. } => self.http.post(format!(
-                "{}/v3/businesses/{id}/offers/stocks/update",
-                self.base
-            )),
+            MarketAddress::Campaign { .. } => self.http.put(url),
+            MarketAddress::Business { .. } => self.http.post(format!("{url}/update")),
         };
         self.send(request, key, body, now).await
     }
@@ -166,11 +173,8 @@ impl MarketClient {
         query: &ReadbackQuery,
         now: DateTime<Utc>,
     ) -> CallOutcome {
-        let path = match address {
-            MarketAddress::Campaign { id } => format!("v2/campaigns/{id}"),
-            MarketAddress::Business { id, .. } => format!("v3/businesses/{id}"),
-        };
         let (query_string, body) = query.query_and_body(address);
+        let path = address.path();
         let url = format!("{}/{path}/offers/stocks{query_string}", self.base);
         let request = self.http.post(url);
         self.send(request, key, body.into_bytes(), now).await

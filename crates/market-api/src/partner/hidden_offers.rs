@@ -12,6 +12,7 @@ use stock::Sku;
 use strict_http::secret::Secret;
 
 use super::client::{CallOutcome, MarketClient};
+use super::wire::ResultEnvelope;
 
 impl MarketClient {
     /// Hides a product, or shows it again. The Market may need some minutes.
@@ -48,11 +49,6 @@ impl MarketClient {
 }
 
 #[derive(Deserialize)]
-struct HiddenOffersResponse {
-    result: HiddenOffersResult,
-}
-
-#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct HiddenOffersResult {
     hidden_offers: Vec<HiddenOffer>,
@@ -69,12 +65,12 @@ struct HiddenOffer {
 /// # Errors
 /// The body is not such a list.
 pub fn is_offer_hidden(body: &[u8], sku: &Sku) -> Result<bool, String> {
-    let HiddenOffersResponse { result } =
-        serde_json::from_slice(body).map_err(|e| e.to_string())?;
-    Ok(result
-        .hidden_offers
-        .iter()
-        .any(|hidden| hidden.offer_id.trim() == sku.as_str()))
+    let response = serde_json::from_slice::<ResultEnvelope<HiddenOffersResult>>(body);
+    let hidden = response
+        .map_err(|error| error.to_string())?
+        .result
+        .hidden_offers;
+    Ok(hidden.iter().any(|it| it.offer_id.trim() == sku.as_str()))
 }
 
 #[cfg(test)]

@@ -95,13 +95,6 @@ impl ReadbackQuery {
         }
         (query, serde_json::Value::Object(body).to_string())
     }
-
-    fn offer_list(&self) -> OfferList {
-        match self.selection {
-            ReadbackSelection::List { list, .. } => list,
-            ReadbackSelection::Skus(_) => OfferList::Active,
-        }
-    }
 }
 
 #[derive(Deserialize)]
@@ -159,14 +152,14 @@ impl ReadbackPage {
             },
             (None, None) => return Err("the response has neither warehouses nor offers".to_owned()),
         };
-        let next = next.filter(|token| !token.is_empty());
-        let list = query.offer_list();
+        let list = match query.selection {
+            ReadbackSelection::List { list, .. } => list,
+            ReadbackSelection::Skus(_) => OfferList::Active,
+        };
+        let offers = offers.into_iter();
         Ok(Self {
-            offers: offers
-                .into_iter()
-                .map(|offer| offer.into_readback_offer(list))
-                .collect(),
-            next,
+            offers: offers.map(|it| it.into_readback_offer(list)).collect(),
+            next: next.filter(|token| !token.is_empty()),
         })
     }
 }

@@ -127,12 +127,9 @@ fn strip_trailing_text(body: &[u8]) -> Result<&[u8], String> {
 fn read_list(body: &[u8]) -> Result<Vec<&RawValue>, String> {
     // PHP writes an empty list where it meant an empty object.
     if body.starts_with(b"[") {
-        let list = read_json::<Vec<&RawValue>>(body)?;
-        let reason = "it is a list, but must be an object with skus";
-        return if list.is_empty() {
-            Ok(list)
-        } else {
-            Err(reason.to_owned())
+        return match read_json::<Vec<&RawValue>>(body)? {
+            empty if empty.is_empty() => Ok(empty),
+            _some => Err("it is a list, but must be an object with skus".to_owned()),
         };
     }
     let StrictObject(WireStocksResponse { skus }) = read_json(body)?;
@@ -271,15 +268,12 @@ fn read_stock(item: &RawValue) -> Result<HandlerStock, String> {
     };
     let count = match wire.count.map(RawScalar::from_raw) {
         None => StatedCount::Missing,
-        Some(RawScalar::Text(text)) => match text.trim() {
-            "" => StatedCount::Missing,
-            text => StatedCount::Text(text.to_owned()),
-        },
-        Some(RawScalar::Number(digits)) => StatedCount::Number(
-            expand_exponent(digits)
-                .unwrap_or(Cow::Borrowed(digits))
-                .into_owned(),
-        ),
+        Some(RawScalar::Text(text)) if text.trim().is_empty() => StatedCount::Missing,
+        Some(RawScalar::Text(text)) => StatedCount::Text(text.trim().to_owned()),
+        Some(RawScalar::Number(digits)) => {
+            let expanded = expand_exponent(digits).unwrap_or(Cow::Borrowed(digits));
+            StatedCount::Number(expanded.into_owned())
+        }
         Some(RawScalar::Other) => return Err("count must be a number".to_owned()),
     };
     let updated_at = match wire.updated_at.map(RawScalar::from_raw) {
@@ -359,11 +353,13 @@ impl OldHandlerResponse {
                 Ok(item) => Some(item.sku.as_str()),
                 Err(invalid) => invalid.sku.as_deref(),
             };
-            match (sku.map(|sku| positions.get(Sku::trim(sku))), item) {
-                (Some(Some(position)), item) => {
-                    if let Some(slot) = matched.get_mut(*position) {
-                        *slot = Some(merge_duplicates(slot.take(), item, number));
-                    }
+            let position = sku.map(|sku| positions.get(Sku::trim(sku)));
+            match (
+                position.map(|it| it.and_then(|at| matched.get_mut(*at))),
+                item,
+            ) {
+                (Some(Some(slot)), item) => {
+                    *slot = Some(merge_duplicates(slot.take(), item, number));
                 }
                 (None, Err(invalid)) => response.invalid_items.push((None, invalid)),
                 (Some(None) | None, Ok(item)) => {
@@ -395,9 +391,9 @@ fn merge_duplicates(
         (Some(Ok(first)), Ok(second)) => (first, second),
     };
     if first.count.text() == second.count.text() {
-        let at = first.updated_at.max(second.updated_at);
+        let updated_at = first.updated_at.max(second.updated_at);
         return Ok(OldHandlerItem {
-            updated_at: at,
+            updated_at,
             ..first
         });
     }

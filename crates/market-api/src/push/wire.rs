@@ -14,9 +14,6 @@ use serde_json::value::RawValue;
 use stock::{Level, Timestamp};
 use strict_http::json::{JsonText, StrictObject, read_json};
 
-/// Lenient parser for the responses of old handlers.
-pub use super::parse_lenient;
-
 /// Most SKUs in one request, according to the Market's documentation.
 pub const SKUS_PER_REQUEST: usize = 1_000;
 
@@ -74,7 +71,7 @@ impl<'a> StocksRequest<'a> {
         }
         Ok(Self {
             warehouse_id,
-            skus: wire.skus.0,
+            skus: wire.skus,
         })
     }
 
@@ -105,23 +102,19 @@ pub(super) fn parse_whole_number(literal: &str) -> Option<u64> {
 struct WireStocksRequest<'a> {
     #[serde(borrow, rename = "warehouseId")]
     warehouse_id: &'a RawValue,
-    #[serde(borrow)]
-    skus: BoundedSkus<'a>,
+    #[serde(borrow, deserialize_with = "read_skus")]
+    skus: Vec<JsonText<'a>>,
 }
 
-/// At most [`MAX_SKUS_PER_REQUEST`] strings.
-struct BoundedSkus<'a>(Vec<JsonText<'a>>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for BoundedSkus<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(BoundedSkusVisitor)
-    }
+/// Reads at most [`MAX_SKUS_PER_REQUEST`] strings.
+fn read_skus<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<JsonText<'de>>, D::Error> {
+    deserializer.deserialize_seq(SkusVisitor)
 }
 
-struct BoundedSkusVisitor;
+struct SkusVisitor;
 
-impl<'de> Visitor<'de> for BoundedSkusVisitor {
-    type Value = BoundedSkus<'de>;
+impl<'de> Visitor<'de> for SkusVisitor {
+    type Value = Vec<JsonText<'de>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an array of strings")
@@ -137,7 +130,7 @@ impl<'de> Visitor<'de> for BoundedSkusVisitor {
             }
             skus.push(sku);
         }
-        Ok(BoundedSkus(skus))
+        Ok(skus)
     }
 }
 

@@ -40,17 +40,17 @@ impl MarketCampaign {
                 counts them itself"
             ));
         }
-        let reason = match self.api_availability.as_deref() {
-            None | Some("AVAILABLE") => return None,
-            Some("DISABLED_BY_INACTIVITY") => "it has had no offers for more than 90 days",
-            Some("DISABLED_BY_NO_ACTIVE_CONTRACT") => "it has no active contract",
-            Some("MANUALLY_DISABLED") => "its API access was disabled manually",
-            Some("DISABLED_BY_NO_PLACEMENT_TYPE") => "it has no placement type",
-            Some(other) => return Some(format!("the API is disabled for it ({other})")),
+        let availability = self.api_availability.as_deref();
+        let availability = availability.filter(|it| *it != "AVAILABLE")?;
+        let reason = match availability {
+            "DISABLED_BY_INACTIVITY" => ": it has had no offers for more than 90 days",
+            "DISABLED_BY_NO_ACTIVE_CONTRACT" => ": it has no active contract",
+            "MANUALLY_DISABLED" => ": its API access was disabled manually",
+            "DISABLED_BY_NO_PLACEMENT_TYPE" => ": it has no placement type",
+            _ => "",
         };
         Some(format!(
-            "the API is disabled for it ({}): {reason}",
-            self.api_availability.as_deref().unwrap_or_default()
+            "the API is disabled for it ({availability}){reason}"
         ))
     }
 }

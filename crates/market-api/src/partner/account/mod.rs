@@ -29,7 +29,7 @@ use strict_http::json::read_json;
 use strict_http::secret::Secret;
 
 use super::client::{MarketClient, MarketResponse, call};
-use super::wire::{ApiResponse, ResponsePaging};
+use super::wire::{ApiResponse, ResponsePaging, ResultEnvelope};
 
 /// Most campaigns on one page. Source: `getCampaigns`, `limit`.
 const MAX_CAMPAIGNS_PER_PAGE: usize = 100;
@@ -67,13 +67,7 @@ impl AccountError {
     /// Returns true if the Market rejected the key, not only this request.
     #[must_use]
     pub fn is_key_rejected(&self) -> bool {
-        matches!(
-            self,
-            Self::Refused {
-                status: 401 | 403,
-                ..
-            }
-        )
+        matches!(self, Self::Refused { status, .. } if matches!(status, 401 | 403))
     }
 }
 
@@ -91,7 +85,7 @@ impl MarketClient {
             .account_request(Method::POST, "/v2/auth/token", key)
             .header(CONTENT_LENGTH, 0);
         let response = send_checked(request).await?;
-        let TokenResponse { result } = parse(&response)?;
+        let ResultEnvelope::<TokenResult> { result } = parse(&response)?;
         let TokenApiKey { name, auth_scopes } = result.api_key;
         let scopes = auth_scopes.iter().map(|scope| normalize_scope(scope));
         let info = ApiKeyInfo {
@@ -155,7 +149,10 @@ impl MarketClient {
                 .header(CONTENT_TYPE, "application/json")
                 .body(body)
         };
-        fetch_all_pages(request, MarketWarehousesResponse::into_page).await
+        fetch_all_pages(request, |page: ResultEnvelope<WarehousePage<T>>| {
+            (page.result.warehouses, page.result.paging)
+        })
+        .await
     }
 
     fn account_request(&self, method: Method, target: &str, key: &Secret) -> RequestBuilder {
@@ -250,11 +247,6 @@ fn normalize_scope(scope: &str) -> String {
 }
 
 #[derive(Deserialize)]
-struct TokenResponse {
-    result: TokenResult,
-}
-
-#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct TokenResult {
     api_key: TokenApiKey,
@@ -274,18 +266,7 @@ struct MarketCampaignsResponse {
 }
 
 #[derive(Deserialize)]
-struct MarketWarehousesResponse<T> {
-    result: MarketWarehousesResult<T>,
-}
-
-#[derive(Deserialize)]
-struct MarketWarehousesResult<T> {
+struct WarehousePage<T> {
     warehouses: Vec<T>,
     paging: Option<ResponsePaging>,
-}
-
-impl<T> MarketWarehousesResponse<T> {
-    fn into_page(self) -> (Vec<T>, Option<ResponsePaging>) {
-        (self.result.warehouses, self.result.paging)
-    }
 }

@@ -27,7 +27,7 @@ fn response(status: u16, body: &str) -> MarketResponse {
 
 #[test]
 fn parses_the_documented_samples() {
-    let token: TokenResponse = parse(&response(200, TOKEN)).unwrap();
+    let token: ResultEnvelope<TokenResult> = parse(&response(200, TOKEN)).unwrap();
     assert_eq!(token.result.api_key.auth_scopes.len(), 2);
     let campaigns: MarketCampaignsResponse = parse(&response(200, CAMPAIGNS)).unwrap();
     let [first, .., last] = &campaigns.campaigns[..] else {
@@ -36,19 +36,17 @@ fn parses_the_documented_samples() {
     assert_eq!((first.id, first.business_id()), (21_234_567, Some(781_000)));
     assert_eq!(first.sending_obstacle(), None);
     assert!(last.sending_obstacle().unwrap().contains("FBY"));
-    let (warehouses, _) =
-        parse::<MarketWarehousesResponse<MarketWarehouse>>(&response(200, WAREHOUSES))
-            .unwrap()
-            .into_page();
+    let page: ResultEnvelope<WarehousePage<MarketWarehouse>> =
+        parse(&response(200, WAREHOUSES)).unwrap();
+    let warehouses = page.result.warehouses;
     assert_eq!(warehouses[0].group(), Some(4_100));
     assert_eq!(
         (warehouses[2].group(), warehouses[2].is_disabled()),
         (None, true)
     );
-    let (partner, _) =
-        parse::<MarketWarehousesResponse<MarketPartnerWarehouse>>(&response(200, PARTNER))
-            .unwrap()
-            .into_page();
+    let page: ResultEnvelope<WarehousePage<MarketPartnerWarehouse>> =
+        parse(&response(200, PARTNER)).unwrap();
+    let partner = page.result.warehouses;
     assert_eq!(partner[0].id, 90_001);
 }
 

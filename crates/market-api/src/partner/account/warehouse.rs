@@ -36,9 +36,8 @@ impl MarketWarehouse {
     /// Returns true if the seller has disabled the warehouse.
     #[must_use]
     pub fn is_disabled(&self) -> bool {
-        self.status
-            .as_ref()
-            .is_some_and(|status| status.status == "DISABLED_MANUALLY")
+        let status = self.status.as_ref();
+        status.is_some_and(|it| it.status == "DISABLED_MANUALLY")
     }
 }
 

@@ -77,6 +77,14 @@ impl MarketAddress {
         }
     }
 
+    /// Returns the beginning of the paths of its methods, without slashes around it.
+    pub(super) fn path(&self) -> String {
+        match self {
+            Self::Campaign { id } => format!("v2/campaigns/{id}"),
+            Self::Business { id, .. } => format!("v3/businesses/{id}"),
+        }
+    }
+
     /// Returns the method's name in the configuration.
     #[must_use]
     pub fn method_name(&self) -> &'static str {
@@ -126,6 +134,12 @@ pub struct ApiResponse {
     /// Errors; absent on success.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub errors: Option<Vec<ApiError>>,
+}
+
+/// Response with a result; other members are ignored.
+#[derive(Deserialize)]
+pub(super) struct ResultEnvelope<T> {
+    pub(super) result: T,
 }
 
 impl ApiResponse {
