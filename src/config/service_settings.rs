@@ -103,7 +103,7 @@ fn read_shop(reader: &mut SettingsReader<'_>) -> Option<ShopConfig> {
     if is_by_business == Some(true) && business.is_none() {
         reader.missing("business");
     }
-    let migrate = reader.take("migrate", Mode::parse);
+    let migrate = reader.take("migrate", |text| text.parse().ok());
     let parallel = reader.take(
         "parallel",
         in_range(1, crate::migrator::MAX_PARALLEL_REQUESTS),

@@ -170,11 +170,9 @@ fn contains_text(errors: &[ApiError], text: &str) -> bool {
 
 /// Formats the status and the Market's messages, or the beginning of the body if there are none.
 fn reason(response: &MarketResponse, errors: &[ApiError]) -> String {
-    let text = error_text(errors);
-    let text = if text.is_empty() {
-        excerpt(&response.body)
-    } else {
-        text
+    let text = match error_text(errors) {
+        empty if empty.is_empty() => excerpt(&response.body),
+        text => text,
     };
     format!("status {}: {text}", response.status)
 }

@@ -116,23 +116,17 @@ impl ClockSkew {
     /// of the last day, or the range of the last responses if it is larger.
     #[must_use]
     pub fn tolerance(&self) -> TimeDelta {
-        let largest = self
-            .largest
-            .map_or(TimeDelta::zero(), |(largest, _)| largest);
-        let agreed = self
-            .agreed
-            .map_or(TimeDelta::zero(), |(range, _)| range.difference().abs());
-        largest.max(agreed)
+        let largest = self.largest.map(|(largest, _)| largest);
+        let agreed = self.agreed.map(|(range, _)| range.difference().abs());
+        largest.max(agreed).unwrap_or(TimeDelta::zero())
     }
 
     fn trust(&mut self, difference: TimeDelta, now: DateTime<Utc>) {
         self.trusted = difference;
-        let is_expired = |at: DateTime<Utc>| (now - at).abs() > TOLERANCE_PERIOD;
         let size = difference.abs();
-        if self
-            .largest
-            .is_none_or(|(largest, at)| size >= largest || is_expired(at))
-        {
+        let is_expired = |at: DateTime<Utc>| (now - at).abs() > TOLERANCE_PERIOD;
+        let largest = self.largest;
+        if largest.is_none_or(|(largest, at)| size >= largest || is_expired(at)) {
             self.largest = Some((size, now));
         }
     }

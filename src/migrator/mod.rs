@@ -4,9 +4,9 @@
 //! compares book and ledger, sends the differences and evaluates the responses. Decisions are
 //! separate from effects: `worker` sends and stores, [`planner`] decides. It uses [`rescan`] to
 //! find differences, [`queue`] for their order, [`rate_limit`] for the volume,
-//! [`classify_response`] for the meaning of a response, [`backoff`] for pauses and [`quarantine`]
-//! for rejected SKUs. [`readback`] compares the Market's copy with the ledger, and [`selftest`]
-//! runs the Market's own check of an integration.
+//! [`mod@classify_response`] for the meaning of a response, [`backoff`] for pauses and
+//! [`quarantine`] for rejected SKUs. [`readback`] compares the Market's copy with the ledger, and
+//! [`selftest`] runs the Market's own check of an integration.
 
 pub mod backoff;
 pub mod classify_response;
@@ -45,11 +45,12 @@ pub use status::{QuarantinedSku, RateLimitStatus, WorkerState, WorkerStatus};
 
 use lifecycle::Clock;
 use lifecycle::Tasks;
-use market_api::partner::client::MarketClient;
+use market_api::partner::client::{CallOutcome, MarketClient};
 use market_api::partner::wire::MarketAddress;
 use stock::{Activity, ShopId, Sku, StockBook};
 use strict_http::secret::Secret;
 
+use self::classify_response::{ResponseVerdict, classify_response};
 use self::rate_limit::SharedRateLimiter;
 use self::readback::{Observations, ReadbackReport};
 use self::rejected_keys::RejectedKeys;
@@ -80,12 +81,6 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// Parses the value of the setting `migrate`; `None` if it is unknown.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        text.parse().ok()
-    }
-
     /// Returns the value of the setting `migrate`.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -115,6 +110,27 @@ pub struct MarketTarget {
     /// Part of the Market's rate limit that this program may use, `0.0..=1.0`. Other programs may
     /// use the rest.
     pub limit_share: f64,
+}
+
+impl MarketTarget {
+    /// Calls the Market with one key after the other, from this one on, until one is not rejected.
+    async fn call_with_any_key<F: Future<Output = CallOutcome>>(
+        &self,
+        first_key: usize,
+        call: impl Fn(Secret) -> F,
+    ) -> CallOutcome {
+        let mut keys = self.keys.clone();
+        keys.rotate_left(first_key);
+        let mut outcome = CallOutcome::NoResponse("no Api-Key is configured".to_owned());
+        for key in keys {
+            outcome = call(key).await;
+            let verdict = classify_response(&outcome);
+            if !matches!(verdict, ResponseVerdict::AuthRejected { .. }) {
+                break;
+            }
+        }
+        outcome
+    }
 }
 
 /// Dependencies of all workers.

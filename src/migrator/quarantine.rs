@@ -118,16 +118,10 @@ impl Quarantine {
     }
 
     /// Returns the unconfirmed SKUs.
-    pub fn unconfirmed(&self) -> impl Iterator<Item = (SkuId, &QuarantineEntry)> {
-        let unconfirmed = self.held.iter().filter(|(_, held)| held.is_unconfirmed());
-        unconfirmed.map(|(id, held)| (*id, &held.entry))
-    }
-
-    /// Makes a SKU due, because the Market accepts requests, and a retry can now confirm or clear it.
-    pub fn make_due(&mut self, id: SkuId, now: DateTime<Utc>) {
-        if let Some(held) = self.held.get_mut(&id) {
-            held.entry.retry_at = held.entry.retry_at.min(now);
-        }
+    pub fn unconfirmed_mut(&mut self) -> impl Iterator<Item = (SkuId, &mut QuarantineEntry)> {
+        let held = self.held.iter_mut();
+        let unconfirmed = held.filter(|(_, held)| held.is_unconfirmed());
+        unconfirmed.map(|(id, held)| (*id, &mut held.entry))
     }
 
     /// Releases the unconfirmed SKUs when the rejections turn out to be systemic, because no SKU is

@@ -26,11 +26,13 @@ impl Urgency {
     /// Urgency of our level, compared with the level that the Market acknowledged last.
     #[must_use]
     pub fn of(ours: Level, acked: Option<Level>) -> Self {
-        match acked {
-            Some(acked) if ours.count == Count::ZERO && acked.count == Count::ZERO => Self::Rest,
-            Some(_) | None if ours.count == Count::ZERO => Self::Zero,
-            Some(acked) if ours.count < acked.count => Self::Decrease,
-            Some(_) | None => Self::Rest,
+        let has_same_count = acked.is_some_and(|acked| acked.count == ours.count);
+        if ours.count == Count::ZERO && !has_same_count {
+            Self::Zero
+        } else if acked.is_some_and(|acked| ours.count < acked.count) {
+            Self::Decrease
+        } else {
+            Self::Rest
         }
     }
 }
@@ -100,18 +102,11 @@ const RESERVE_DIVISOR: usize = 10;
 impl SendQueue {
     /// Inserts a SKU that is not taken. A queued SKU keeps its age and gets the new urgency.
     pub fn insert(&mut self, id: SkuId, sku: &Sku, urgency: Urgency, since: WaitingSince) {
-        let queued = match self.discard(id) {
-            Some(known) => QueuedSku {
-                since: known.since.min(since),
-                ..known
-            },
-            None => QueuedSku {
-                id,
-                sku: sku.clone(),
-                since,
-            },
-        };
-        let key = (queued.since, id.index());
+        let known = self.discard(id);
+        let since = known.as_ref().map_or(since, |known| known.since.min(since));
+        let sku = known.map_or_else(|| sku.clone(), |known| known.sku);
+        let queued = QueuedSku { id, sku, since };
+        let key = (since, id.index());
         self.queues[urgency as usize].insert(key, queued);
         self.positions.insert(id, (urgency, key));
         if self.positions.len() > MAX_QUEUED_SKUS

@@ -48,18 +48,20 @@ impl Rescan {
             deps.book.for_each(shop, |sku, entry| {
                 let id = entry.id();
                 let acked = per_sku.get(id);
-                if !is_due(entry.level(), acked) {
-                    let is_refresh_due = acked.acked_at().is_some_and(|at| {
-                        is_due_for_refresh(sku, at, now)
-                            && is_stated_since(&deps.activity, shop, id, at, now)
-                    });
-                    if is_refresh_due && due_for_refresh.len() < MAX_DUE_FOR_REFRESH {
-                        due_for_refresh.push((id, sku.clone()));
-                    }
-                } else if !queue.is_taken(id) && !quarantined.contains(&id) {
+                let is_refresh_due = |at| {
+                    is_due_for_refresh(sku, at, now)
+                        && is_stated_since(&deps.activity, shop, id, at, now)
+                };
+                let is_due = is_due(entry.level(), acked);
+                if is_due && !queue.is_taken(id) && !quarantined.contains(&id) {
                     let urgency = Urgency::of(entry.level(), acked.level());
                     let since = acked.acked_at().map_or(0, |at| at.timestamp_micros());
                     queue.insert_if_fits(id, sku, urgency, since);
+                } else if !is_due
+                    && due_for_refresh.len() < MAX_DUE_FOR_REFRESH
+                    && acked.acked_at().is_some_and(is_refresh_due)
+                {
+                    due_for_refresh.push((id, sku.clone()));
                 }
             });
         });

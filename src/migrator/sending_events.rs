@@ -65,11 +65,9 @@ impl SendingEvents {
 }
 
 fn quarantine_events(last: &[QuarantinedSku], new: &[QuarantinedSku]) -> Vec<ServiceEvent> {
-    let skus = |list: &[QuarantinedSku]| -> HashSet<String> {
-        list.iter().map(|entry| entry.sku.clone()).collect()
-    };
-    let (last, remaining) = (skus(last), skus(new));
-    let mut entered = new.iter().filter(|entry| !last.contains(&entry.sku));
+    let last: HashSet<&str> = last.iter().map(|entry| &*entry.sku).collect();
+    let remaining: HashSet<&str> = new.iter().map(|entry| &*entry.sku).collect();
+    let mut entered = new.iter().filter(|entry| !last.contains(&*entry.sku));
     let mut events = Vec::new();
     if let Some(example) = entered.next() {
         events.push(ServiceEvent::QuarantineEntered {

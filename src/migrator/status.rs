@@ -19,8 +19,8 @@ const MAX_CHANGED_SKUS: usize = 20_000;
 /// Shared state of a worker and its callers.
 #[derive(Debug, Default)]
 pub(super) struct WorkerHandle {
-    changed: Mutex<ChangedSkus>,
-    wake: Notify,
+    pub(super) changed: Mutex<ChangedSkus>,
+    pub(super) wake: Notify,
     pub(super) status: Mutex<WorkerStatus>,
     pub(super) readback: Mutex<ReadbackReport>,
     readback_requested: AtomicBool,
@@ -170,13 +170,5 @@ impl WorkerHandle {
     pub(super) fn set_paused_since(&self, since: Option<DateTime<Utc>>) {
         *self.paused_since.lock() = since;
         self.wake.notify_one();
-    }
-
-    pub(super) fn take_changed(&self) -> ChangedSkus {
-        std::mem::take(&mut self.changed.lock())
-    }
-
-    pub(super) async fn woken(&self) {
-        self.wake.notified().await;
     }
 }

@@ -16,7 +16,6 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-use super::classify_response::{ResponseVerdict, classify_response};
 use super::planner::{CompletedBatch, DurableChange, Now, Planner, PlannerDeps, UpdateBatch};
 use super::rate_limit::SharedRateLimiter;
 use super::readback::{self, ReadbackContext, ReadbackDriver, ReadbackStep};
@@ -24,6 +23,7 @@ use super::rejected_keys::RejectedKeys;
 use super::sending_events::{SendingEvents, readback_finished};
 use super::status::WorkerHandle;
 use super::{Context, LAST_EQUAL_NOTE, LIMITED_UNTIL_NOTE, MarketTarget, Mode, RestoredState};
+use crate::event_log::ServiceEvent;
 use crate::store::{RecentSend, StoreChange, StoreError};
 
 /// Delay before a read-back is tried again when the planner has no capacity for it.
@@ -117,14 +117,20 @@ impl SyncWorker {
             }
             // Computed from the same `now` as the sending above, so that a pause that ends in
             // between is not missed.
-            let wake = self.planner.wake_at(now).min(self.next_readback_at(now));
+            let readback_at = if self.readback.is_due(now) {
+                // The planner has no capacity for it now.
+                now.monotonic + READBACK_RETRY_DELAY
+            } else {
+                self.readback.wake_at().unwrap_or(now.monotonic + IDLE_WAIT)
+            };
+            let wake = self.planner.wake_at(now).min(readback_at);
             self.publish(now);
             tokio::select! {
                 Some(completion) = in_flight.next() => {
                     self.on_completion(completion.expect("a request in flight does not panic")).await;
                 }
                 () = tasks.stopping(), if !is_stopping => {}
-                () = self.handle.woken(), if !is_stopping => {}
+                () = self.handle.wake.notified(), if !is_stopping => {}
                 () = sleep_until(wake), if !is_stopping => {}
             }
         }
@@ -134,31 +140,24 @@ impl SyncWorker {
     fn publish(&mut self, now: Now) {
         let (status, report) = (self.planner.update_status(now), self.readback.report());
         let events = self.events.on_status(status);
-        for event in events.into_iter().chain(self.events.on_readback(report)) {
-            let (log, shop) = (&self.context.events, &self.target.name);
-            log.record_for_shop(shop, "", event);
-        }
         self.handle.status.lock().clone_from(status);
         self.handle.readback.lock().clone_from(report);
+        for event in events.into_iter().chain(self.events.on_readback(report)) {
+            self.record(event);
+        }
+    }
+
+    fn record(&self, event: ServiceEvent) {
+        let events = &self.context.events;
+        events.record_for_shop(&self.target.name, "", event);
     }
 
     fn now(&self) -> Now {
         read_clocks(self.context.clock)
     }
 
-    /// Returns the time at which the next read-back may be sent.
-    fn next_readback_at(&self, now: Now) -> Instant {
-        let soon = now.monotonic + READBACK_RETRY_DELAY;
-        // Due but not in flight: the planner has no capacity for it now.
-        if self.readback.is_due(now) {
-            soon
-        } else {
-            self.readback.wake_at().unwrap_or(now.monotonic + IDLE_WAIT)
-        }
-    }
-
     async fn refill_queue(&mut self) {
-        let changed = self.handle.take_changed();
+        let changed = std::mem::take(&mut *self.handle.changed.lock());
         self.planner.on_changed(&changed.skus, self.now());
         if changed.is_incomplete || self.planner.wants_rescan(self.now()) {
             let rescan = self.planner.begin_rescan(self.now());
@@ -186,39 +185,21 @@ impl SyncWorker {
     }
 
     fn send_readback(&mut self, now: Now, tasks: &Tasks) -> InFlight {
-        let (sender, in_flight) = oneshot::channel();
         let query = self.readback.next_query(now);
-        let (keys, first_key) = (self.target.keys.clone(), self.planner.key_index());
-        let address = self.target.address.clone();
+        let (target, first_key) = (self.target.clone(), self.planner.key_index());
         let Context { market, clock, .. } = self.context.clone();
-        tasks.spawn_short_lived(async move {
-            let mut outcome = market
-                .readback(&address, &keys[first_key], &query, clock.now())
-                .await;
+        spawn_request(tasks, async move {
+            let (market, address, query) = (&market, &target.address, &query);
             // Only updates switch the policy's key, and perhaps none is sent, so other keys are
             // tried here.
-            for key in keys
-                .iter()
-                .enumerate()
-                .filter(|(n, _)| *n != first_key)
-                .map(|(_, key)| key)
-            {
-                if matches!(
-                    classify_response(&outcome),
-                    ResponseVerdict::AuthRejected { .. }
-                ) {
-                    outcome = market.readback(&address, key, &query, clock.now()).await;
-                }
-            }
-            let completed = readback::CompletedReadback::new(&query, &outcome);
-            // Fails only if the worker has crashed: a stopping worker still waits for it.
-            let _send_result = sender.send(Completion::Readback(completed));
-        });
-        in_flight
+            let call =
+                |key| async move { market.readback(address, &key, query, clock.now()).await };
+            let outcome = target.call_with_any_key(first_key, call).await;
+            Completion::Readback(readback::CompletedReadback::new(query, &outcome))
+        })
     }
 
     fn send_batch(&self, batch: UpdateBatch, body: Vec<u8>, tasks: &Tasks) -> InFlight {
-        let (sender, in_flight) = oneshot::channel();
         let Context {
             market,
             store,
@@ -228,26 +209,17 @@ impl SyncWorker {
         } = self.context.clone();
         let (shop, address) = (self.target.shop, self.target.address.clone());
         let key = self.target.keys[batch.key_index()].clone();
-        tasks.spawn_short_lived(async move {
+        spawn_request(tasks, async move {
             // Recorded before sending, so that the rate limit still holds after a crash with
             // requests in flight.
             let skus = u32::try_from(batch.sku_count()).unwrap_or(u32::MAX);
-            if let Err(error) = store
-                .record_send(
-                    shop,
-                    RecentSend {
-                        at: clock.now(),
-                        skus,
-                    },
-                )
-                .await
-            {
+            let at = clock.now();
+            if let Err(error) = store.record_send(shop, RecentSend { at, skus }).await {
                 warn!(error = %error, "failed to persist rate-limit usage");
             }
             let sent_at = clock.now();
-            let outcome = market
-                .update_stocks(&address, &key, body, clock.now())
-                .await;
+            let request = market.update_stocks(&address, &key, body, clock.now());
+            let outcome = request.await;
             // Taken before the store write, which must not count as the Market's time.
             let completed = CompletedBatch::new(batch, outcome, read_clocks(clock));
             if let Some(batch) = completed.accepted() {
@@ -255,21 +227,16 @@ impl SyncWorker {
                 // A crash before this line, or a failing store, only costs sending the batch
                 // again after the next start. `stored` lives until the ledger has the rows: it
                 // keeps a compaction from dropping them from the log.
-                let stored = store
-                    .append(&[StoreChange::Acked { shop, rows: &rows }])
-                    .await;
+                let change = StoreChange::Acked { shop, rows: &rows };
+                let stored = store.append(&[change]).await;
                 if let Err(error) = &stored {
                     warn!(error = %error, "failed to persist an acknowledgement");
                 }
-                ledger.record(
-                    shop,
-                    ids.into_iter().zip(rows.iter().map(|(_, acked)| *acked)),
-                );
+                let acked = rows.iter().map(|(_, acked)| *acked);
+                ledger.record(shop, ids.into_iter().zip(acked));
             }
-            // Fails only if the worker has crashed: a stopping worker still waits for it.
-            let _send_result = sender.send(Completion::Batch(completed));
-        });
-        in_flight
+            Completion::Batch(completed)
+        })
     }
 
     async fn on_completion(&mut self, completion: Completion) {
@@ -293,8 +260,7 @@ impl SyncWorker {
     }
 
     /// Runs the steps that read every SKU, on a blocking thread.
-    async fn run_steps(&mut self, step: Option<ReadbackStep>) {
-        let mut step = step;
+    async fn run_steps(&mut self, mut step: Option<ReadbackStep>) {
         while let Some(next) = step {
             step = match next {
                 ReadbackStep::FindMissing(find_missing) => {
@@ -326,9 +292,7 @@ impl SyncWorker {
             report.unexplained_skus(),
             report.resent
         );
-        let event = readback_finished(report, is_equal);
-        let events = &self.context.events;
-        events.record_for_shop(&self.target.name, "", event);
+        self.record(readback_finished(report, is_equal));
         if is_equal && let Err(error) = self.persist_timestamp(LAST_EQUAL_NOTE, now.wall).await {
             warn!(error = %error, "failed to persist last_equal");
         }
@@ -337,15 +301,9 @@ impl SyncWorker {
     /// Persists a time that is valid for the current target only.
     async fn persist_timestamp(&self, name: &str, at: DateTime<Utc>) -> Result<(), StoreError> {
         let MarketTarget { address, shop, .. } = &self.target;
-        let text = format!(
-            "{} {} {address}",
-            at.to_rfc3339(),
-            self.context.market.base()
-        );
-        self.context
-            .store
-            .put_note(Some(*shop), name, Some(&text))
-            .await
+        let Context { market, store, .. } = &self.context;
+        let text = format!("{} {} {address}", at.to_rfc3339(), market.base());
+        store.put_note(Some(*shop), name, Some(&text)).await
     }
 
     async fn persist_changes(&self, changes: Vec<DurableChange>) {
@@ -373,6 +331,18 @@ impl SyncWorker {
             warn!(error = %error, "failed to persist a change of the quarantine");
         }
     }
+}
+
+fn spawn_request(
+    tasks: &Tasks,
+    request: impl Future<Output = Completion> + Send + 'static,
+) -> InFlight {
+    let (sender, in_flight) = oneshot::channel();
+    tasks.spawn_short_lived(async move {
+        // Fails only if the worker has crashed: a stopping worker still waits for it.
+        let _send_result = sender.send(request.await);
+    });
+    in_flight
 }
 
 fn read_clocks(clock: Clock) -> Now {

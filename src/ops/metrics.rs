@@ -224,13 +224,8 @@ fn per_readback(state: &OpsState) -> Vec<(&'static str, &'static str, GaugeRows)
         let label = ("shop", shop.name.clone());
         equal.push((vec![label.clone()], seconds(readback.last_equal)));
         for &class in MatchClass::ALL {
-            let count = readback
-                .classes
-                .get(class.name())
-                .copied()
-                .unwrap_or_default();
             let labels = vec![label.clone(), ("class", class.name().to_owned())];
-            classes.push((labels, as_f64(count)));
+            classes.push((labels, as_f64(readback.count(class))));
         }
     }
     vec![

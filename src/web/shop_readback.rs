@@ -68,11 +68,7 @@ impl ReadbackPanel {
             texts::readback_ended(&moment.text, &moment.title, report.resent, context.language)
         });
         let class_row = |class: MatchClass| {
-            let count = report
-                .classes
-                .get(class.name())
-                .copied()
-                .unwrap_or_default();
+            let count = report.count(class);
             let class_text = match_class_text(class, context.language);
             let id = format!("class-{}", class.name());
             let mut cell = Cell::new(id, context.number(count));
@@ -111,18 +107,12 @@ impl ReadbackPanel {
 
 impl ExampleRow {
     fn new(example: &ReadbackExample, shop: &str, context: PageContext) -> Self {
-        let class = MatchClass::ALL
-            .iter()
-            .copied()
-            .find(|class| class.name() == example.class);
         let number = |n: Option<u64>| n.map_or("–".to_owned(), |n| context.number(n));
         Self {
             sku: visible(&example.sku),
             link: sku_path(shop, &example.sku),
-            class: class.map_or(example.class, |class| {
-                match_class_text(class, context.language).name
-            }),
-            severity: class.map_or("", |class| class_severity(class).name()),
+            class: match_class_text(example.class, context.language).name,
+            severity: class_severity(example.class).name(),
             ours: number(example.ours.map(u64::from)),
             markets: number(example.markets),
             reserved: number(example.reserved),

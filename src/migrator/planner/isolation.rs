@@ -11,7 +11,7 @@
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use stock::{Count, Level, SkuId};
+use stock::{Count, Level, Sku, SkuId};
 use tokio::time::Instant;
 
 use super::batch_size::BatchSize;
@@ -19,7 +19,7 @@ use super::retry_groups::{BatchOrigin, GroupOrder, RetryGroups};
 use super::turns::{BatchSource, Turns, WaitingSources};
 use super::update_batch::{BatchItem, UpdateBatch};
 use crate::migrator::quarantine::{Confirmation, Quarantine};
-use crate::migrator::queue::QueuedSku;
+use crate::migrator::queue::{QueuedSku, SendQueue, Urgency};
 use crate::store::QuarantineEntry;
 
 /// Number of SKUs rejected alone, with nothing accepted in between, that shows that the Market
@@ -98,21 +98,20 @@ impl Isolation {
 
     // === What to send next ===
 
-    /// Returns the source of the next batch, and its number of SKUs, at most `max_skus`. `zeros`
-    /// and `others` are the numbers of queued SKUs.
+    /// Returns the source of the next batch, and its number of SKUs, at most `max_skus`.
     pub(super) fn next_source(
         &self,
-        zeros: usize,
-        others: usize,
+        queue: &SendQueue,
         max_skus: usize,
+        now: Instant,
     ) -> (BatchSource, usize) {
-        // A SKU that fell to zero is not sent with others where a rejected SKU in the same batch
-        // would delay it by many requests.
-        let (zeros, others) = if self.sends_zeros_apart() {
-            (zeros, others)
-        } else {
-            (0, zeros + others)
+        let zeros = match self.groups.order {
+            GroupOrder::DepthFirst => 0,
+            // Sent in batches of their own: a rejected SKU in the same batch would delay them by
+            // many requests.
+            GroupOrder::LargestFirst => queue.count(Urgency::Zero),
         };
+        let others = queue.len() - zeros;
         let group = self.groups.next();
         let source = self.turns.next(WaitingSources {
             zeros,
@@ -131,33 +130,29 @@ impl Isolation {
         let max = if is_probe {
             1
         } else {
-            self.batch_size.max().min(max_skus)
+            self.batch_size.max(now).min(max_skus)
         };
         (source, skus.min(max))
     }
 
-    /// Returns true if zeros are sent in batches of their own, as where requests are limited.
-    pub(super) fn sends_zeros_apart(&self) -> bool {
-        self.groups.order == GroupOrder::LargestFirst
-    }
-
-    /// Records the source of a batch, and takes its SKUs, up to `max_skus`, if it is a group. The
-    /// rest of the group stays.
+    /// Takes up to `max_skus` SKUs for a batch from this source. The rest of a group stays.
     pub(super) fn take(
         &mut self,
+        queue: &mut SendQueue,
         source: BatchSource,
         max_skus: usize,
-    ) -> Option<(Vec<QueuedSku>, BatchOrigin)> {
+    ) -> (Vec<QueuedSku>, Option<BatchOrigin>) {
         self.turns.on_taken(source);
-        match source {
-            BatchSource::Group(index) => self.groups.take(index, max_skus),
-            BatchSource::Zeros | BatchSource::Queue => None,
-        }
-    }
-
-    /// Ends the reduction of the batch size when its time is over.
-    pub(super) fn restore_batch_size(&mut self, now: Instant) {
-        self.batch_size.restore(now);
+        let kinds: &[Urgency] = match (source, self.groups.order) {
+            (BatchSource::Group(index), _) => {
+                return self.groups.take(index, max_skus);
+            }
+            _ if self.is_systemic => return (queue.take_newest(max_skus), None),
+            (BatchSource::Zeros, _) => &[Urgency::Zero],
+            (BatchSource::Queue, GroupOrder::LargestFirst) => &[Urgency::Decrease, Urgency::Rest],
+            (BatchSource::Queue, GroupOrder::DepthFirst) => &Urgency::ALL,
+        };
+        (queue.take(kinds, max_skus), None)
     }
 
     /// Returns the number of a request that is sent now.
@@ -171,21 +166,27 @@ impl Isolation {
         self.groups.push_single(sku, count);
     }
 
-    /// Records that a request was accepted since the rejection of an unconfirmed SKU. It is due,
-    /// and the next rejection confirms it.
-    pub(super) fn on_retry_conclusive(&mut self, id: SkuId, count: Count, now: DateTime<Utc>) {
-        self.quarantine.make_due(id, now);
-        self.record_evidence(id, count, None);
+    /// Makes the unconfirmed SKUs due that are not on their way, and returns them. The Market accepts
+    /// requests, so a retry shows whether they are at fault: their next rejection confirms it.
+    pub(super) fn retry_unconfirmed(&mut self, queue: &SendQueue, now: DateTime<Utc>) -> Vec<Sku> {
+        let mut skus = Vec::new();
+        for (id, entry) in self.quarantine.unconfirmed_mut() {
+            if !queue.is_taken(id) {
+                entry.retry_at = entry.retry_at.min(now);
+                let evidence = RejectionEvidence {
+                    count: entry.level.count,
+                    awaited_request: None,
+                };
+                self.evidence.insert(id, evidence);
+                skus.push(entry.sku.clone());
+            }
+        }
+        skus
     }
 
     /// Returns true if a group is waiting.
     pub(super) fn has_groups(&self) -> bool {
         !self.groups.is_empty()
-    }
-
-    /// Returns true while the Market rejects every batch.
-    pub(super) fn is_systemic(&self) -> bool {
-        self.is_systemic
     }
 
     /// Returns the number of SKUs in groups and pending rejections.
@@ -335,7 +336,7 @@ impl Isolation {
         self.turns.on_single_rejected();
         self.pending.push(rejection);
         let signs = self.pending.iter().filter(|it| !it.is_quarantined).count()
-            + self.quarantine.unconfirmed().count();
+            + self.quarantine.unconfirmed_mut().count();
         if !is_expected && (self.is_systemic || signs >= REJECTIONS_UNTIL_SYSTEMIC) {
             self.on_systemic(&reason, now, effects);
         }
@@ -402,10 +403,8 @@ impl Isolation {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
-
     use chrono::TimeDelta;
-    use stock::{ShopId, Sku, StockBook};
+    use stock::{ShopId, StockBook};
 
     use super::*;
 
@@ -424,7 +423,7 @@ mod tests {
     /// and `*` a systemic rejection.
     struct Transcript {
         isolation: Isolation,
-        queue: VecDeque<QueuedSku>,
+        queue: SendQueue,
         now: DateTime<Utc>,
         text: Vec<String>,
     }
@@ -432,13 +431,14 @@ mod tests {
     impl Transcript {
         fn new(order: GroupOrder, skus: &str) -> Self {
             let book = StockBook::new([0]);
-            let queued = skus.chars().map(|letter| {
+            let mut queue = SendQueue::default();
+            for letter in skus.chars() {
                 let sku = Sku::parse(&letter.to_string()).unwrap();
                 let id = book.restore(ShopId(0), sku.clone(), one_piece());
-                QueuedSku { id, sku, since: 0 }
-            });
+                queue.insert(id, &sku, Urgency::Rest, 0);
+            }
             Self {
-                queue: queued.collect(),
+                queue,
                 isolation: Isolation::new(order, 4, Quarantine::default()),
                 now: DateTime::UNIX_EPOCH,
                 text: Vec::new(),
@@ -449,15 +449,11 @@ mod tests {
         /// possible.
         fn step(&mut self, fault: Fault, request: usize) -> bool {
             self.now += TimeDelta::seconds(1);
-            let (source, max) = self.isolation.next_source(0, self.queue.len(), 4);
+            let (source, max) = self.isolation.next_source(&self.queue, 4, Instant::now());
             let effects = if max == 0 {
                 self.isolation.resolve_pending(self.now)
             } else {
-                let taken = self.isolation.take(source, max);
-                let (skus, origin) = match taken {
-                    Some((skus, origin)) => (skus, Some(origin)),
-                    None => (self.queue.drain(..max).collect(), None),
-                };
+                let (skus, origin) = self.isolation.take(&mut self.queue, source, max);
                 self.respond(skus, origin, fault, request)
             };
             let is_idle =
@@ -509,7 +505,6 @@ mod tests {
         }
 
         fn apply(&mut self, effects: IsolationEffects) {
-            let quarantine = &self.isolation.quarantine;
             for entry in effects.quarantined {
                 let is_short = entry.retry_at - self.now < TimeDelta::hours(1);
                 let mark = if is_short { '?' } else { '!' };
@@ -520,12 +515,14 @@ mod tests {
                 .iter()
                 .map(|entry| format!("<{}", entry.sku));
             self.text.extend(released);
-            if effects.systemic_reason.is_some() {
-                self.text.push("*".to_owned());
-                let unsent = effects.returned.into_iter();
-                self.queue
-                    .extend(unsent.filter(|it| quarantine.get(it.id).is_none()));
+            for QueuedSku { id, sku, since } in effects.returned {
+                self.queue.give_back(id);
+                if effects.systemic_reason.is_some() {
+                    self.queue.insert(id, &sku, Urgency::Rest, since);
+                }
             }
+            self.text
+                .extend(effects.systemic_reason.map(|_| "*".to_owned()));
         }
     }
 
@@ -567,8 +564,8 @@ mod tests {
                 "abcdefghij",
                 DepthFirst,
                 Everything(0, 18),
-                "abcd- ab- efgh- ef- ij- i- j- e- f- g- h- a- b- * c- * d- * i- * j+ e+ f+ g+ h+ \
-                 a+ b+ c+ d+ i+",
+                "abcd- ab- efgh- ef- ij- i- j- e- f- g- h- a- b- * d- * c- * i- * j+ e+ f+ g+ h+ \
+                 a+ b+ d+ c+ i+",
             ),
         ] {
             let mut transcript = Transcript::new(order, skus);

@@ -285,15 +285,13 @@ impl Planner {
     /// If only one request may be sent, waiting batches and read-backs take turns. In the state
     /// [`SendState::Paused`] one read-back at a time is still allowed.
     pub fn begin_readback(&mut self, gap: Duration, now: Now) -> bool {
-        let (_, waiting) = self.next_source();
-        let max_parallel = match self.policy.state() {
-            (SendState::Paused, _) => 1,
-            (SendState::Open | SendState::Waiting, _) => {
-                self.policy.allowed_parallel(now.monotonic)
-            }
+        let (_, waiting) = self.next_source(now);
+        let max_parallel = match self.policy.state().0 {
+            SendState::Paused => 1,
+            SendState::Open | SendState::Waiting => self.policy.allowed_parallel(now.monotonic),
         };
         let free = max_parallel.saturating_sub(self.in_flight.requests());
-        let limiter = &self.deps.limiter;
+        let mut limiter = self.deps.limiter.lock();
         let is_batch_turn = self.in_flight.last_was_readback
             && self.status.paused_since.is_none()
             && waiting > 0
@@ -312,12 +310,11 @@ impl Planner {
     /// because of the clocks.
     pub fn end_readback(&mut self, completed: &readback::CompletedReadback, now: Now) -> TimeDelta {
         self.in_flight.end_readback();
-        self.deps.limiter.end_readback();
-        completed
-            .skew_range()
-            .into_iter()
-            .for_each(|range| self.clock_skew.record(range, now.wall));
-        if completed.is_page() {
+        self.deps.limiter.lock().end_readback();
+        if let Some(range) = completed.skew_range {
+            self.clock_skew.record(range, now.wall);
+        }
+        if completed.page.is_ok() {
             self.policy.on_readback_response(now.monotonic);
         }
         self.clock_skew.tolerance()
@@ -342,7 +339,7 @@ fn restore_limiter(limiter: &SharedRateLimiter, recent_sends: &[RecentSend], now
         let ended_at: DateTime<Utc> = (*at + CLIENT_TIMEOUT).min(now.wall);
         let elapsed = (now.wall - ended_at).to_std().unwrap_or_default();
         if let Some(ended_at) = now.monotonic.checked_sub(elapsed) {
-            limiter.restore(*skus, ended_at);
+            limiter.lock().end_request(*skus as usize, ended_at);
         }
     }
 }

@@ -2,25 +2,16 @@
 
 use market_api::partner::wire::UpdateBody;
 use stock::Level;
-use tokio::time::Instant;
 
 use super::retry_groups::BatchOrigin;
 use super::turns::BatchSource;
 use super::update_batch::{BatchItem, UpdateBatch};
 use super::{Now, Planner, PlannerDeps};
 use crate::migrator::ledger::is_due;
-use crate::migrator::queue::{QueuedSku, Urgency, clamp_to_window};
+use crate::migrator::queue::{QueuedSku, clamp_to_window};
 
 /// Largest request body, in bytes. Below the Market's limit of 512 KB for either meaning of KB.
 const MAX_BODY_BYTES: usize = 500_000;
-
-/// SKUs for the next batch, and the group from which they were taken.
-struct Candidates {
-    skus: Vec<QueuedSku>,
-    origin: Option<BatchOrigin>,
-    // Number of SKUs for which the rate limiter has reserved capacity.
-    reserved: usize,
-}
 
 impl Planner {
     /// Returns the next batch and its body, if a request may be sent now.
@@ -30,16 +21,24 @@ impl Planner {
         if self.status.paused_since.is_some() {
             return None;
         }
-        self.isolation.restore_batch_size(now.monotonic);
         if self.in_flight.requests() >= self.policy.allowed_parallel(now.monotonic) {
             return None;
         }
-        if self.next_source().1 > 0 && !self.has_usable_key(now) {
+        if self.next_source(now).1 > 0 && !self.has_usable_key(now) {
             return None;
         }
         loop {
-            if let Some(candidates) = self.take_candidates(now) {
-                if let Some(batch) = self.build_batch(candidates, now) {
+            let (source, reserved) = self.next_source(now);
+            // Reserved at once, because another worker with the same limiter may do the same.
+            if reserved > 0
+                && self
+                    .deps
+                    .limiter
+                    .lock()
+                    .try_begin_request(reserved, now.monotonic)
+            {
+                let (skus, origin) = self.isolation.take(&mut self.queue, source, reserved);
+                if let Some(batch) = self.build_batch(skus, origin, reserved, now) {
                     return Some(batch);
                 }
             } else if !self.resolve_pending_rejections(now) {
@@ -51,70 +50,39 @@ impl Planner {
     /// Selects a key that is not blocked. Returns false, and pauses, if all keys are blocked
     /// because a worker found them rejected.
     fn has_usable_key(&mut self, now: Now) -> bool {
-        let keys = &self.target.keys;
+        let (keys, rejected_keys) = (&self.target.keys, &self.deps.rejected_keys);
+        let blocked_until = |index| rejected_keys.blocked_until(&keys[index], now.monotonic);
         let current = self.policy.key_index();
-        let mut blocked_until: Option<Instant> = None;
-        for key_index in (current..keys.len()).chain(0..current) {
-            let rejected_keys = &self.deps.rejected_keys;
-            let Some(until) = rejected_keys.blocked_until(&keys[key_index], now.monotonic) else {
-                self.policy.use_key(key_index);
-                return true;
-            };
-            blocked_until = Some(blocked_until.map_or(until, |earliest| earliest.min(until)));
+        let mut order = (current..keys.len()).chain(0..current);
+        let earliest = order.clone().filter_map(blocked_until).min();
+        if let Some(key_index) = order.find(|index| blocked_until(*index).is_none()) {
+            self.policy.use_key(key_index);
+            return true;
         }
-        if let Some(until) = blocked_until {
+        if let Some(until) = earliest {
             let reason = "the Market rejects the Api-Key";
             self.policy.wait_for_key(until, reason);
             self.raise_paused_alarm(reason);
         }
-        blocked_until.is_none()
-    }
-
-    fn take_candidates(&mut self, now: Now) -> Option<Candidates> {
-        let (source, reserved) = self.next_source();
-        // Reserved at once, because another worker with the same limiter may do the same.
-        if reserved == 0 || !self.deps.limiter.try_begin_request(reserved, now.monotonic) {
-            return None;
-        }
-        if let Some((skus, origin)) = self.isolation.take(source, reserved) {
-            return Some(Candidates {
-                skus,
-                origin: Some(origin),
-                reserved,
-            });
-        }
-        let skus = if self.isolation.is_systemic() {
-            self.queue.take_newest(reserved)
-        } else if source == BatchSource::Zeros {
-            self.queue.take(&[Urgency::Zero], reserved)
-        } else if self.isolation.sends_zeros_apart() {
-            let others = [Urgency::Decrease, Urgency::Rest];
-            self.queue.take(&others, reserved)
-        } else {
-            self.queue.take(&Urgency::ALL, reserved)
-        };
-        Some(Candidates {
-            skus,
-            origin: None,
-            reserved,
-        })
+        earliest.is_none()
     }
 
     /// Returns the source of the next batch, and its number of SKUs.
-    pub(super) fn next_source(&self) -> (BatchSource, usize) {
-        let zeros = self.queue.count(Urgency::Zero);
-        let others = self.queue.len() - zeros;
-        let max_skus = self.deps.limiter.max_skus();
-        self.isolation.next_source(zeros, others, max_skus)
+    pub(super) fn next_source(&self, now: Now) -> (BatchSource, usize) {
+        let max_skus = self.deps.limiter.lock().max_skus();
+        self.isolation
+            .next_source(&self.queue, max_skus, now.monotonic)
     }
 
-    /// Builds a batch and its body from the current levels of the candidates that are still due.
-    fn build_batch(&mut self, candidates: Candidates, now: Now) -> Option<(UpdateBatch, Vec<u8>)> {
-        let Candidates {
-            skus,
-            mut origin,
-            reserved,
-        } = candidates;
+    /// Builds a batch and its body from the current levels of the SKUs that are still due. The rate
+    /// limiter has reserved capacity for `reserved` of them.
+    fn build_batch(
+        &mut self,
+        skus: Vec<QueuedSku>,
+        mut origin: Option<BatchOrigin>,
+        reserved: usize,
+        now: Now,
+    ) -> Option<(UpdateBatch, Vec<u8>)> {
         let PlannerDeps { book, ledger, .. } = &self.deps;
         let shop = self.target.shop;
         let mut body = UpdateBody::new(MAX_BODY_BYTES, &self.target.address);
@@ -162,7 +130,7 @@ impl Planner {
         }
         let returned = self.isolation.take_back(remaining, origin);
         self.give_back(returned, now);
-        self.deps.limiter.refund(reserved, items.len());
+        self.deps.limiter.lock().refund(reserved, items.len());
         if items.is_empty() {
             return None;
         }

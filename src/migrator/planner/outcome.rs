@@ -12,6 +12,7 @@ use super::{CompletedBatch, DurableChange, Now, Planner, PlannerDeps, UpdateBatc
 use crate::history;
 use crate::history::EventKind;
 use crate::migrator::classify_response::{ResponseVerdict, error_text, mention_dates, named_skus};
+use crate::migrator::clock_skew::SkewRange;
 use crate::telemetry::AlarmKind;
 
 impl Planner {
@@ -22,17 +23,21 @@ impl Planner {
         let CompletedBatch {
             batch,
             verdict,
-            rate,
-            skew_range,
-            trace_id,
-            is_answered,
+            response,
             completed_at,
         } = completed;
-        if let Some(range) = skew_range {
+        let is_answered = response.is_some();
+        if let Some(range) = response.as_ref().and_then(SkewRange::of) {
             self.clock_skew.record(range, completed_at.wall);
         }
-        self.record_dates(&batch, &verdict);
-        self.record_history(&batch, &verdict, trace_id.as_deref(), completed_at);
+        let rate = response.as_ref().map(|it| it.rate).unwrap_or_default();
+        let trace_id = response.and_then(|it| it.trace_id);
+        // The Market has or may have accepted these dates.
+        if let ResponseVerdict::Accepted | ResponseVerdict::Retry { .. } = verdict {
+            let dates = batch.items.iter().map(|item| (item.sku.id, item.date));
+            self.deps.ledger.record_dates(self.target.shop, dates);
+        }
+        self.record_history(&batch, &verdict, trace_id.clone(), completed_at);
         let PlannerDeps {
             limiter,
             metrics,
@@ -42,7 +47,10 @@ impl Planner {
         let (name, skus) = (&self.target.name, batch.items.len());
         let ended_at = completed_at.monotonic;
         self.in_flight.end_batch(skus, is_answered);
-        limiter.end_request(skus, &rate, ended_at);
+        let mut limiter = limiter.lock();
+        limiter.end_request(skus, ended_at);
+        limiter.apply_server_limit(&rate, ended_at);
+        drop(limiter);
         if is_answered && !matches!(verdict, ResponseVerdict::AuthRejected { .. }) {
             rejected_keys.on_accepted(&self.target.keys[batch.key_index]);
         }
@@ -89,9 +97,8 @@ impl Planner {
             ResponseVerdict::ReduceParallelism => self.policy.reduce_parallelism(ended_at),
             ResponseVerdict::RateLimited { wait } => {
                 self.policy.on_rate_limited(ended_at, *wait);
-                let paused_until = self.policy.paused_until();
-                let until = paused_until
-                    .map(|until| now.wall + (until.saturating_duration_since(now.monotonic)));
+                let until = self.policy.paused_until();
+                let until = until.map(|at| now.wall + at.saturating_duration_since(now.monotonic));
                 self.changes.extend(until.map(DurableChange::LimitedUntil));
             }
             ResponseVerdict::AuthRejected {
@@ -115,19 +122,11 @@ impl Planner {
         }
     }
 
-    /// Records the dates that the Market has or may have accepted.
-    fn record_dates(&self, batch: &UpdateBatch, verdict: &ResponseVerdict) {
-        if let ResponseVerdict::Accepted | ResponseVerdict::Retry { .. } = verdict {
-            let dates = batch.items.iter().map(|item| (item.sku.id, item.date));
-            self.deps.ledger.record_dates(self.target.shop, dates);
-        }
-    }
-
     fn record_history(
         &self,
         batch: &UpdateBatch,
         verdict: &ResponseVerdict,
-        trace_id: Option<&str>,
+        trace_id: Option<String>,
         completed_at: Now,
     ) {
         let sent_batch = history::SentBatch {
@@ -137,7 +136,7 @@ impl Planner {
             sku_count: batch.items.len(),
             outcome: verdict.name(),
             text: verdict.to_string(),
-            market_request_id: trace_id.map(ToOwned::to_owned),
+            market_request_id: trace_id,
         };
         let items = batch.items.iter().map(|item| (item.sku.id, item.level));
         self.deps
@@ -151,23 +150,12 @@ impl Planner {
         if self.policy.on_accepted() {
             info!(shop = self.target.name, "the Market accepts stock again");
         }
-        for alarm in [
-            AlarmKind::BatchRefused,
-            AlarmKind::CampaignPaused,
-            AlarmKind::NothingAcknowledged,
-        ] {
-            self.deps.alarms.clear(alarm, &self.target.name);
-        }
+        self.clear_alarm(AlarmKind::BatchRefused);
+        self.clear_alarm(AlarmKind::CampaignPaused);
+        self.clear_alarm(AlarmKind::NothingAcknowledged);
         let effects = self.isolation.on_accepted(batch, now.wall);
         self.apply(effects, now.monotonic, now);
-        // Now that the Market accepts requests, a retry shows whether these SKUs are at fault.
-        let unconfirmed = self.isolation.quarantine.unconfirmed();
-        let idle = unconfirmed.filter(|(id, _)| !self.queue.is_taken(*id));
-        let idle: Vec<_> = idle
-            .map(|(id, entry)| (id, entry.sku.clone(), entry.level.count))
-            .collect();
-        for (id, sku, count) in idle {
-            self.isolation.on_retry_conclusive(id, count, now.wall);
+        for sku in self.isolation.retry_unconfirmed(&self.queue, now.wall) {
             self.enqueue_if_due(&sku, now.micros(), now);
         }
     }
@@ -248,9 +236,7 @@ impl Planner {
                 "the Market rejects every batch of {}, not single SKUs: {reason}",
                 self.target.name
             );
-            self.deps
-                .alarms
-                .raise(AlarmKind::BatchRefused, &self.target.name, text);
+            self.raise_alarm(AlarmKind::BatchRefused, text);
         }
     }
 

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use stock::SkuId;
 use tokio::time::Instant;
 
-use super::{Now, Planner, PlannerDeps};
+use super::{Now, Planner};
 use crate::migrator::backoff::SendState;
 use crate::migrator::readback::{MatchClass, ReadbackProgress, ReadbackReport};
 use crate::migrator::status::{QuarantinedSku, WorkerState, WorkerStatus};
@@ -29,53 +29,44 @@ impl Planner {
 
     /// Raises or clears alarms after a read-back.
     pub fn update_readback_alarms(&self, report: &ReadbackReport) {
-        let PlannerDeps { alarms, .. } = &self.deps;
         let name = &self.target.name;
-        if report.state == ReadbackProgress::Failed {
-            let reason = report.trouble.as_deref().unwrap_or("the reason is unknown");
-            let text = format!("cannot read the Market's stock of {name} back: {reason}");
-            return alarms.raise(AlarmKind::ReadbackFailed, name, text);
+        match report.state {
+            ReadbackProgress::Never | ReadbackProgress::Running => return,
+            ReadbackProgress::Failed => {
+                let reason = report.trouble.as_deref().unwrap_or("the reason is unknown");
+                let text = format!("cannot read the Market's stock of {name} back: {reason}");
+                return self.raise_alarm(AlarmKind::ReadbackFailed, text);
+            }
+            ReadbackProgress::Done => self.clear_alarm(AlarmKind::ReadbackFailed),
         }
-        if report.state != ReadbackProgress::Done {
-            return;
-        }
-        alarms.clear(AlarmKind::ReadbackFailed, name);
-        let count = |class: MatchClass| {
-            report
-                .classes
-                .get(class.name())
-                .copied()
-                .unwrap_or_default()
-        };
-        let (drifted, unknown) = (count(MatchClass::Drifted), count(MatchClass::Unknown));
+        let drifted = report.count(MatchClass::Drifted);
         if self.target.mode != Mode::On || drifted == 0 {
-            return alarms.clear(AlarmKind::Drift, name);
+            return self.clear_alarm(AlarmKind::Drift);
         }
         let text = format!(
             "the Market shows another count than {name} has sent for {drifted} SKUs, and no order \
-             or delay explains it ({} SKUs are sent again; the Market does not know {unknown} \
-             more): run `stockbridge verify` to list them",
-            report.resent
+             or delay explains it ({} SKUs are sent again; the Market does not know {} more): run \
+             `stockbridge verify` to list them",
+            report.resent,
+            report.count(MatchClass::Unknown)
         );
-        alarms.raise(AlarmKind::Drift, name, text);
+        self.raise_alarm(AlarmKind::Drift, text);
     }
 
     /// Returns the time of the next wake-up if nothing happens before.
     #[must_use]
     pub fn wake_at(&self, now: Now) -> Instant {
+        let (_, wanted) = self.next_source(now);
         let now = now.monotonic;
         let mut tick = now + Duration::from_mins(1);
         if self.target.mode == Mode::On {
             tick = tick.min(self.next_rescan_at.max(now));
         }
-        let (_, wanted) = self.next_source();
         if wanted == 0 || self.status.paused_since.is_some() {
             return tick;
         }
-        match (
-            self.policy.paused_until(),
-            self.deps.limiter.next_available_at(wanted, now),
-        ) {
+        let available_at = self.deps.limiter.lock().next_available_at(wanted, now);
+        match (self.policy.paused_until(), available_at) {
             (Some(paused_until), Some(available_at)) => paused_until.max(available_at).min(tick),
             (Some(paused_until), None) => paused_until.min(tick),
             // Capacity is free but no batch was sent: a request in flight must end first, which
@@ -94,7 +85,7 @@ impl Planner {
         self.status.in_flight_skus = self.in_flight.skus;
         self.status.waiting_skus = self.queue.len() + self.isolation.waiting_skus();
         self.check_progress(now.wall);
-        let limit = self.deps.limiter.status();
+        let limit = self.deps.limiter.lock().status();
         self.deps.metrics.record_limit(&self.target.name, limit);
         self.status.rate_limit = limit;
         let is_paused = self.status.paused_since.is_some();
@@ -123,20 +114,20 @@ impl Planner {
     /// Raises or clears the alarm for missing acknowledgements. During the operator's pause they are
     /// intended.
     fn check_progress(&mut self, now: DateTime<Utc>) {
-        let PlannerDeps { alarms, .. } = &self.deps;
-        let (name, waiting) = (&self.target.name, self.status.unacknowledged_skus());
+        let waiting = self.status.unacknowledged_skus();
         if waiting == 0 || self.status.paused_since.is_some() {
             self.waiting_since = None;
-            return alarms.clear(AlarmKind::NothingAcknowledged, name);
+            return self.clear_alarm(AlarmKind::NothingAcknowledged);
         }
         let since = *self.waiting_since.get_or_insert(now);
         let last_acknowledged = self.status.last_acknowledged;
         let since = last_acknowledged.map_or(since, |at| at.max(since));
         if now - since >= MAX_SILENCE {
             let text = format!(
-                "{waiting} SKUs of {name} wait, and the Market has acknowledged none since {since}"
+                "{waiting} SKUs of {} wait, and the Market has acknowledged none since {since}",
+                self.target.name
             );
-            alarms.raise(AlarmKind::NothingAcknowledged, name, text);
+            self.raise_alarm(AlarmKind::NothingAcknowledged, text);
         }
     }
 
@@ -148,17 +139,17 @@ impl Planner {
         let mut entries: Vec<_> = self.isolation.quarantine.entries().collect();
         entries.sort_by(|a, b| (a.since, &a.sku).cmp(&(b.since, &b.sku)));
         self.status.quarantined = entries.iter().copied().map(QuarantinedSku::from).collect();
-        let (alarms, name) = (&self.deps.alarms, &self.target.name);
         let Some(oldest) = entries.first() else {
-            return alarms.clear(AlarmKind::Quarantine, name);
+            return self.clear_alarm(AlarmKind::Quarantine);
         };
         let text = format!(
-            "the Market rejects {} SKUs of {name}, which are in quarantine; the oldest is '{}': {}",
+            "the Market rejects {} SKUs of {}, which are in quarantine; the oldest is '{}': {}",
             entries.len(),
+            self.target.name,
             oldest.sku,
             oldest.reason
         );
-        alarms.raise(AlarmKind::Quarantine, name, text);
+        self.raise_alarm(AlarmKind::Quarantine, text);
     }
 
     pub(super) fn raise_paused_alarm(&self, reason: &str) {
@@ -166,8 +157,14 @@ impl Planner {
             "nothing is sent to {} of {} until this is fixed: {reason}",
             self.target.address, self.target.name
         );
-        self.deps
-            .alarms
-            .raise(AlarmKind::CampaignPaused, &self.target.name, text);
+        self.raise_alarm(AlarmKind::CampaignPaused, text);
+    }
+
+    pub(super) fn raise_alarm(&self, kind: AlarmKind, text: String) {
+        self.deps.alarms.raise(kind, &self.target.name, text);
+    }
+
+    pub(super) fn clear_alarm(&self, kind: AlarmKind) {
+        self.deps.alarms.clear(kind, &self.target.name);
     }
 }

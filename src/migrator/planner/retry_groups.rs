@@ -89,18 +89,21 @@ impl RetryGroups {
         &mut self,
         index: usize,
         max_skus: usize,
-    ) -> Option<(Vec<QueuedSku>, BatchOrigin)> {
-        let RetryGroup {
+    ) -> (Vec<QueuedSku>, Option<BatchOrigin>) {
+        let Some(RetryGroup {
             mut skus,
             mut origin,
-        } = self.groups.remove(index)?;
+        }) = self.groups.remove(index)
+        else {
+            return (Vec::new(), None);
+        };
         let rest = skus.split_off(max_skus.min(skus.len()));
         if !rest.is_empty() {
             self.unpair(origin);
             origin.pair = None;
             self.push_front(rest, origin);
         }
-        Some((skus, origin))
+        (skus, Some(origin))
     }
 
     /// Takes the SKUs of all groups.

@@ -429,7 +429,7 @@ fn operator_pause_keeps_batches_back() {
     harness.planner.in_flight.end_readback();
     assert!(harness.planner.begin_readback(Duration::ZERO, now));
     harness.planner.in_flight.end_readback();
-    harness.planner.deps.limiter.end_readback();
+    harness.planner.deps.limiter.lock().end_readback();
     harness.planner.set_operator_pause(None);
     harness.run_for(Duration::from_secs(2), &|_, _| true);
     assert_eq!(harness.requests, 1);

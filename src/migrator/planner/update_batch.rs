@@ -1,7 +1,7 @@
 //! Update batches: the SKUs of one request, and the completed request with its verdict.
 
 use chrono::{DateTime, Utc};
-use market_api::partner::client::{CallOutcome, RateHeaders};
+use market_api::partner::client::{CallOutcome, MarketResponse};
 use market_api::partner::wire::{MAX_SKUS_PER_UPDATE, MarketAddress};
 use stock::{Count, Level, Sku, SkuId, Timestamp};
 use tokio::time::Instant;
@@ -9,7 +9,6 @@ use tokio::time::Instant;
 use super::Now;
 use super::retry_groups::BatchOrigin;
 use crate::migrator::classify_response::{ResponseVerdict, classify_response};
-use crate::migrator::clock_skew::SkewRange;
 use crate::migrator::queue::QueuedSku;
 use crate::store::Acked;
 
@@ -78,10 +77,7 @@ impl UpdateBatch {
 pub struct CompletedBatch {
     pub(super) batch: UpdateBatch,
     pub(super) verdict: ResponseVerdict,
-    pub(super) rate: RateHeaders,
-    pub(super) skew_range: Option<SkewRange>,
-    pub(super) trace_id: Option<String>,
-    pub(super) is_answered: bool,
+    pub(super) response: Option<MarketResponse>,
     pub(super) completed_at: Now,
 }
 
@@ -89,21 +85,10 @@ impl CompletedBatch {
     /// Classifies the outcome of a batch that ended at `completed_at`.
     #[must_use]
     pub fn new(batch: UpdateBatch, outcome: CallOutcome, completed_at: Now) -> Self {
-        let verdict = classify_response(&outcome);
-        let is_answered = matches!(outcome, CallOutcome::Response(_));
-        let (rate, skew_range, trace_id) = match outcome {
-            CallOutcome::Response(response) => {
-                (response.rate, SkewRange::of(&response), response.trace_id)
-            }
-            CallOutcome::NoResponse(_) => (RateHeaders::default(), None, None),
-        };
         Self {
             batch,
-            verdict,
-            rate,
-            skew_range,
-            trace_id,
-            is_answered,
+            verdict: classify_response(&outcome),
+            response: outcome.into_response(),
             completed_at,
         }
     }

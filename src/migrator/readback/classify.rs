@@ -13,8 +13,18 @@ use crate::store::Acked;
 
 /// Result of the comparison of one SKU, ordered from the most harmless.
 #[derive(
-    Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, strum::IntoStaticStr, strum::VariantArray,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Ord,
+    PartialEq,
+    PartialOrd,
+    serde::Serialize,
+    strum::IntoStaticStr,
+    strum::VariantArray,
 )]
+#[serde(into = "&'static str")]
 #[strum(serialize_all = "snake_case")]
 pub enum MatchClass {
     /// The Market shows the count we sent.

@@ -134,13 +134,14 @@ impl ReadbackDriver {
             let selection = ReadbackSelection::List { list, token: None };
             cursors.extend(self.context.cursors(selection));
         }
+        let id = PassId {
+            number: self.last_pass_number,
+            began: now.wall,
+        };
         self.pass = Some(ReadbackPass {
             cursors,
             has_queried_missing: false,
-            stats: PassStats::new(PassId {
-                number: self.last_pass_number,
-                began: now.wall,
-            }),
+            stats: PassStats::new(self.context.clone(), id),
         });
         // The findings of the previous pass stay in the report until this one ends.
         self.report.state = ReadbackProgress::Running;
@@ -181,8 +182,8 @@ impl ReadbackDriver {
             self.report.listed += page.offers.len() as u64;
         }
         for offer in &page.offers {
-            let (context, at) = (&self.context, self.requested_at);
-            let is_known = pass.stats.record_offer(context, offer, max_clock_skew, at);
+            let (stats, at) = (&mut pass.stats, self.requested_at);
+            let is_known = stats.record_offer(offer, max_clock_skew, at);
             cursor.not_ours += u64::from(!is_known);
         }
         let is_empty = page.offers.is_empty();
@@ -214,8 +215,7 @@ impl ReadbackDriver {
     fn finish_pass(&mut self) -> Option<ReadbackStep> {
         let ReadbackPass { stats, .. } = self.pass.take()?;
         self.schedule.end_queries();
-        let context = self.context.clone();
-        Some(ReadbackStep::FinishPass(FinishPass { context, stats }))
+        Some(ReadbackStep::FinishPass(FinishPass(stats)))
     }
 
     /// Queues queries for SKUs that were on no page, because a list may shift while it is read, or

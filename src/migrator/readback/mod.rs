@@ -96,8 +96,9 @@ impl ReadbackContext {
 /// Completed read-back request.
 #[derive(Debug)]
 pub struct CompletedReadback {
-    page: Result<ReadbackPage, ResponseVerdict>,
-    skew_range: Option<SkewRange>,
+    pub(super) page: Result<ReadbackPage, ResponseVerdict>,
+    /// Clock skew of the response; `None` without a `Date` header.
+    pub(super) skew_range: Option<SkewRange>,
 }
 
 impl CompletedReadback {
@@ -118,17 +119,5 @@ impl CompletedReadback {
         };
         let skew_range = response.and_then(SkewRange::of);
         Self { page, skew_range }
-    }
-
-    /// Returns true if the response was a page.
-    #[must_use]
-    pub fn is_page(&self) -> bool {
-        self.page.is_ok()
-    }
-
-    /// Returns the clock skew of the response; `None` without a `Date` header.
-    #[must_use]
-    pub fn skew_range(&self) -> Option<SkewRange> {
-        self.skew_range
     }
 }

@@ -57,9 +57,13 @@ impl ReadbackReport {
     #[must_use]
     pub fn unexplained_skus(&self) -> u64 {
         let unexplained = MatchClass::ALL.iter().filter(|class| !class.is_explained());
-        unexplained
-            .filter_map(|class| self.classes.get(class.name()))
-            .sum()
+        unexplained.map(|class| self.count(*class)).sum()
+    }
+
+    /// Returns the number of SKUs in a class.
+    #[must_use]
+    pub fn count(&self, class: MatchClass) -> u64 {
+        self.classes.get(class.name()).copied().unwrap_or_default()
     }
 }
 
@@ -89,8 +93,8 @@ pub struct DryRunEstimate {
 pub struct ReadbackExample {
     /// SKU as the Market or the book spells it.
     pub sku: String,
-    /// Name of the [`MatchClass`].
-    pub class: &'static str,
+    /// Result of the comparison.
+    pub class: MatchClass,
     /// Count in the book.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ours: Option<u32>,

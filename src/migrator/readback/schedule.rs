@@ -221,7 +221,7 @@ mod tests {
     const GRACE: Duration = Duration::from_mins(15);
     const DAY: Duration = Duration::from_hours(24);
 
-    enum Event {
+    enum ScheduleEvent {
         Requested,
         Unanswered,
         Page,
@@ -235,20 +235,20 @@ mod tests {
     }
 
     /// Applies an event. A query is sent before each page and failure.
-    fn apply(schedule: &mut ReadbackSchedule, event: &Event, now: Instant) {
+    fn apply(schedule: &mut ReadbackSchedule, event: &ScheduleEvent, now: Instant) {
         match event {
-            Event::Requested => {
+            ScheduleEvent::Requested => {
                 schedule.request_pass(now);
                 schedule.begin_pass(now);
             }
-            Event::Unanswered => schedule.bring_forward(now),
-            Event::Page | Event::Failed(_) => {
+            ScheduleEvent::Unanswered => schedule.bring_forward(now),
+            ScheduleEvent::Page | ScheduleEvent::Failed(_) => {
                 if !schedule.is_running() {
                     schedule.begin_pass(now);
                 }
                 schedule.begin_query(Duration::from_millis(600), now);
                 assert_eq!(schedule.wake_at(), None, "one query at a time");
-                if let Event::Failed(verdict) = event {
+                if let ScheduleEvent::Failed(verdict) = event {
                     if schedule.on_failure(verdict, now) {
                         schedule.abort_pass(now);
                     }
@@ -256,177 +256,102 @@ mod tests {
                     schedule.on_page();
                 }
             }
-            Event::Ended(has_resends) => {
+            ScheduleEvent::Ended(has_resends) => {
                 schedule.end_queries();
                 schedule.end_pass(*has_resends, now);
             }
         }
     }
 
-    #[test]
-    fn next_query_by_mode_and_events() {
-        use Event::{Ended, Failed, Page, Requested, Unanswered};
-        let retry = || ResponseVerdict::Retry {
-            reason: "timeout".to_owned(),
-        };
-        let denied = || ResponseVerdict::AuthRejected {
-            reason: "status 403".to_owned(),
-            is_unknown_key: false,
-        };
-        let limited = |secs| ResponseVerdict::RateLimited {
-            wait: Some(Duration::from_secs(secs)),
-        };
-        let (ms, secs, mins) = (
-            Duration::from_millis,
-            Duration::from_secs,
-            Duration::from_mins,
-        );
+    /// Asserts the time until the next query after these events, with an interval of a day.
+    fn check(case: &str, events: &[ScheduleEvent], expected: Duration) {
+        check_interval(case, Some(DAY), events, Some(expected));
+    }
+
+    fn check_interval(
+        case: &str,
+        interval: Option<Duration>,
+        events: &[ScheduleEvent],
+        expected: Option<Duration>,
+    ) {
         let now = Instant::now();
-        for (case, mode, interval, events, expected) in [
-            (
-                "the first pass waits",
-                Mode::On,
-                Some(DAY),
-                vec![],
-                Some(mins(15)),
-            ),
-            (
-                "a short interval",
-                Mode::On,
-                Some(mins(2)),
-                vec![],
-                Some(mins(2)),
-            ),
-            ("only on request", Mode::On, None, vec![], None),
-            (
-                "a dry run begins at once",
-                Mode::DryRun,
-                None,
-                vec![],
-                Some(secs(0)),
-            ),
-            ("requested", Mode::On, None, vec![Requested], Some(secs(0))),
-            (
-                "the next page",
-                Mode::On,
-                Some(DAY),
-                vec![Page],
-                Some(ms(600)),
-            ),
-            (
-                "the next pass",
-                Mode::On,
-                Some(DAY),
-                vec![Page, Ended(false)],
-                Some(DAY),
-            ),
-            (
-                "no next pass",
-                Mode::On,
-                None,
-                vec![Requested, Page, Ended(true)],
-                None,
-            ),
-            (
-                "a follow-up",
-                Mode::On,
-                Some(DAY),
-                vec![Page, Ended(true)],
-                Some(mins(16)),
-            ),
-            (
-                "a follow-up is not repeated",
-                Mode::On,
-                Some(DAY),
-                vec![Page, Ended(true), Page, Ended(true)],
-                Some(DAY),
-            ),
-            (
-                "a request without a response",
-                Mode::On,
-                Some(DAY),
-                vec![Page, Ended(false), Unanswered],
-                Some(mins(16)),
-            ),
-            (
-                "at most once an hour",
-                Mode::On,
-                Some(DAY),
-                vec![
-                    Page,
-                    Ended(false),
-                    Unanswered,
-                    Page,
-                    Ended(false),
-                    Unanswered,
-                ],
-                Some(DAY),
-            ),
-            (
-                "a failure",
-                Mode::On,
-                Some(DAY),
-                vec![Failed(retry())],
-                Some(secs(30)),
-            ),
-            (
-                "a failure of a requested pass",
-                Mode::On,
-                None,
-                vec![Requested, Failed(retry())],
-                Some(secs(3)),
-            ),
-            (
-                "the third failure of a requested pass",
-                Mode::On,
-                None,
-                vec![Requested, Failed(retry()), Failed(retry()), Failed(retry())],
-                Some(secs(30)),
-            ),
-            (
-                "a used-up limit, even for a requested pass",
-                Mode::On,
-                Some(DAY),
-                vec![Failed(limited(90)), Requested],
-                Some(secs(90)),
-            ),
-            (
-                "a rejected key",
-                Mode::On,
-                Some(DAY),
-                vec![Failed(denied())],
-                Some(mins(10)),
-            ),
-            (
-                "a rejected key twice aborts",
-                Mode::On,
-                Some(DAY),
-                vec![Failed(denied()), Failed(denied())],
-                Some(mins(60)),
-            ),
-            (
-                "a rejected key aborts a requested pass",
-                Mode::On,
-                None,
-                vec![Requested, Failed(denied())],
-                None,
-            ),
-            (
-                "too many failures abort",
-                Mode::On,
-                Some(DAY),
-                (0..20).map(|_| Failed(retry())).collect(),
-                Some(mins(60)),
-            ),
-        ] {
-            let mut schedule = schedule(mode, interval, now);
-            events
-                .iter()
-                .for_each(|event| apply(&mut schedule, event, now));
-            let wait = schedule.wake_at().map(|at| at - now);
-            assert_eq!(wait, expected, "{case}");
-            assert_eq!(schedule.is_due(now), expected == Some(secs(0)), "{case}");
+        let mut schedule = schedule(Mode::On, interval, now);
+        for event in events {
+            apply(&mut schedule, event, now);
         }
+        let wait = schedule.wake_at().map(|at| at - now);
+        assert_eq!(wait, expected, "{case}");
+        assert_eq!(schedule.is_due(now), expected == Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn next_pass_by_interval_and_events() {
+        use ScheduleEvent::{Ended, Page, Requested, Unanswered};
+        let (quarter, soon) = (Duration::from_mins(15), Duration::from_mins(16));
+        let minute = Duration::from_mins(1);
+        check("the first pass waits", &[], quarter);
+        check_interval("a short interval", Some(minute), &[], Some(minute));
+        check_interval("only on request", None, &[], None);
+        check_interval("requested", None, &[Requested], Some(Duration::ZERO));
+        let ended = [Requested, Page, Ended(true)];
+        check_interval("no next pass", None, &ended, None);
+        check("the next page", &[Page], Duration::from_millis(600));
+        check("the next pass", &[Page, Ended(false)], DAY);
+        check("a follow-up", &[Page, Ended(true)], soon);
+        let twice = [Page, Ended(true), Page, Ended(true)];
+        check("a follow-up is not repeated", &twice, DAY);
+        let events = [
+            Page,
+            Ended(false),
+            Unanswered,
+            Page,
+            Ended(false),
+            Unanswered,
+        ];
+        check("a request without a response", &events[..3], soon);
+        check("at most once an hour", &events, DAY);
+        let dry_run = schedule(Mode::DryRun, None, Instant::now());
+        assert!(dry_run.is_due(Instant::now()), "a dry run begins at once");
+    }
+
+    #[test]
+    fn next_query_after_failures() {
+        use ScheduleEvent::{Failed, Requested};
+        let (secs, mins) = (Duration::from_secs, Duration::from_mins);
+        let retry = || {
+            Failed(ResponseVerdict::Retry {
+                reason: "timeout".to_owned(),
+            })
+        };
+        let denied = || {
+            Failed(ResponseVerdict::AuthRejected {
+                reason: "status 403".to_owned(),
+                is_unknown_key: false,
+            })
+        };
+        let limited = Failed(ResponseVerdict::RateLimited {
+            wait: Some(secs(90)),
+        });
+        check("a failure", &[retry()], secs(30));
+        let requested = [Requested, retry(), retry(), retry()];
+        check("a requested pass", &requested[..2], secs(3));
+        check("its third failure", &requested, secs(30));
+        check(
+            "a used-up limit, even if requested",
+            &[limited, Requested],
+            secs(90),
+        );
+        check("a rejected key", &[denied()], mins(10));
+        check(
+            "a rejected key twice aborts",
+            &[denied(), denied()],
+            mins(60),
+        );
+        let aborted = [Requested, denied()];
+        check_interval("it aborts a requested pass", None, &aborted, None);
+        let many: Vec<_> = (0..20).map(|_| retry()).collect();
+        check("too many failures abort", &many, mins(60));
+        check("one less does not", &many[..19], secs(30));
     }
 
     #[test]

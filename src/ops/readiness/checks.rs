@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
+use super::PushCoverage;
 use super::reason::ReadinessReason;
-use super::{PushCoverage, count_in_class};
 use crate::migrator::readback::{MatchClass, ReadbackReport};
 use crate::migrator::{Mode, WorkerState, WorkerStatus};
 
@@ -196,10 +196,10 @@ impl ReadinessInputs<'_> {
             shop.remark_not_ours(self.readback);
             return;
         };
-        let drifted = count_in_class(readback, MatchClass::Drifted);
+        let drifted = readback.count(MatchClass::Drifted);
         let drifted = (drifted > 0).then_some(ReadinessReason::Drifted(drifted));
         shop.add(ReadinessCheck::NoDifference, drifted);
-        let not_shown = count_in_class(readback, MatchClass::Unknown);
+        let not_shown = readback.count(MatchClass::Unknown);
         let not_shown = (not_shown > 0).then_some(ReadinessReason::NotShown(not_shown));
         shop.add(ReadinessCheck::AllShown, not_shown);
         let reason = match readback.last_equal {
@@ -234,7 +234,7 @@ impl CheckedShop {
     }
 
     fn remark_not_ours(&mut self, readback: Option<&ReadbackReport>) {
-        let not_ours = readback.map_or(0, |readback| count_in_class(readback, MatchClass::NotOurs));
+        let not_ours = readback.map_or(0, |readback| readback.count(MatchClass::NotOurs));
         if not_ours > 0 {
             self.remarks.push(ReadinessReason::NotOurs(not_ours));
         }

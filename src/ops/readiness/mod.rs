@@ -23,7 +23,7 @@ use stock::{Hour, ShopId, SkuActivity};
 
 use super::{Ops, OpsShop, OpsState, starting_error};
 use crate::ingest::OriginTime;
-use crate::migrator::readback::{MatchClass, ReadbackReport};
+use crate::migrator::readback::MatchClass;
 
 /// Time before the Market's last request of all. A SKU whose own last request is within this time
 /// counts as recently requested.
@@ -156,7 +156,7 @@ impl OpsState {
         let count = |class: MatchClass| {
             readback
                 .as_ref()
-                .map_or(0, |readback| count_in_class(readback, class))
+                .map_or(0, |readback| readback.count(class))
         };
         ShopReadiness {
             name: shop.name.clone(),
@@ -219,12 +219,4 @@ impl OpsState {
 
 fn verdict(is_go: bool) -> &'static str {
     if is_go { "GO" } else { "NOT YET" }
-}
-
-fn count_in_class(readback: &ReadbackReport, class: MatchClass) -> u64 {
-    readback
-        .classes
-        .get(class.name())
-        .copied()
-        .unwrap_or_default()
 }
