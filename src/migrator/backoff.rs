@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use rand::{Rng, RngExt};
+use rand::RngExt;
+use rand::rngs::StdRng;
 use tokio::time::Instant;
 
 /// Upper bound of the first pause after a failed request. The bound doubles with each failure.
@@ -67,6 +68,19 @@ enum FailureKind {
     RateLimited,
 }
 
+impl FailureKind {
+    /// Returns the pause after this number of earlier failures.
+    fn pause(self, failures: u32) -> Duration {
+        let (first, last) = match self {
+            Self::BatchesRejected => (BATCHES_REJECTED_PAUSE, MAX_BATCHES_REJECTED_PAUSE),
+            Self::AuthRejected => (AUTH_REJECTED_PAUSE, MAX_AUTH_REJECTED_PAUSE),
+            Self::RequestFailed => (FIRST_PAUSE, MAX_PAUSE),
+            Self::RateLimited => (RATE_LIMIT_PAUSE, MAX_RATE_LIMIT_PAUSE),
+        };
+        exponential_backoff(first, failures, last)
+    }
+}
+
 /// Decides when requests of one campaign may be sent, how many in parallel and with which key.
 #[derive(Debug)]
 pub struct SendPolicy {
@@ -86,13 +100,14 @@ pub struct SendPolicy {
     consecutive_auth_rejections: usize,
     // Last time at which the campaign was unavailable, and number of probes since.
     unavailable: Option<(Instant, u32)>,
+    rng: StdRng,
 }
 
 impl SendPolicy {
     /// Creates a policy without a pause: up to `max_parallel` requests, the first of `key_count`
-    /// keys.
+    /// keys. `rng` gives the jitter of the pauses.
     #[must_use]
-    pub fn new(max_parallel: usize, key_count: usize) -> Self {
+    pub fn new(max_parallel: usize, key_count: usize, rng: StdRng) -> Self {
         Self {
             max_parallel,
             current_parallel: max_parallel,
@@ -107,12 +122,13 @@ impl SendPolicy {
             key_index: 0,
             consecutive_auth_rejections: 0,
             unavailable: None,
+            rng,
         }
     }
 
     /// Returns the number of requests that may be in flight now: 0 during a pause.
     pub fn allowed_parallel(&mut self, now: Instant) -> usize {
-        if self.paused_until.is_some_and(|until| now < until) {
+        if self.is_paused(now) {
             return 0;
         }
         self.paused_until = None;
@@ -165,11 +181,12 @@ impl SendPolicy {
     }
 
     /// Reduces the parallelism by one and pauses, after too many parallel requests.
-    pub fn reduce_parallelism(&mut self, now: Instant, rng: &mut impl Rng) {
+    pub fn reduce_parallelism(&mut self, now: Instant) {
         self.current_parallel = self.current_parallel.saturating_sub(1).max(1);
         self.increase_parallel_at = Some(now + REDUCED_PARALLELISM_PERIOD);
-        let pause = PARALLELISM_PAUSE + PARALLELISM_PAUSE.mul_f64(rng.random());
-        self.pause(now, pause, SendState::Waiting, "too many parallel requests");
+        let pause = PARALLELISM_PAUSE + PARALLELISM_PAUSE.mul_f64(self.rng.random());
+        let reason = "too many parallel requests";
+        self.pause_until(now + pause, SendState::Waiting, reason);
     }
 
     /// Pauses after the rate limit is used up, for the Market's `wait` if there is one.
@@ -180,31 +197,19 @@ impl SendPolicy {
             Some(wait) if wait >= MIN_SERVER_WAIT => wait + Duration::from_millis(100),
             // The wait is over already but the limit is not: once may be chance.
             Some(_) if failures == 0 => MIN_SERVER_WAIT,
-            Some(_) | None => exponential_backoff(RATE_LIMIT_PAUSE, failures, MAX_RATE_LIMIT_PAUSE),
+            Some(_) | None => FailureKind::RateLimited.pause(failures),
         };
         self.consecutive_failures += u32::from(!self.is_paused(now));
-        self.probing = true;
-        self.pause(now, pause, SendState::Waiting, LIMIT_EXHAUSTED);
+        self.probe_at(now + pause, SendState::Waiting, LIMIT_EXHAUSTED);
     }
 
     /// Pauses after a request whose effect is unknown.
-    pub fn on_failure(&mut self, now: Instant, reason: &str, rng: &mut impl Rng) {
-        if self.is_paused(now) {
-            return; // Was in flight with the request that started the pause: counts only once.
+    pub fn on_failure(&mut self, now: Instant, reason: &str) {
+        if !self.is_paused(now) {
+            let max_pause = self.next_pause(FailureKind::RequestFailed);
+            let pause = max_pause.mul_f64(self.rng.random());
+            self.probe_at(now + pause, SendState::Waiting, reason);
         }
-        let max_pause = exponential_backoff(
-            FIRST_PAUSE,
-            self.consecutive_failures(FailureKind::RequestFailed),
-            MAX_PAUSE,
-        );
-        self.consecutive_failures += 1;
-        self.probing = true;
-        self.pause(
-            now,
-            max_pause.mul_f64(rng.random()),
-            SendState::Waiting,
-            reason,
-        );
     }
 
     /// Records that the key with this index was rejected. Returns true if another key may be tried
@@ -222,25 +227,14 @@ impl SendPolicy {
             return true;
         }
         self.consecutive_auth_rejections = 0;
-        let pause = exponential_backoff(
-            AUTH_REJECTED_PAUSE,
-            self.consecutive_failures(FailureKind::AuthRejected),
-            MAX_AUTH_REJECTED_PAUSE,
-        );
-        self.consecutive_failures += 1;
-        self.pause(now, pause, SendState::Paused, reason);
+        let pause = self.next_pause(FailureKind::AuthRejected);
+        self.probe_at(now + pause, SendState::Paused, reason);
         false
     }
 
     /// Pauses until `until` because another worker has found every key rejected.
     pub fn wait_for_key(&mut self, until: Instant, reason: &str) {
-        self.probing = true;
-        self.paused_until = Some(
-            self.paused_until
-                .map_or(until, |current| current.max(until)),
-        );
-        self.state = SendState::Paused;
-        reason.clone_into(&mut self.reason);
+        self.probe_at(until, SendState::Paused, reason);
     }
 
     /// Selects the key with this index.
@@ -251,8 +245,7 @@ impl SendPolicy {
     /// Resumes a rate-limit pause that began before a restart.
     pub fn resume_rate_limit(&mut self, now: Instant, remaining: Duration) {
         let remaining = remaining.min(super::rate_limit::MAX_SERVER_WAIT);
-        self.probing = true;
-        self.pause(now, remaining, SendState::Waiting, LIMIT_EXHAUSTED);
+        self.probe_at(now + remaining, SendState::Waiting, LIMIT_EXHAUSTED);
     }
 
     /// Shortens the pause of an unavailable campaign after a read-back of it succeeded.
@@ -262,8 +255,7 @@ impl SendPolicy {
     pub fn on_readback_response(&mut self, now: Instant) {
         if let Some((since, probes)) = self.unavailable {
             let probe = since + exponential_backoff(FIRST_PROBE_DELAY, probes, UNAVAILABLE_PAUSE);
-            let paused_until = self.paused_until.map(|current| current.min(probe.max(now)));
-            self.paused_until = paused_until;
+            self.paused_until = self.paused_until.map(|until| until.min(probe.max(now)));
         }
     }
 
@@ -274,21 +266,23 @@ impl SendPolicy {
             .unavailable
             .map_or(0, |(_, probes)| probes + u32::from(!is_paused));
         self.unavailable = Some((now, probes));
-        self.probing = true;
-        self.pause(now, UNAVAILABLE_PAUSE, SendState::Paused, reason);
+        self.probe_at(now + UNAVAILABLE_PAUSE, SendState::Paused, reason);
     }
 
     /// Pauses because the Market rejects every batch.
     pub fn on_batches_rejected(&mut self, now: Instant, reason: &str) {
-        if self.is_paused(now) {
-            return; // Was in flight with the request that started the pause.
+        if !self.is_paused(now) {
+            let pause = self.next_pause(FailureKind::BatchesRejected);
+            self.probe_at(now + pause, SendState::Paused, reason);
         }
-        let failures = self.consecutive_failures(FailureKind::BatchesRejected);
-        let pause =
-            exponential_backoff(BATCHES_REJECTED_PAUSE, failures, MAX_BATCHES_REJECTED_PAUSE);
+    }
+
+    /// Counts a failure and returns its pause. Callers do so only without a pause: a request that was
+    /// in flight with the one that started the pause does not count.
+    fn next_pause(&mut self, kind: FailureKind) -> Duration {
+        let pause = kind.pause(self.consecutive_failures(kind));
         self.consecutive_failures += 1;
-        self.probing = true;
-        self.pause(now, pause, SendState::Paused, reason);
+        pause
     }
 
     /// Returns the number of consecutive failures of this kind so far.
@@ -303,19 +297,22 @@ impl SendPolicy {
         self.paused_until.is_some_and(|until| now < until)
     }
 
-    fn pause(&mut self, now: Instant, pause: Duration, state: SendState, reason: &str) {
-        let until = now + pause;
+    /// Pauses, and then sends one request at a time.
+    fn probe_at(&mut self, until: Instant, state: SendState, reason: &str) {
+        self.probing = true;
+        self.pause_until(until, state, reason);
+    }
+
+    fn pause_until(&mut self, until: Instant, state: SendState, reason: &str) {
         // Two requests in flight may fail together: the longer pause counts.
-        self.paused_until = Some(
-            self.paused_until
-                .map_or(until, |current| current.max(until)),
-        );
+        self.paused_until = self.paused_until.max(Some(until));
         self.state = state;
         reason.clone_into(&mut self.reason);
     }
 }
 
-fn exponential_backoff(first: Duration, times: u32, last: Duration) -> Duration {
+/// Returns `first`, doubled for each of `times`, at most `last`.
+pub(super) fn exponential_backoff(first: Duration, times: u32, last: Duration) -> Duration {
     first
         .saturating_mul(2u32.saturating_pow(times.min(20)))
         .min(last)
@@ -324,12 +321,11 @@ fn exponential_backoff(first: Duration, times: u32, last: Duration) -> Duration 
 #[cfg(test)]
 mod tests {
     use rand::SeedableRng;
-    use rand::rngs::StdRng;
 
     use super::*;
 
-    fn rng() -> StdRng {
-        StdRng::seed_from_u64(7)
+    fn new_policy(max_parallel: usize, key_count: usize) -> SendPolicy {
+        SendPolicy::new(max_parallel, key_count, StdRng::seed_from_u64(7))
     }
 
     fn remaining_pause(policy: &SendPolicy, now: Instant) -> Duration {
@@ -343,10 +339,10 @@ mod tests {
         let now = Instant::now();
         for (times, max_secs) in (0..12).zip([1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]) {
             let pauses = (0..200).map(|seed| {
-                let mut policy = SendPolicy::new(2, 1);
+                let mut policy = SendPolicy::new(2, 1, StdRng::seed_from_u64(seed));
                 (policy.consecutive_failures, policy.failure_kind) =
                     (times, Some(FailureKind::RequestFailed));
-                policy.on_failure(now, "", &mut StdRng::seed_from_u64(seed));
+                policy.on_failure(now, "");
                 remaining_pause(&policy, now)
             });
             let (shortest, longest) = pauses.fold((Duration::MAX, Duration::ZERO), |(a, b), p| {
@@ -364,8 +360,8 @@ mod tests {
     #[test]
     fn probes_singly_after_a_failure() {
         let now = Instant::now();
-        let mut policy = SendPolicy::new(4, 1);
-        policy.on_failure(now, "connection reset", &mut rng());
+        let mut policy = new_policy(4, 1);
+        policy.on_failure(now, "connection reset");
         assert_eq!(policy.allowed_parallel(now), 0);
         assert_eq!(policy.allowed_parallel(now + FIRST_PAUSE), 1);
         assert!(policy.on_accepted());
@@ -375,13 +371,13 @@ mod tests {
     #[test]
     fn parallelism_recovers_after_a_reduction() {
         let now = Instant::now();
-        let mut policy = SendPolicy::new(4, 1);
-        policy.reduce_parallelism(now, &mut rng());
+        let mut policy = new_policy(4, 1);
+        policy.reduce_parallelism(now);
         assert!(
             remaining_pause(&policy, now) >= PARALLELISM_PAUSE
                 && remaining_pause(&policy, now) <= PARALLELISM_PAUSE * 2
         );
-        policy.reduce_parallelism(now, &mut rng());
+        policy.reduce_parallelism(now);
         policy.on_accepted();
         assert_eq!(policy.allowed_parallel(now + PARALLELISM_PAUSE * 2), 2);
         assert_eq!(policy.allowed_parallel(now + REDUCED_PARALLELISM_PERIOD), 3);
@@ -394,7 +390,7 @@ mod tests {
     #[test]
     fn tries_the_second_key_before_pausing() {
         let now = Instant::now();
-        let mut policy = SendPolicy::new(2, 2);
+        let mut policy = new_policy(2, 2);
         assert!(policy.on_auth_rejected(now, policy.key_index(), "revoked"));
         assert_eq!(
             (policy.key_index(), remaining_pause(&policy, now)),
@@ -421,7 +417,7 @@ mod tests {
     #[test]
     fn rate_limit_waits_as_the_market_asks() {
         let now = Instant::now();
-        let mut policy = SendPolicy::new(2, 1);
+        let mut policy = new_policy(2, 1);
         policy.on_rate_limited(now, Some(Duration::from_secs(7)));
         assert_eq!(remaining_pause(&policy, now), Duration::from_millis(7100));
         policy.on_accepted();
@@ -437,7 +433,7 @@ mod tests {
     #[test]
     fn trusts_an_elapsed_wait_only_once() {
         let now = Instant::now();
-        let mut policy = SendPolicy::new(2, 1);
+        let mut policy = new_policy(2, 1);
         let mut seconds = Vec::new();
         for _ in 0..3 {
             policy.paused_until = None;
@@ -450,10 +446,10 @@ mod tests {
     #[test]
     fn pauses_grow_separately_by_failure_kind() {
         let now = Instant::now();
-        let mut policy = SendPolicy::new(2, 1);
+        let mut policy = new_policy(2, 1);
         for _ in 0..9 {
             policy.paused_until = None;
-            policy.on_failure(now, "connection reset", &mut rng());
+            policy.on_failure(now, "connection reset");
         }
         policy.paused_until = None;
         policy.on_rate_limited(now, None);
@@ -464,7 +460,7 @@ mod tests {
     fn probes_a_closed_campaign_after_a_readback() {
         let now = Instant::now();
         let minute = Duration::from_mins(1);
-        let mut policy = SendPolicy::new(2, 1);
+        let mut policy = new_policy(2, 1);
         policy.on_campaign_unavailable(now, "in migration");
         assert_eq!(remaining_pause(&policy, now), UNAVAILABLE_PAUSE);
         policy.on_readback_response(now + minute / 2);
@@ -487,17 +483,17 @@ mod tests {
     #[test]
     fn the_longer_of_two_pauses_counts() {
         let now = Instant::now();
-        let mut policy = SendPolicy::new(2, 1);
-        policy.on_failure(now, "connection reset", &mut rng());
+        let mut policy = new_policy(2, 1);
+        policy.on_failure(now, "connection reset");
         policy.on_rate_limited(now, Some(Duration::from_secs(30)));
-        policy.on_failure(now, "connection reset", &mut rng());
+        policy.on_failure(now, "connection reset");
         assert!(remaining_pause(&policy, now) >= Duration::from_secs(30));
     }
 
     #[test]
     fn concurrent_failures_count_once() {
         let now = Instant::now();
-        let mut policy = SendPolicy::new(4, 2);
+        let mut policy = new_policy(4, 2);
         assert!(policy.on_auth_rejected(now, 0, "revoked"));
         assert!(
             policy.on_auth_rejected(now, 0, "revoked"),

@@ -7,7 +7,8 @@ use std::time::Duration;
 use market_api::partner::client::{CallOutcome, MarketResponse};
 use market_api::partner::wire::ApiError;
 use serde::Deserialize;
-use stock::Sku;
+
+use super::queue::QueuedSku;
 
 /// Consequence of a response, or of a missing one.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -94,9 +95,11 @@ pub fn classify_response(outcome: &CallOutcome) -> ResponseVerdict {
             };
         }
     };
-    let errors = parse_errors(response);
+    let envelope = serde_json::from_slice::<ResponseEnvelope>(&response.body);
+    let envelope = envelope.unwrap_or_default();
+    let errors = envelope.errors.unwrap_or_default();
     match response.status {
-        200 if is_ok(response) => ResponseVerdict::Accepted,
+        200 if envelope.status.as_deref() == Some("OK") => ResponseVerdict::Accepted,
         200 => ResponseVerdict::Retry {
             reason: format!("status 200 without status OK: {}", excerpt(&response.body)),
         },
@@ -125,34 +128,26 @@ pub fn classify_response(outcome: &CallOutcome) -> ResponseVerdict {
 /// The Market names a SKU only inside a sentence, in single quotes. A SKU may contain quotes, and
 /// it may be spelt like a field name. So the messages are searched for the SKUs of the batch, not
 /// for quotes, and only after the known openings of messages about one SKU.
-#[must_use]
-pub fn named_skus<'a>(errors: &[ApiError], batch: impl Iterator<Item = &'a Sku>) -> Vec<Sku> {
+pub fn named_skus<'a>(
+    errors: &'a [ApiError],
+    batch: impl Iterator<Item = &'a QueuedSku>,
+) -> impl Iterator<Item = &'a QueuedSku> {
     const OPENINGS: [&str; 2] = ["Stock for '", "Duplicate shop-sku '"];
+    let text_after = |message: &'a str, opening: &'static str| {
+        let places = message.match_indices(opening);
+        places.filter_map(move |(start, opening)| message.get(start + opening.len()..))
+    };
     let details: Vec<&str> = errors
         .iter()
-        .flat_map(|api_error| {
-            OPENINGS
-                .iter()
-                .flat_map(|opening| api_error.message.match_indices(opening))
-                .map(|(start, opening)| {
-                    api_error
-                        .message
-                        .get(start + opening.len()..)
-                        .unwrap_or_default()
-                })
-        })
+        .flat_map(|error| OPENINGS.map(|opening| text_after(&error.message, opening)))
+        .flatten()
         .collect();
-    if details.is_empty() {
-        return Vec::new();
-    }
-    let is_named = |sku: &&Sku| {
-        details.iter().any(|rest| {
-            rest.strip_prefix(sku.as_str()).is_some_and(|rest| {
-                rest.starts_with("' should") || rest.starts_with("' for warehouse")
-            })
-        })
-    };
-    batch.filter(is_named).cloned().collect()
+    batch.filter(move |queued| {
+        details
+            .iter()
+            .filter_map(|rest| rest.strip_prefix(queued.sku.as_str()))
+            .any(|rest| rest.starts_with("' should") || rest.starts_with("' for warehouse"))
+    })
 }
 
 /// Returns true if the errors are about dates, not about SKUs. Source: the errors page, 2026.
@@ -162,20 +157,8 @@ pub fn mention_dates(errors: &[ApiError]) -> bool {
         || contains_text(errors, "should not be older than a day")
 }
 
-fn is_ok(response: &MarketResponse) -> bool {
-    serde_json::from_slice::<ResponseEnvelope>(&response.body)
-        .is_ok_and(|envelope| envelope.status.as_deref() == Some("OK"))
-}
-
-fn parse_errors(response: &MarketResponse) -> Vec<ApiError> {
-    serde_json::from_slice::<ResponseEnvelope>(&response.body)
-        .ok()
-        .and_then(|envelope| envelope.errors)
-        .unwrap_or_default()
-}
-
 // Lenient on purpose: unknown members are ignored, and either of the two may be missing.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct ResponseEnvelope {
     status: Option<String>,
     errors: Option<Vec<ApiError>>,
@@ -187,11 +170,9 @@ fn contains_text(errors: &[ApiError], text: &str) -> bool {
 
 /// Formats the status and the Market's messages, or the beginning of the body if there are none.
 fn reason(response: &MarketResponse, errors: &[ApiError]) -> String {
-    let text = error_text(errors);
-    let text = if text.is_empty() {
-        excerpt(&response.body)
-    } else {
-        text
+    let text = match error_text(errors) {
+        empty if empty.is_empty() => excerpt(&response.body),
+        text => text,
     };
     format!("status {}: {text}", response.status)
 }
@@ -216,6 +197,7 @@ fn excerpt(body: &[u8]) -> String {
 mod tests {
     use chrono::DateTime;
     use market_api::partner::client::{RateHeaders, RequestTimes};
+    use stock::{Count, Level, ShopId, Sku, StockBook};
 
     use super::*;
 
@@ -314,14 +296,19 @@ mod tests {
 
     #[test]
     fn finds_named_skus_with_quotes_and_field_names() {
-        let batch: Vec<Sku> = ["A", "A' should", "it's", "skus", "AA"]
-            .iter()
-            .map(|s| Sku::parse(s).unwrap())
-            .collect();
+        let book = StockBook::new([0]);
+        let level = Level {
+            count: Count::ZERO,
+            updated_at: DateTime::UNIX_EPOCH.into(),
+        };
+        let batch = ["A", "A' should", "it's", "skus", "AA"].map(|text| {
+            let sku = Sku::parse(text).unwrap();
+            let id = book.restore(ShopId(0), sku.clone(), level);
+            QueuedSku { id, sku, since: 0 }
+        });
         let find = |message: &str| -> Vec<String> {
             named_skus(&[ApiError::bad_request(message)], batch.iter())
-                .iter()
-                .map(ToString::to_string)
+                .map(|queued| queued.sku.to_string())
                 .collect()
         };
         assert_eq!(find("Stock for 'A' should not be in the future"), ["A"]);

@@ -72,6 +72,7 @@ pub struct ClockSkew {
     trusted: TimeDelta,
     // Largest trusted difference of the last day, and the last time it was trusted.
     largest: Option<(TimeDelta, DateTime<Utc>)>,
+    was_date_rejected: bool,
 }
 
 impl ClockSkew {
@@ -90,11 +91,19 @@ impl ClockSkew {
     /// Trusts the range of the last response, because the Market has rejected a date. Returns true
     /// if the estimate changed by more than a second.
     pub fn confirm(&mut self, now: DateTime<Utc>) -> bool {
+        self.was_date_rejected = true;
         let before = self.trusted;
         if let Some((agreed, _)) = self.agreed {
             self.trust(agreed.difference(), now);
         }
         (self.trusted - before).abs() > TimeDelta::seconds(1)
+    }
+
+    /// Returns true until the Market rejects a date. After that, the times of acknowledgements from
+    /// before the start are not used, because they may come from a wrong clock.
+    #[must_use]
+    pub fn trusts_earlier_dates(&self) -> bool {
+        !self.was_date_rejected
     }
 
     /// Returns by how much the Market's clock is behind ours.
@@ -107,23 +116,17 @@ impl ClockSkew {
     /// of the last day, or the range of the last responses if it is larger.
     #[must_use]
     pub fn tolerance(&self) -> TimeDelta {
-        let largest = self
-            .largest
-            .map_or(TimeDelta::zero(), |(largest, _)| largest);
-        let agreed = self
-            .agreed
-            .map_or(TimeDelta::zero(), |(range, _)| range.difference().abs());
-        largest.max(agreed)
+        let largest = self.largest.map(|(largest, _)| largest);
+        let agreed = self.agreed.map(|(range, _)| range.difference().abs());
+        largest.max(agreed).unwrap_or(TimeDelta::zero())
     }
 
     fn trust(&mut self, difference: TimeDelta, now: DateTime<Utc>) {
         self.trusted = difference;
-        let is_expired = |at: DateTime<Utc>| (now - at).abs() > TOLERANCE_PERIOD;
         let size = difference.abs();
-        if self
-            .largest
-            .is_none_or(|(largest, at)| size >= largest || is_expired(at))
-        {
+        let is_expired = |at: DateTime<Utc>| (now - at).abs() > TOLERANCE_PERIOD;
+        let largest = self.largest;
+        if largest.is_none_or(|(largest, at)| size >= largest || is_expired(at)) {
             self.largest = Some((size, now));
         }
     }

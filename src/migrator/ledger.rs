@@ -18,12 +18,9 @@ use crate::store::Acked;
 pub struct Ledger {
     // One mutex per shop: its single writer records a whole batch at once, and reads are rare.
     shops: Vec<Mutex<PerSku<Acked>>>,
-    sent_dates: Vec<Mutex<PerSku<SentDate>>>,
+    // `updatedAt` with which a SKU was last sent since this process started, in microseconds.
+    sent_dates: Vec<Mutex<PerSku<Option<NonZeroI64>>>>,
 }
-
-/// `updatedAt` with which a SKU was last sent since this process started, in microseconds.
-#[derive(Clone, Copy, Debug, Default)]
-struct SentDate(Option<NonZeroI64>);
 
 impl Ledger {
     /// Creates the ledger from the acknowledgements in the store, one element per shop.
@@ -56,23 +53,20 @@ impl Ledger {
     /// Records the dates of SKUs that the Market has or may have accepted.
     pub fn record_dates(&self, shop: ShopId, rows: impl Iterator<Item = (SkuId, Timestamp)>) {
         let mut dates = self.sent_dates[shop.index()].lock();
-        rows.for_each(|(id, at)| dates.set(id, SentDate(NonZeroI64::new(at.as_micros()))));
+        rows.for_each(|(id, at)| dates.set(id, NonZeroI64::new(at.as_micros())));
     }
 
     /// Forgets the sent dates of these SKUs, because the Market rejects them.
     pub fn clear_dates(&self, shop: ShopId, ids: impl Iterator<Item = SkuId>) {
         let mut dates = self.sent_dates[shop.index()].lock();
-        ids.for_each(|id| dates.set(id, SentDate::default()));
+        ids.for_each(|id| dates.set(id, None));
     }
 
     /// Returns the date with which a SKU was last sent; `None` if not since this process started.
     #[must_use]
     pub fn sent_date(&self, shop: ShopId, id: SkuId) -> Option<Timestamp> {
-        self.sent_dates[shop.index()]
-            .lock()
-            .get(id)
-            .0
-            .and_then(|micros| Timestamp::from_micros(micros.get()))
+        let micros = self.sent_dates[shop.index()].lock().get(id)?;
+        Timestamp::from_micros(micros.get())
     }
 
     /// Returns an upper bound of the date with which a SKU was sent before this process started;

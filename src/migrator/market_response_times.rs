@@ -35,22 +35,14 @@ pub(super) struct ResponseTimesByShop(Arc<Mutex<HashMap<String, UpdateResponseTi
 impl ResponseTimesByShop {
     pub(super) fn record(&self, shop: &str, duration: Duration) {
         let mut by_shop = self.0.lock();
-        if !by_shop.contains_key(shop) {
-            by_shop.insert(shop.to_owned(), UpdateResponseTimes::default());
-        }
-        if let Some(times) = by_shop.get_mut(shop) {
-            times.responses = times.responses.saturating_add(1);
-            times.total = times.total.saturating_add(duration);
-            times.max = times.max.max(duration);
-        }
+        let times = by_shop.entry(shop.to_owned()).or_default();
+        times.responses = times.responses.saturating_add(1);
+        times.total = times.total.saturating_add(duration);
+        times.max = times.max.max(duration);
     }
 
     pub(super) fn take(&self, shop: &str) -> UpdateResponseTimes {
-        self.0
-            .lock()
-            .get_mut(shop)
-            .map(std::mem::take)
-            .unwrap_or_default()
+        self.0.lock().remove(shop).unwrap_or_default()
     }
 }
 

@@ -83,12 +83,14 @@ impl Metrics {
         );
     }
 
+    /// Records a request with its verdict, and its time as a response time if the Market answered.
     pub(super) fn record(
         &self,
         shop: &str,
         verdict: &ResponseVerdict,
         skus: usize,
         duration: Duration,
+        is_answered: bool,
     ) {
         let labels = ResponseLabels {
             shop: shop.to_owned(),
@@ -96,21 +98,19 @@ impl Metrics {
         };
         self.requests.get_or_create(&labels).inc();
         self.skus.get_or_create(&labels).inc_by(skus as u64);
+        if is_answered {
+            self.response_times.record(shop, duration);
+        }
         let ResponseLabels { shop, .. } = labels;
         self.durations
             .get_or_create(&DurationLabel { shop })
             .observe(duration.as_secs_f64());
     }
 
-    /// Records the time of a request that the Market answered.
-    pub(super) fn record_response_time(&self, shop: &str, duration: Duration) {
-        self.response_times.record(shop, duration);
-    }
-
     pub(super) fn record_limit(&self, shop: &str, limit: RateLimitStatus) {
         let labels = LimitLabels {
             shop: shop.to_owned(),
-            unit: limit.unit.name(),
+            unit: limit.unit.into(),
         };
         let per_minute = i64::from(limit.per_minute);
         self.limits.get_or_create(&labels).set(per_minute);
@@ -134,7 +134,7 @@ mod tests {
         let (metrics, mut registry) = (Metrics::default(), Registry::with_prefix("sb"));
         metrics.register(&mut registry);
         let verdict = ResponseVerdict::Accepted;
-        metrics.record("moscow", &verdict, 40, Duration::from_millis(300));
+        metrics.record("moscow", &verdict, 40, Duration::from_millis(300), true);
         let unit = LimitUnit::Requests;
         for per_minute in [50, 25] {
             metrics.record_limit("moscow", RateLimitStatus { per_minute, unit });

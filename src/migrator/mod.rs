@@ -4,9 +4,9 @@
 //! compares book and ledger, sends the differences and evaluates the responses. Decisions are
 //! separate from effects: `worker` sends and stores, [`planner`] decides. It uses [`rescan`] to
 //! find differences, [`queue`] for their order, [`rate_limit`] for the volume,
-//! [`classify_response`] for the meaning of a response, [`backoff`] for pauses and [`quarantine`]
-//! for rejected SKUs. [`readback`] compares the Market's copy with the ledger, and [`selftest`]
-//! runs the Market's own check of an integration.
+//! [`mod@classify_response`] for the meaning of a response, [`backoff`] for pauses and
+//! [`quarantine`] for rejected SKUs. [`readback`] compares the Market's copy with the ledger, and
+//! [`selftest`] runs the Market's own check of an integration.
 
 pub mod backoff;
 pub mod classify_response;
@@ -51,12 +51,12 @@ pub use status::{QuarantinedSku, RateLimitStatus, WorkerState, WorkerStatus};
 
 use lifecycle::Clock;
 use lifecycle::Tasks;
-use market_api::partner::client::MarketClient;
+use market_api::partner::client::{CallOutcome, MarketClient};
 use market_api::partner::wire::MarketAddress;
 use stock::{ShopId, Sku};
 use strict_http::secret::Secret;
 
-use self::operator_pause::PauseSwitch;
+use self::classify_response::{ResponseVerdict, classify_response};
 use self::rate_limit::SharedRateLimiter;
 use self::readback::ReadbackReport;
 use self::rejected_keys::RejectedKeys;
@@ -73,7 +73,16 @@ pub const MAX_PARALLEL_REQUESTS: usize = 4;
 
 /// Forwarding mode of a shop.
 #[derive(
-    Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, strum::IntoStaticStr,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    Deserialize,
+    Eq,
+    PartialEq,
+    Serialize,
+    strum::Display,
+    strum::IntoStaticStr,
 )]
 #[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
@@ -92,12 +101,6 @@ impl Mode {
     #[must_use]
     pub fn name(self) -> &'static str {
         self.into()
-    }
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
     }
 }
 
@@ -123,6 +126,27 @@ pub struct MarketTarget {
     /// Part of the Market's rate limit that this program may use, `0.0..=1.0`. Other programs may
     /// use the rest.
     pub limit_share: f64,
+}
+
+impl MarketTarget {
+    /// Calls the Market with one key after the other, from this one on, until one is not rejected.
+    async fn call_with_any_key<F: Future<Output = CallOutcome>>(
+        &self,
+        first_key: usize,
+        call: impl Fn(Secret) -> F,
+    ) -> CallOutcome {
+        let mut keys = self.keys.clone();
+        keys.rotate_left(first_key);
+        let mut outcome = CallOutcome::NoResponse("no Api-Key is configured".to_owned());
+        for key in keys {
+            outcome = call(key).await;
+            let verdict = classify_response(&outcome);
+            if !matches!(verdict, ResponseVerdict::AuthRejected { .. }) {
+                break;
+            }
+        }
+        outcome
+    }
 }
 
 /// Dependencies of all workers.
@@ -151,14 +175,20 @@ pub struct Context {
 /// Handle to the workers and self-tests of all shops. Clones share them.
 #[derive(Clone, Default)]
 pub struct Migrator {
-    handles: Arc<HashMap<ShopId, Arc<WorkerHandle>>>,
-    pause_switches: Arc<HashMap<ShopId, PauseSwitch>>,
-    selftests: Arc<HashMap<ShopId, SelftestRunner>>,
+    shops: Arc<HashMap<ShopId, ShopHandle>>,
+}
+
+/// Handle to the worker and the self-tests of one shop.
+struct ShopHandle {
+    worker: Arc<WorkerHandle>,
+    selftests: SelftestRunner,
+    // Orders the changes of the operator's pause, so that disk and memory end with the same one.
+    pause_order: tokio::sync::Mutex<()>,
 }
 
 impl fmt::Debug for Migrator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.handles.keys()).finish()
+        f.debug_set().entries(self.shops.keys()).finish()
     }
 }
 
@@ -175,45 +205,41 @@ impl Migrator {
     ) -> Self {
         let limiters = rate_limiters(&targets);
         let rejected_keys = RejectedKeys::default();
-        let mut handles = HashMap::new();
-        let mut pause_switches = HashMap::new();
-        let mut selftests = HashMap::new();
+        let mut shops = HashMap::new();
         let mut workers = Vec::new();
         for (target, restored) in targets {
-            let name = &target.name;
+            let (shop, name) = (target.shop, &target.name);
             if target.mode == Mode::DryRun {
                 warn!(
                     shop = name,
                     "DRY RUN: stock of {name} is compared with the Market, but not sent"
                 );
             }
-            let handle = Arc::new(WorkerHandle::default());
-            handle.set_paused_since(restored.paused_since);
-            handles.insert(target.shop, Arc::clone(&handle));
-            let pause_switch = PauseSwitch::new(
-                (target.shop, target.mode),
-                (Arc::clone(&context.store), context.clock),
-                Arc::clone(&handle),
-            );
-            pause_switches.insert(target.shop, pause_switch);
-            let rng = StdRng::seed_from_u64(seed.wrapping_add(u64::from(target.shop.0)));
-            let limiter = limiters[&target.shop].clone();
-            let runner = SelftestRunner {
+            let worker = Arc::new(WorkerHandle::default());
+            worker.set_paused_since(restored.paused_since);
+            let selftests = SelftestRunner {
                 target: Arc::new(target.clone()),
                 context: context.clone(),
-                worker: Arc::clone(&handle),
+                worker: Arc::clone(&worker),
                 latest_selftest: Arc::default(),
                 tasks: tasks.clone(),
             };
-            runner.resume_interrupted(restored.hidden_skus.clone());
-            selftests.insert(target.shop, runner);
+            selftests.resume_interrupted(restored.hidden_skus.clone());
             workers.push(SyncWorker::new(
                 target,
                 context.clone(),
-                handle,
+                Arc::clone(&worker),
                 restored,
-                (rng, limiter, rejected_keys.clone()),
+                limiters[&shop].clone(),
+                rejected_keys.clone(),
+                StdRng::seed_from_u64(seed.wrapping_add(u64::from(shop.0))),
             ));
+            let handle = ShopHandle {
+                worker,
+                selftests,
+                pause_order: tokio::sync::Mutex::default(),
+            };
+            shops.insert(shop, handle);
         }
         // No worker starts before all are created: the shops of one business share a rate limiter,
         // and the creation of a worker adds to it the requests that its shop sent before the restart.
@@ -221,24 +247,26 @@ impl Migrator {
             tasks.spawn("migrator", worker.run(tasks.clone()));
         }
         Self {
-            handles: Arc::new(handles),
-            pause_switches: Arc::new(pause_switches),
-            selftests: Arc::new(selftests),
+            shops: Arc::new(shops),
         }
+    }
+
+    fn worker(&self, shop: ShopId) -> Option<&WorkerHandle> {
+        self.shops.get(&shop).map(|handle| &*handle.worker)
     }
 
     /// Notifies the shop's worker of changed SKUs; does nothing if the shop has no worker.
     pub fn notify_changed(&self, shop: ShopId, skus: &[Sku]) {
-        if let Some(handle) = self.handles.get(&shop) {
-            handle.notify_changed(skus);
+        if let Some(worker) = self.worker(shop) {
+            worker.notify_changed(skus);
         }
     }
 
     /// Requests a read-back pass now. Returns false if the shop has no worker.
     #[must_use]
     pub fn request_readback(&self, shop: ShopId) -> bool {
-        let handle = self.handles.get(&shop);
-        handle.inspect(|handle| handle.request_readback()).is_some()
+        let worker = self.worker(shop);
+        worker.inspect(|worker| worker.request_readback()).is_some()
     }
 
     /// Starts the Market's own check of an integration with one product.
@@ -246,55 +274,49 @@ impl Migrator {
     /// # Errors
     /// The reason why the check did not start. Nothing was changed.
     pub fn start_selftest(&self, shop: ShopId, sku: &Sku) -> Result<(), SelftestStartError> {
-        self.selftests
-            .get(&shop)
-            .ok_or(SelftestStartError::NotForwarded)?
-            .start(sku)
+        let handle = self.shops.get(&shop);
+        let handle = handle.ok_or(SelftestStartError::NotForwarded)?;
+        handle.selftests.start(sku)
     }
 
     /// Returns the running or the latest self-test of a shop.
     #[must_use]
     pub fn latest_selftest(&self, shop: ShopId) -> Option<Selftest> {
-        self.selftests.get(&shop)?.latest_selftest.get()
+        self.shops.get(&shop)?.selftests.latest_selftest.get()
     }
 
     /// Returns the report of the latest read-back pass; `None` if the Market is not called for
     /// this shop.
     #[must_use]
     pub fn readback_report(&self, shop: ShopId) -> Option<ReadbackReport> {
-        self.handles
-            .get(&shop)
-            .map(|handle| handle.readback_report())
+        self.worker(shop)
+            .map(|worker| worker.readback.lock().clone())
     }
 
     /// Returns the status of the shop's worker; `None` if the Market is not called for this shop.
     #[must_use]
     pub fn status(&self, shop: ShopId) -> Option<WorkerStatus> {
-        self.handles.get(&shop).map(|handle| handle.status())
+        self.worker(shop).map(|worker| worker.status.lock().clone())
     }
 }
 
 /// Creates one rate limiter per campaign, and one per business for all its shops. A shared limiter
 /// uses the smallest `limit_share` of these shops.
 fn rate_limiters(targets: &[(MarketTarget, RestoredState)]) -> HashMap<ShopId, SharedRateLimiter> {
-    let mut by_business: HashMap<u64, SharedRateLimiter> = HashMap::new();
-    let mut limiters = HashMap::new();
+    let mut limiters: HashMap<ShopId, SharedRateLimiter> = HashMap::new();
     for (target, _) in targets {
-        let limiter = match target.address.business_id() {
-            None => SharedRateLimiter::new(&target.address, target.limit_share),
-            Some(id) => {
-                let same_business = targets
-                    .iter()
-                    .filter(|(t, _)| t.address.business_id() == Some(id));
-                let share = same_business
-                    .map(|(target, _)| target.limit_share)
-                    .fold(1.0, f64::min);
-                by_business
-                    .entry(id)
-                    .or_insert_with(|| SharedRateLimiter::new(&target.address, share))
-                    .clone()
-            }
+        let business = target.address.business_id();
+        let is_shared_with = |other: &&MarketTarget| {
+            let has_same_business = business.is_some() && other.address.business_id() == business;
+            has_same_business || other.shop == target.shop
         };
+        let mut sharing = targets
+            .iter()
+            .map(|(other, _)| other)
+            .filter(is_shared_with);
+        let share = sharing.clone().map(|it| it.limit_share).fold(1.0, f64::min);
+        let known = sharing.find_map(|other| limiters.get(&other.shop)).cloned();
+        let limiter = known.unwrap_or_else(|| SharedRateLimiter::new(&target.address, share));
         limiters.insert(target.shop, limiter);
     }
     limiters

@@ -3,15 +3,12 @@
 //! While it is active nothing is sent, and read-backs continue. Changes wait as the difference
 //! between book and ledger, so a long pause needs no memory.
 
-use std::sync::Arc;
-
 use chrono::{DateTime, Utc};
-use lifecycle::Clock;
 use stock::ShopId;
 
-use super::status::WorkerHandle;
-use super::{Migrator, Mode};
-use crate::store::{Store, StoreError};
+use super::selftest::SelftestRunner;
+use super::{Migrator, Mode, ShopHandle};
+use crate::store::StoreError;
 
 /// Name of the store note with the time at which the operator paused sending. The pause holds for
 /// the shop, also after a change of its target.
@@ -36,60 +33,39 @@ pub enum OperatorPauseError {
     Persist(#[source] StoreError),
 }
 
-/// Switch of one shop's pause.
-#[derive(Debug)]
-pub(super) struct PauseSwitch {
-    shop: ShopId,
-    mode: Mode,
-    store: Arc<Store>,
-    clock: Clock,
-    worker: Arc<WorkerHandle>,
-    // Orders the changes, so that disk and memory end with the same one.
-    order: tokio::sync::Mutex<()>,
-}
-
-impl PauseSwitch {
-    pub(super) fn new(
-        (shop, mode): (ShopId, Mode),
-        (store, clock): (Arc<Store>, Clock),
-        worker: Arc<WorkerHandle>,
-    ) -> Self {
-        Self {
-            shop,
-            mode,
-            store,
-            clock,
-            worker,
-            order: tokio::sync::Mutex::default(),
-        }
-    }
-
+impl ShopHandle {
     async fn pause(&self) -> Result<DateTime<Utc>, OperatorPauseError> {
-        let _guard = self.order.lock().await;
+        let _guard = self.pause_order.lock().await;
         if let Some(since) = self.worker.paused_since() {
             return Ok(since);
         }
-        if self.mode != Mode::On {
+        if self.selftests.target.mode != Mode::On {
             return Err(OperatorPauseError::DryRun);
         }
-        let now = self.clock.now();
+        let now = self.selftests.context.clock.now();
         // On disk first: after a crash in between, the shop is paused although the operator saw no
         // success. The other order could send after a confirmed pause.
-        self.persist(Some(&now.to_rfc3339())).await?;
+        self.persist_pause(Some(&now.to_rfc3339())).await?;
         self.worker.set_paused_since(Some(now));
         Ok(now)
     }
 
     async fn resume(&self) -> Result<(), OperatorPauseError> {
-        let _guard = self.order.lock().await;
-        self.persist(None).await?;
+        let _guard = self.pause_order.lock().await;
+        self.persist_pause(None).await?;
         self.worker.set_paused_since(None);
         Ok(())
     }
 
-    async fn persist(&self, text: Option<&str>) -> Result<(), OperatorPauseError> {
-        let note = OPERATOR_PAUSE_NOTE;
-        let written = self.store.put_note(Some(self.shop), note, text).await;
+    async fn persist_pause(&self, text: Option<&str>) -> Result<(), OperatorPauseError> {
+        let SelftestRunner {
+            context, target, ..
+        } = &self.selftests;
+        let shop = Some(target.shop);
+        let written = context
+            .store
+            .put_note(shop, OPERATOR_PAUSE_NOTE, text)
+            .await;
         written.map_err(OperatorPauseError::Persist)
     }
 }
@@ -101,7 +77,11 @@ impl Migrator {
     /// # Errors
     /// Nothing is sent for the shop anyway, or the store cannot persist the pause.
     pub async fn pause(&self, shop: ShopId) -> Result<DateTime<Utc>, OperatorPauseError> {
-        self.pause_switch(shop)?.pause().await
+        let handle = self.shops.get(&shop);
+        handle
+            .ok_or(OperatorPauseError::NotForwarded)?
+            .pause()
+            .await
     }
 
     /// Ends the operator's pause of a shop; does nothing if there is none.
@@ -109,11 +89,10 @@ impl Migrator {
     /// # Errors
     /// The Market is not called for the shop, or the store cannot persist the change.
     pub async fn resume(&self, shop: ShopId) -> Result<(), OperatorPauseError> {
-        self.pause_switch(shop)?.resume().await
-    }
-
-    fn pause_switch(&self, shop: ShopId) -> Result<&PauseSwitch, OperatorPauseError> {
-        let switch = self.pause_switches.get(&shop);
-        switch.ok_or(OperatorPauseError::NotForwarded)
+        let handle = self.shops.get(&shop);
+        handle
+            .ok_or(OperatorPauseError::NotForwarded)?
+            .resume()
+            .await
     }
 }

@@ -3,11 +3,12 @@
 //! Decides when a quarantined SKU is retried: after a pause that doubles with each rejection, or
 //! at once when its count changes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use stock::{Level, Sku};
+use stock::{Count, Level, SkuId};
 
+use super::queue::QueuedSku;
 use crate::store::QuarantineEntry;
 
 /// First pause before a rejected SKU is retried; doubles up to [`MAX_PAUSE`].
@@ -34,22 +35,33 @@ pub enum Confirmation {
 /// Quarantined SKUs of one shop.
 #[derive(Debug, Default)]
 pub struct Quarantine {
-    entries: HashMap<Sku, QuarantineEntry>,
-    // Subset of `entries`.
-    unconfirmed: HashSet<Sku>,
+    held: HashMap<SkuId, HeldSku>,
+    is_changed: bool,
+}
+
+#[derive(Debug)]
+struct HeldSku {
+    entry: QuarantineEntry,
+    confirmation: Confirmation,
 }
 
 impl Quarantine {
     /// Creates the quarantine from the entries in the store. All count as confirmed.
     #[must_use]
-    pub fn new(entries: Vec<QuarantineEntry>) -> Self {
-        let entries = entries
-            .into_iter()
-            .map(|entry| (entry.sku.clone(), entry))
-            .collect();
+    pub fn new(entries: impl IntoIterator<Item = (SkuId, QuarantineEntry)>) -> Self {
+        let confirmation = Confirmation::Confirmed;
+        let hold = |(id, entry)| {
+            (
+                id,
+                HeldSku {
+                    entry,
+                    confirmation,
+                },
+            )
+        };
         Self {
-            entries,
-            unconfirmed: HashSet::new(),
+            held: entries.into_iter().map(hold).collect(),
+            is_changed: true,
         }
     }
 
@@ -59,204 +71,182 @@ impl Quarantine {
     /// count, and when the certainty changes.
     pub fn add(
         &mut self,
-        sku: &Sku,
+        sku: &QueuedSku,
         level: Level,
         reason: String,
-        (now, confirmation): (DateTime<Utc>, Confirmation),
+        confirmation: Confirmation,
+        now: DateTime<Utc>,
     ) -> &QuarantineEntry {
-        let was_unconfirmed = match confirmation {
-            Confirmation::Confirmed => self.unconfirmed.remove(sku),
-            Confirmation::Unconfirmed => !self.unconfirmed.insert(sku.clone()),
-        };
-        let previous = self
-            .entries
-            .get(sku)
-            .filter(|entry| entry.level.count == level.count);
-        let since = previous.map_or(now, |entry| entry.since);
-        let previous =
-            previous.filter(|_| was_unconfirmed == (confirmation == Confirmation::Unconfirmed));
-        let attempts = previous.map_or(1, |entry| entry.attempts.saturating_add(1));
+        let same_count = |held: &&HeldSku| held.entry.level.count == level.count;
+        let previous = self.held.get(&sku.id).filter(same_count);
+        let since = previous.map_or(now, |held| held.entry.since);
+        let attempts = previous
+            .filter(|held| held.confirmation == confirmation)
+            .map_or(1, |held| held.entry.attempts.saturating_add(1));
         let (first, last) = match confirmation {
             Confirmation::Confirmed => (FIRST_PAUSE, MAX_PAUSE),
             Confirmation::Unconfirmed => (FIRST_UNCONFIRMED_PAUSE, MAX_UNCONFIRMED_PAUSE),
         };
         let doublings = attempts.saturating_sub(1).min(8);
-        let pause = (first * (1 << doublings)).min(last);
-        let retry_at = now + pause;
         let entry = QuarantineEntry {
-            sku: sku.clone(),
+            sku: sku.sku.clone(),
             level,
             reason,
             since,
             attempts,
-            retry_at,
+            retry_at: now + (first * (1 << doublings)).min(last),
         };
-        self.entries
-            .entry(sku.clone())
-            .insert_entry(entry)
-            .into_mut()
+        let held = HeldSku {
+            entry,
+            confirmation,
+        };
+        self.is_changed = true;
+        &self.held.entry(sku.id).insert_entry(held).into_mut().entry
     }
 
     /// Returns true if the SKU is in quarantine with this count.
     #[must_use]
-    pub fn has_with_count(&self, sku: &Sku, level: Level) -> bool {
-        self.entries
-            .get(sku)
-            .is_some_and(|entry| entry.level.count == level.count)
+    pub fn has_with_count(&self, id: SkuId, count: Count) -> bool {
+        self.get(id).is_some_and(|entry| entry.level.count == count)
     }
 
     /// Returns true if the SKU is in quarantine with this count and the rejection is confirmed.
     #[must_use]
-    pub fn is_confirmed(&self, sku: &Sku, level: Level) -> bool {
-        self.has_with_count(sku, level) && !self.unconfirmed.contains(sku)
+    pub fn is_confirmed(&self, id: SkuId, count: Count) -> bool {
+        let is_unconfirmed = self.held.get(&id).is_some_and(HeldSku::is_unconfirmed);
+        self.has_with_count(id, count) && !is_unconfirmed
     }
 
-    /// Returns the number of unconfirmed SKUs.
+    /// Returns the unconfirmed SKUs.
+    pub fn unconfirmed_mut(&mut self) -> impl Iterator<Item = (SkuId, &mut QuarantineEntry)> {
+        let held = self.held.iter_mut();
+        let unconfirmed = held.filter(|(_, held)| held.is_unconfirmed());
+        unconfirmed.map(|(id, held)| (*id, &mut held.entry))
+    }
+
+    /// Releases the unconfirmed SKUs when the rejections turn out to be systemic, because no SKU is
+    /// at fault.
+    pub fn release_unconfirmed(&mut self) -> Vec<QuarantineEntry> {
+        let unconfirmed = self.held.extract_if(|_, held| held.is_unconfirmed());
+        let released: Vec<_> = unconfirmed.map(|(_, held)| held.entry).collect();
+        self.is_changed |= !released.is_empty();
+        released
+    }
+
+    /// Removes and returns a SKU that the Market has accepted; `None` if it was not in quarantine.
+    pub fn release(&mut self, id: SkuId) -> Option<QuarantineEntry> {
+        let held = self.held.remove(&id)?;
+        self.is_changed = true;
+        Some(held.entry)
+    }
+
+    /// Returns the entry of a SKU, due or not.
     #[must_use]
-    pub fn unconfirmed_count(&self) -> usize {
-        self.unconfirmed.len()
-    }
-
-    /// Makes the unconfirmed SKUs due and returns them. Called when the Market accepts a request,
-    /// because a retry can now confirm or clear them.
-    pub fn make_unconfirmed_due(&mut self, now: DateTime<Utc>) -> Vec<Sku> {
-        let skus: Vec<Sku> = self.unconfirmed.iter().cloned().collect();
-        for sku in &skus {
-            if let Some(entry) = self.entries.get_mut(sku) {
-                entry.retry_at = entry.retry_at.min(now);
-            }
-        }
-        skus
-    }
-
-    /// Takes the unconfirmed SKUs when the rejections turn out to be systemic. The caller must
-    /// release them, because no SKU is at fault.
-    #[must_use]
-    pub fn take_unconfirmed(&mut self) -> Vec<Sku> {
-        std::mem::take(&mut self.unconfirmed).into_iter().collect()
-    }
-
-    /// Removes a SKU that the Market has accepted. Returns false if it was not in quarantine.
-    pub fn release(&mut self, sku: &Sku) -> bool {
-        self.unconfirmed.remove(sku);
-        self.entries.remove(sku).is_some()
-    }
-
-    /// Returns true if the SKU is in quarantine, due or not.
-    #[must_use]
-    pub fn contains(&self, sku: &Sku) -> bool {
-        self.entries.contains_key(sku)
-    }
-
-    /// Returns the entry of a SKU.
-    #[must_use]
-    pub fn get(&self, sku: &Sku) -> Option<&QuarantineEntry> {
-        self.entries.get(sku)
+    pub fn get(&self, id: SkuId) -> Option<&QuarantineEntry> {
+        self.held.get(&id).map(|held| &held.entry)
     }
 
     /// Returns true if a quarantined SKU should be retried now: its pause is over, or its count
     /// differs from the rejected one.
     #[must_use]
-    pub fn is_due(&self, sku: &Sku, level: Level, now: DateTime<Utc>) -> bool {
-        self.entries
-            .get(sku)
-            .is_some_and(|entry| entry.retry_at <= now || entry.level.count != level.count)
+    pub fn is_due(&self, id: SkuId, count: Count, now: DateTime<Utc>) -> bool {
+        self.get(id)
+            .is_some_and(|entry| entry.retry_at <= now || entry.level.count != count)
     }
 
-    /// Returns the SKUs whose pause is over.
-    #[must_use]
-    pub fn due_skus(&self, now: DateTime<Utc>) -> Vec<Sku> {
-        let due = self.entries.values().filter(|entry| entry.retry_at <= now);
-        due.map(|entry| entry.sku.clone()).collect()
+    /// Returns the numbers of all SKUs in quarantine.
+    pub fn ids(&self) -> impl Iterator<Item = SkuId> {
+        self.held.keys().copied()
     }
 
-    /// Iterates over all SKUs in quarantine.
-    pub fn skus(&self) -> impl Iterator<Item = &Sku> {
-        self.entries.keys()
+    /// Returns all entries, in no particular order.
+    pub fn entries(&self) -> impl Iterator<Item = &QuarantineEntry> {
+        self.held.values().map(|held| &held.entry)
     }
 
-    /// Returns all entries, the oldest first.
-    #[must_use]
-    pub fn list(&self) -> Vec<QuarantineEntry> {
-        let mut entries: Vec<_> = self.entries.values().cloned().collect();
-        entries.sort_by(|a, b| (a.since, &a.sku).cmp(&(b.since, &b.sku)));
-        entries
+    /// Returns true if an entry was added, extended or removed since the last call.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.is_changed)
     }
+}
 
-    /// Returns the oldest entry.
-    #[must_use]
-    pub fn oldest(&self) -> Option<&QuarantineEntry> {
-        self.entries
-            .values()
-            .min_by_key(|entry| (entry.since, &entry.sku))
-    }
-
-    /// Returns the number of SKUs in quarantine.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Returns true if no SKU is in quarantine.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+impl HeldSku {
+    fn is_unconfirmed(&self) -> bool {
+        self.confirmation == Confirmation::Unconfirmed
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use stock::{Count, Timestamp};
+    use stock::{ShopId, Sku, StockBook, Timestamp};
 
     use super::*;
 
-    fn level(count: i64, micros: i64) -> Level {
+    fn count(count: i64) -> Count {
+        Count::try_from(count).unwrap()
+    }
+
+    fn level(pieces: i64, micros: i64) -> Level {
         Level {
-            count: Count::try_from(count).unwrap(),
+            count: count(pieces),
             updated_at: Timestamp::from_micros(micros).unwrap(),
         }
+    }
+
+    fn queued_sku() -> QueuedSku {
+        let sku = Sku::parse("A").unwrap();
+        let id = StockBook::new([1]).restore(ShopId(0), sku.clone(), level(1, 0));
+        QueuedSku { id, sku, since: 0 }
     }
 
     #[test]
     fn pause_doubles_from_an_hour_to_a_day() {
         let now: DateTime<Utc> = "2026-11-20T10:00:00Z".parse().unwrap();
-        let sku = Sku::parse("A").unwrap();
-        let mut quarantine = Quarantine::default();
-        let hours: Vec<i64> = (0..7)
-            .map(|_| {
-                quarantine
-                    .add(
-                        &sku,
-                        level(1, 0),
-                        String::new(),
-                        (now, Confirmation::Confirmed),
-                    )
-                    .retry_at
-                    - now
-            })
-            .map(|pause| pause.num_hours())
-            .collect();
+        let (sku, mut quarantine) = (queued_sku(), Quarantine::default());
+        let hours = [(); 7].map(|()| {
+            let reason = String::new();
+            let entry = quarantine.add(&sku, level(1, 0), reason, Confirmation::Confirmed, now);
+            (entry.retry_at - now).num_hours()
+        });
         assert_eq!(hours, [1, 2, 4, 8, 16, 24, 24]);
+    }
+
+    #[test]
+    fn pause_starts_again_with_another_certainty_or_count() {
+        use Confirmation::{Confirmed, Unconfirmed};
+        let now: DateTime<Utc> = "2026-11-20T10:00:00Z".parse().unwrap();
+        let (sku, mut quarantine) = (queued_sku(), Quarantine::default());
+        for (pieces, confirmation, attempts, minutes) in [
+            (1, Unconfirmed, 1, 1),
+            (1, Unconfirmed, 2, 2),
+            (1, Confirmed, 1, 60),
+            (1, Confirmed, 2, 120),
+            (2, Confirmed, 1, 60),
+            (2, Unconfirmed, 1, 1),
+        ] {
+            let entry = quarantine.add(&sku, level(pieces, 0), String::new(), confirmation, now);
+            let pause = (entry.retry_at - now).num_minutes();
+            assert_eq!((entry.attempts, pause), (attempts, minutes));
+            let is_confirmed = quarantine.is_confirmed(sku.id, count(pieces));
+            assert_eq!(is_confirmed, confirmation == Confirmed);
+        }
+        assert_eq!(quarantine.release_unconfirmed().len(), 1);
+        assert!(quarantine.get(sku.id).is_none());
     }
 
     #[test]
     fn retries_after_the_pause_or_a_changed_count() {
         let now: DateTime<Utc> = "2026-11-20T10:00:00Z".parse().unwrap();
-        let sku = Sku::parse("A").unwrap();
-        let mut quarantine = Quarantine::default();
-        quarantine.add(
-            &sku,
-            level(1, 0),
-            "rejected".to_owned(),
-            (now, Confirmation::Confirmed),
-        );
+        let (sku, mut quarantine) = (queued_sku(), Quarantine::default());
+        let reason = "rejected".to_owned();
+        quarantine.add(&sku, level(1, 0), reason, Confirmation::Confirmed, now);
         assert!(
-            !quarantine.is_due(&sku, level(1, 5), now),
+            !quarantine.is_due(sku.id, count(1), now),
             "a later date alone is not a change"
         );
-        assert!(quarantine.is_due(&sku, level(2, 5), now));
-        assert!(quarantine.is_due(&sku, level(1, 0), now + TimeDelta::hours(1)));
-        assert!(quarantine.release(&sku));
-        assert!(!quarantine.is_due(&sku, level(2, 5), now));
+        assert!(quarantine.is_due(sku.id, count(2), now));
+        assert!(quarantine.is_due(sku.id, count(1), now + TimeDelta::hours(1)));
+        assert!(quarantine.release(sku.id).is_some());
+        assert!(!quarantine.is_due(sku.id, count(2), now));
     }
 }

@@ -11,6 +11,8 @@ use parking_lot::Mutex;
 use strict_http::secret::Secret;
 use tokio::time::Instant;
 
+use super::backoff::exponential_backoff;
+
 /// First pause before a rejected key is tried again; doubles up to [`MAX_PAUSE`]. A changed key
 /// takes effect within ten minutes. Source: the Market's page on keys.
 const FIRST_PAUSE: Duration = Duration::from_mins(1);
@@ -44,11 +46,8 @@ impl RejectedKeys {
     /// Returns the time at which a worker may ask again for this key; `None` if it may use it now.
     #[must_use]
     pub fn blocked_until(&self, key: &Secret, now: Instant) -> Option<Instant> {
-        let rejected = self.rejected.lock().get(key).copied();
-        let until = rejected
-            .map(|rejected| rejected.until)
-            .filter(|until| now < *until)?;
-        Some(until.min(now + RECHECK_INTERVAL))
+        let until = self.rejected.lock().get(key)?.until;
+        (now < until).then(|| until.min(now + RECHECK_INTERVAL))
     }
 
     /// Records a request with this key. For a rejected key, it is the probe for all workers.
@@ -67,11 +66,8 @@ impl RejectedKeys {
             return; // Was in flight with the first request that was rejected.
         }
         let pause_count = previous.map_or(0, |rejected| rejected.pause_count);
-        let pause = FIRST_PAUSE
-            .saturating_mul(2u32.saturating_pow(pause_count.min(20)))
-            .min(MAX_PAUSE);
         let rejected = RejectedKey {
-            until: now + pause,
+            until: now + exponential_backoff(FIRST_PAUSE, pause_count, MAX_PAUSE),
             pause_count: pause_count + 1,
             is_probed: false,
         };

@@ -6,12 +6,11 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use stock::{Activity, BookEntry, ShopId, Sku, SkuId};
+use stock::{Activity, ShopId, Sku, SkuId};
 
 use super::ledger::is_due;
 use super::planner::PlannerDeps;
 use super::queue::{SendQueue, Urgency};
-use crate::store::Acked;
 
 /// Largest number of SKUs that one rescan finds due for a refresh. With a rescan every five minutes
 /// this allows fourteen million a day.
@@ -20,7 +19,7 @@ const MAX_DUE_FOR_REFRESH: usize = 50_000;
 /// Comparison of a whole shop, with its inputs.
 pub struct Rescan {
     pub(super) queue: SendQueue,
-    pub(super) skip: HashSet<Sku>,
+    pub(super) quarantined: HashSet<SkuId>,
     pub(super) shop: ShopId,
     pub(super) deps: PlannerDeps,
     pub(super) now: DateTime<Utc>,
@@ -30,7 +29,7 @@ pub struct Rescan {
 pub struct RescanResult {
     pub(super) queue: SendQueue,
     /// Unchanged SKUs that were sent long ago and stated again since.
-    pub(super) due_for_refresh: Vec<(Sku, SkuId)>,
+    pub(super) due_for_refresh: Vec<(SkuId, Sku)>,
 }
 
 impl Rescan {
@@ -39,7 +38,7 @@ impl Rescan {
     pub fn run(self) -> RescanResult {
         let Self {
             mut queue,
-            skip,
+            quarantined,
             shop,
             deps,
             now,
@@ -47,17 +46,22 @@ impl Rescan {
         let mut due_for_refresh = Vec::new();
         deps.ledger.read(shop, |per_sku| {
             deps.book.for_each(shop, |sku, entry| {
-                let acked = per_sku.get(entry.id());
+                let id = entry.id();
+                let acked = per_sku.get(id);
+                let is_refresh_due = |at| {
+                    is_due_for_refresh(sku, at, now)
+                        && is_stated_since(&deps.activity, shop, id, at, now)
+                };
                 let is_due = is_due(entry.level(), acked);
-                if is_due && !skip.contains(sku) {
+                if is_due && !queue.is_taken(id) && !quarantined.contains(&id) {
                     let urgency = Urgency::of(entry.level(), acked.level());
                     let since = acked.acked_at().map_or(0, |at| at.timestamp_micros());
-                    queue.insert_if_fits(sku, urgency, since);
+                    queue.insert_if_fits(id, sku, urgency, since);
                 } else if !is_due
                     && due_for_refresh.len() < MAX_DUE_FOR_REFRESH
-                    && is_refresh_due(&deps.activity, shop, (sku, entry), acked, now)
+                    && acked.acked_at().is_some_and(is_refresh_due)
                 {
-                    due_for_refresh.push((sku.clone(), entry.id()));
+                    due_for_refresh.push((id, sku.clone()));
                 }
             });
         });
@@ -66,19 +70,6 @@ impl Rescan {
             due_for_refresh,
         }
     }
-}
-
-/// Returns true if the last acknowledgement is old and the seller has stated the SKU since.
-fn is_refresh_due(
-    activity: &Activity,
-    shop: ShopId,
-    (sku, entry): (&Sku, BookEntry),
-    acked: Acked,
-    now: DateTime<Utc>,
-) -> bool {
-    acked.acked_at().is_some_and(|at| {
-        is_due_for_refresh(sku, at, now) && is_stated_since(activity, shop, entry.id(), at, now)
-    })
 }
 
 /// Returns true if an unchanged SKU should be sent again: the Market wants each SKU daily.

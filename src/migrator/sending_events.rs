@@ -10,20 +10,11 @@ use crate::event_log::ServiceEvent;
 /// Last seen status of a worker.
 #[derive(Debug, Default)]
 pub(super) struct SendingEvents {
-    delay: Delay,
+    // `Waiting` or `Paused`.
+    delay: Option<WorkerState>,
+    is_paused_by_operator: bool,
     quarantined: Option<Arc<[QuarantinedSku]>>,
     was_readback_running: bool,
-}
-
-/// Obstacle to sending.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-enum Delay {
-    #[default]
-    None,
-    Waiting,
-    Paused,
-    /// The action of the operator is an event already.
-    PausedByOperator,
 }
 
 impl SendingEvents {
@@ -32,23 +23,21 @@ impl SendingEvents {
     /// The quarantine of the first status is from before the start.
     pub(super) fn on_status(&mut self, status: &WorkerStatus) -> Vec<ServiceEvent> {
         let delay = match status.state {
-            WorkerState::Paused if status.paused_since.is_some() => Delay::PausedByOperator,
-            WorkerState::Paused => Delay::Paused,
-            WorkerState::Waiting => Delay::Waiting,
-            WorkerState::New | WorkerState::Idle | WorkerState::Sending | WorkerState::DryRun => {
-                Delay::None
-            }
+            WorkerState::Idle | WorkerState::Sending | WorkerState::DryRun => None,
+            delay @ (WorkerState::Waiting | WorkerState::Paused) => Some(delay),
         };
+        let is_by_operator = delay.is_some() && status.paused_since.is_some();
+        let last_delay = std::mem::replace(&mut self.delay, delay);
+        let was_by_operator = std::mem::replace(&mut self.is_paused_by_operator, is_by_operator);
         let mut events = Vec::new();
-        let last = std::mem::replace(&mut self.delay, delay);
-        if last != delay {
+        // The action of the operator is an event already.
+        if (last_delay, was_by_operator) != (delay, is_by_operator) && !is_by_operator {
             let reason = status.reason.as_deref().unwrap_or_default().into();
             events.extend(match delay {
-                Delay::PausedByOperator => None,
-                Delay::None if last == Delay::PausedByOperator => None,
-                Delay::None => Some(ServiceEvent::SendingResumed),
-                Delay::Waiting => Some(ServiceEvent::SendingDelayed { reason }),
-                Delay::Paused => Some(ServiceEvent::SendingPaused { reason }),
+                None if was_by_operator => None,
+                None => Some(ServiceEvent::SendingResumed),
+                Some(WorkerState::Paused) => Some(ServiceEvent::SendingPaused { reason }),
+                Some(_) => Some(ServiceEvent::SendingDelayed { reason }),
             });
         }
         // The list is replaced only when the quarantine changes.
@@ -76,11 +65,9 @@ impl SendingEvents {
 }
 
 fn quarantine_events(last: &[QuarantinedSku], new: &[QuarantinedSku]) -> Vec<ServiceEvent> {
-    let skus = |list: &[QuarantinedSku]| -> HashSet<String> {
-        list.iter().map(|entry| entry.sku.clone()).collect()
-    };
-    let (last, remaining) = (skus(last), skus(new));
-    let mut entered = new.iter().filter(|entry| !last.contains(&entry.sku));
+    let last: HashSet<&str> = last.iter().map(|entry| &*entry.sku).collect();
+    let remaining: HashSet<&str> = new.iter().map(|entry| &*entry.sku).collect();
+    let mut entered = new.iter().filter(|entry| !last.contains(&*entry.sku));
     let mut events = Vec::new();
     if let Some(example) = entered.next() {
         events.push(ServiceEvent::QuarantineEntered {

@@ -19,10 +19,10 @@ const MAX_CHANGED_SKUS: usize = 20_000;
 /// Shared state of a worker and its callers.
 #[derive(Debug, Default)]
 pub(super) struct WorkerHandle {
-    changed: Mutex<ChangedSkus>,
-    wake: Notify,
-    status: Mutex<WorkerStatus>,
-    readback: Mutex<ReadbackReport>,
+    pub(super) changed: Mutex<ChangedSkus>,
+    pub(super) wake: Notify,
+    pub(super) status: Mutex<WorkerStatus>,
+    pub(super) readback: Mutex<ReadbackReport>,
     readback_requested: AtomicBool,
     paused_since: Mutex<Option<DateTime<Utc>>>,
 }
@@ -35,23 +35,20 @@ pub(super) struct ChangedSkus {
     pub(super) is_incomplete: bool,
 }
 
-/// State of a worker, for the operator.
+/// What a worker does.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WorkerState {
-    /// The worker has not begun.
+    /// Nothing is to be sent.
     #[default]
-    #[serde(rename = "")]
-    New,
-    /// Nothing waits.
     Idle,
-    /// SKUs wait or are in flight.
+    /// Batches are sent.
     Sending,
     /// A pause that needs no action.
     Waiting,
-    /// A pause until its cause is fixed, or by the operator.
+    /// A pause until the cause is fixed, or until the operator resumes sending.
     Paused,
-    /// Nothing is ever sent.
+    /// Nothing is sent, only read back.
     DryRun,
 }
 
@@ -59,7 +56,7 @@ pub enum WorkerState {
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct WorkerStatus {
-    /// State of the worker.
+    /// What the worker does.
     pub state: WorkerState,
     /// Reason of the pause.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,16 +90,22 @@ pub struct WorkerStatus {
 pub struct RateLimitStatus {
     /// Units that may be sent in a minute.
     pub per_minute: u32,
-    /// SKUs, or requests for a business, whose shops share the limit.
+    /// Unit in which the Market counts.
     pub unit: LimitUnit,
 }
 
 impl WorkerStatus {
+    /// Returns the SKUs that differ, without those in quarantine.
+    #[must_use]
+    pub fn unacknowledged_skus(&self) -> usize {
+        self.waiting_skus + self.in_flight_skus
+    }
+
     /// Returns the SKUs whose stock the Market has not acknowledged, as far as the worker knows: its
     /// queue has a limit. An exact count visits every SKU.
     #[must_use]
     pub fn dirty_skus(&self) -> usize {
-        self.waiting_skus + self.in_flight_skus + self.quarantined.len()
+        self.unacknowledged_skus() + self.quarantined.len()
     }
 }
 
@@ -169,29 +172,5 @@ impl WorkerHandle {
     pub(super) fn set_paused_since(&self, since: Option<DateTime<Utc>>) {
         *self.paused_since.lock() = since;
         self.wake.notify_one();
-    }
-
-    pub(super) fn take_changed(&self) -> ChangedSkus {
-        std::mem::take(&mut self.changed.lock())
-    }
-
-    pub(super) async fn woken(&self) {
-        self.wake.notified().await;
-    }
-
-    pub(super) fn publish_status(&self, status: &WorkerStatus) {
-        self.status.lock().clone_from(status);
-    }
-
-    pub(super) fn publish_readback(&self, report: &ReadbackReport) {
-        self.readback.lock().clone_from(report);
-    }
-
-    pub(super) fn readback_report(&self) -> ReadbackReport {
-        self.readback.lock().clone()
-    }
-
-    pub(super) fn status(&self) -> WorkerStatus {
-        self.status.lock().clone()
     }
 }

@@ -10,13 +10,12 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use lifecycle::{Tasks, run_blocking};
+use lifecycle::{Clock, Tasks, run_blocking};
 use rand::rngs::StdRng;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-use super::classify_response::{ResponseVerdict, classify_response};
 use super::planner::{CompletedBatch, DurableChange, Now, Planner, PlannerDeps, UpdateBatch};
 use super::rate_limit::SharedRateLimiter;
 use super::readback::{self, ReadbackContext, ReadbackDriver, ReadbackStep};
@@ -25,6 +24,7 @@ use super::restored_state::{LAST_EQUAL_NOTE, LIMITED_UNTIL_NOTE, RestoredState};
 use super::sending_events::{SendingEvents, readback_finished};
 use super::status::WorkerHandle;
 use super::{Context, MarketTarget, Mode};
+use crate::event_log::ServiceEvent;
 use crate::store::{RecentSend, StoreChange, StoreError};
 
 /// Delay before a read-back is tried again when the planner has no capacity for it.
@@ -61,7 +61,9 @@ impl SyncWorker {
         context: Context,
         handle: Arc<WorkerHandle>,
         restored: RestoredState,
-        (rng, limiter, rejected_keys): (StdRng, SharedRateLimiter, RejectedKeys),
+        limiter: SharedRateLimiter,
+        rejected_keys: RejectedKeys,
+        rng: StdRng,
     ) -> Self {
         let deps = PlannerDeps {
             book: Arc::clone(&context.data.book),
@@ -74,10 +76,7 @@ impl SyncWorker {
             history: Arc::clone(&context.data.history),
         };
         let readback_context = ReadbackContext {
-            shop: target.shop,
-            address: target.address.clone(),
-            warehouses: target.warehouses.clone(),
-            mode: target.mode,
+            target: target.clone(),
             pass_interval: context.readback_every,
             grace: context.grace,
             book: Arc::clone(&context.data.book),
@@ -86,10 +85,7 @@ impl SyncWorker {
             observations: Arc::clone(&context.data.observations),
             history: Arc::clone(&context.data.history),
         };
-        let now = Now {
-            monotonic: Instant::now(),
-            wall: context.clock.now(),
-        };
+        let now = read_clocks(context.clock);
         let readback = ReadbackDriver::new(readback_context, restored.last_equal, now);
         let planner = Planner::new(target.clone(), deps, restored, now, rng);
         Self {
@@ -122,14 +118,20 @@ impl SyncWorker {
             }
             // Computed from the same `now` as the sending above, so that a pause that ends in
             // between is not missed.
-            let wake = self.planner.wake_at(now).min(self.next_readback_at(now));
+            let readback_at = if self.readback.is_due(now) {
+                // The planner has no capacity for it now.
+                now.monotonic + READBACK_RETRY_DELAY
+            } else {
+                self.readback.wake_at().unwrap_or(now.monotonic + IDLE_WAIT)
+            };
+            let wake = self.planner.wake_at(now).min(readback_at);
             self.publish(now);
             tokio::select! {
                 Some(completion) = in_flight.next() => {
                     self.on_completion(completion.expect("a request in flight does not panic")).await;
                 }
                 () = tasks.stopping(), if !is_stopping => {}
-                () = self.handle.woken(), if !is_stopping => {}
+                () = self.handle.wake.notified(), if !is_stopping => {}
                 () = sleep_until(wake), if !is_stopping => {}
             }
         }
@@ -139,34 +141,24 @@ impl SyncWorker {
     fn publish(&mut self, now: Now) {
         let (status, report) = (self.planner.update_status(now), self.readback.report());
         let events = self.events.on_status(status);
+        self.handle.status.lock().clone_from(status);
+        self.handle.readback.lock().clone_from(report);
         for event in events.into_iter().chain(self.events.on_readback(report)) {
-            let (log, shop) = (&self.context.events, &self.target.name);
-            log.record_for_shop(shop, "", event);
+            self.record(event);
         }
-        self.handle.publish_status(status);
-        self.handle.publish_readback(report);
+    }
+
+    fn record(&self, event: ServiceEvent) {
+        let events = &self.context.events;
+        events.record_for_shop(&self.target.name, "", event);
     }
 
     fn now(&self) -> Now {
-        Now {
-            monotonic: Instant::now(),
-            wall: self.context.clock.now(),
-        }
-    }
-
-    /// Returns the time at which the next read-back may be sent.
-    fn next_readback_at(&self, now: Now) -> Instant {
-        let soon = now.monotonic + READBACK_RETRY_DELAY;
-        // Due but not in flight: the planner has no capacity for it now.
-        if self.readback.is_due(now) {
-            soon
-        } else {
-            self.readback.wake_at().unwrap_or(now.monotonic + IDLE_WAIT)
-        }
+        read_clocks(self.context.clock)
     }
 
     async fn refill_queue(&mut self) {
-        let changed = self.handle.take_changed();
+        let changed = std::mem::take(&mut *self.handle.changed.lock());
         self.planner.on_changed(&changed.skus, self.now());
         if changed.is_incomplete || self.planner.wants_rescan(self.now()) {
             let rescan = self.planner.begin_rescan(self.now());
@@ -194,39 +186,21 @@ impl SyncWorker {
     }
 
     fn send_readback(&mut self, now: Now, tasks: &Tasks) -> InFlight {
-        let (sender, in_flight) = oneshot::channel();
         let query = self.readback.next_query(now);
-        let (keys, first_key) = (self.target.keys.clone(), self.planner.key_index());
-        let address = self.target.address.clone();
+        let (target, first_key) = (self.target.clone(), self.planner.key_index());
         let Context { market, clock, .. } = self.context.clone();
-        tasks.spawn_short_lived(async move {
-            let mut outcome = market
-                .readback(&address, &keys[first_key], &query, clock.now())
-                .await;
+        spawn_request(tasks, async move {
+            let (market, address, query) = (&market, &target.address, &query);
             // Only updates switch the policy's key, and perhaps none is sent, so other keys are
             // tried here.
-            for key in keys
-                .iter()
-                .enumerate()
-                .filter(|(n, _)| *n != first_key)
-                .map(|(_, key)| key)
-            {
-                if matches!(
-                    classify_response(&outcome),
-                    ResponseVerdict::AuthRejected { .. }
-                ) {
-                    outcome = market.readback(&address, key, &query, clock.now()).await;
-                }
-            }
-            let completed = readback::CompletedReadback::new(&query, &outcome);
-            // Fails only if the worker has crashed: a stopping worker still waits for it.
-            let _send_result = sender.send(Completion::Readback(completed));
-        });
-        in_flight
+            let call =
+                |key| async move { market.readback(address, &key, query, clock.now()).await };
+            let outcome = target.call_with_any_key(first_key, call).await;
+            Completion::Readback(readback::CompletedReadback::new(query, &outcome))
+        })
     }
 
     fn send_batch(&self, batch: UpdateBatch, body: Vec<u8>, tasks: &Tasks) -> InFlight {
-        let (sender, in_flight) = oneshot::channel();
         let Context {
             market,
             store,
@@ -236,52 +210,34 @@ impl SyncWorker {
         } = self.context.clone();
         let (shop, address) = (self.target.shop, self.target.address.clone());
         let key = self.target.keys[batch.key_index()].clone();
-        tasks.spawn_short_lived(async move {
+        spawn_request(tasks, async move {
             // Recorded before sending, so that the rate limit still holds after a crash with
             // requests in flight.
             let skus = u32::try_from(batch.sku_count()).unwrap_or(u32::MAX);
-            if let Err(error) = store
-                .record_send(
-                    shop,
-                    RecentSend {
-                        at: clock.now(),
-                        skus,
-                    },
-                )
-                .await
-            {
+            let at = clock.now();
+            if let Err(error) = store.record_send(shop, RecentSend { at, skus }).await {
                 warn!(error = %error, "failed to persist rate-limit usage");
             }
             let sent_at = clock.now();
-            let outcome = market
-                .update_stocks(&address, &key, body, clock.now())
-                .await;
+            let request = market.update_stocks(&address, &key, body, clock.now());
+            let outcome = request.await;
             // Taken before the store write, which must not count as the Market's time.
-            let at = Now {
-                monotonic: Instant::now(),
-                wall: clock.now(),
-            };
-            let completed = CompletedBatch::new(batch, outcome, at);
+            let completed = CompletedBatch::new(batch, outcome, read_clocks(clock));
             if let Some(batch) = completed.accepted() {
                 let (ids, rows) = batch.to_acked(sent_at);
                 // A crash before this line, or a failing store, only costs sending the batch
                 // again after the next start. `stored` lives until the ledger has the rows: it
                 // keeps a compaction from dropping them from the log.
-                let stored = store
-                    .append(&[StoreChange::Acked { shop, rows: &rows }])
-                    .await;
+                let change = StoreChange::Acked { shop, rows: &rows };
+                let stored = store.append(&[change]).await;
                 if let Err(error) = &stored {
                     warn!(error = %error, "failed to persist an acknowledgement");
                 }
-                data.ledger.record(
-                    shop,
-                    ids.into_iter().zip(rows.iter().map(|(_, acked)| *acked)),
-                );
+                let acked = rows.iter().map(|(_, acked)| *acked);
+                data.ledger.record(shop, ids.into_iter().zip(acked));
             }
-            // Fails only if the worker has crashed: a stopping worker still waits for it.
-            let _send_result = sender.send(Completion::Batch(completed));
-        });
-        in_flight
+            Completion::Batch(completed)
+        })
     }
 
     async fn on_completion(&mut self, completion: Completion) {
@@ -296,10 +252,7 @@ impl SyncWorker {
             Completion::Readback(completed) => {
                 let now = self.now();
                 let max_clock_skew = self.planner.end_readback(&completed, now);
-                let quarantined = self.planner.quarantined_skus();
-                let step = self
-                    .readback
-                    .on_response(completed, quarantined, max_clock_skew, now);
+                let step = self.readback.on_response(completed, max_clock_skew, now);
                 let lost = self.readback.take_lost();
                 self.planner.on_changed(&lost, now);
                 self.run_steps(step).await;
@@ -308,18 +261,17 @@ impl SyncWorker {
     }
 
     /// Runs the steps that read every SKU, on a blocking thread.
-    async fn run_steps(&mut self, step: Option<ReadbackStep>) {
-        let mut step = step;
+    async fn run_steps(&mut self, mut step: Option<ReadbackStep>) {
         while let Some(next) = step {
             step = match next {
                 ReadbackStep::FindMissing(find_missing) => {
                     let missing_skus = run_blocking(move || find_missing.run()).await;
-                    self.readback
-                        .query_missing(&missing_skus, self.planner.quarantined_skus())
+                    self.readback.query_missing(&missing_skus)
                 }
                 ReadbackStep::FinishPass(finish_pass) => {
                     let now = self.context.clock.now();
-                    let result = run_blocking(move || finish_pass.run(now)).await;
+                    let quarantined = self.planner.quarantined_skus();
+                    let result = run_blocking(move || finish_pass.run(&quarantined, now)).await;
                     self.finish_pass(result).await;
                     None
                 }
@@ -341,9 +293,7 @@ impl SyncWorker {
             report.unexplained_skus(),
             report.resent
         );
-        let event = readback_finished(report, is_equal);
-        let events = &self.context.events;
-        events.record_for_shop(&self.target.name, "", event);
+        self.record(readback_finished(report, is_equal));
         if is_equal && let Err(error) = self.persist_timestamp(LAST_EQUAL_NOTE, now.wall).await {
             warn!(error = %error, "failed to persist last_equal");
         }
@@ -352,15 +302,9 @@ impl SyncWorker {
     /// Persists a time that is valid for the current target only.
     async fn persist_timestamp(&self, name: &str, at: DateTime<Utc>) -> Result<(), StoreError> {
         let MarketTarget { address, shop, .. } = &self.target;
-        let text = format!(
-            "{} {} {address}",
-            at.to_rfc3339(),
-            self.context.market.base()
-        );
-        self.context
-            .store
-            .put_note(Some(*shop), name, Some(&text))
-            .await
+        let Context { market, store, .. } = &self.context;
+        let text = format!("{} {} {address}", at.to_rfc3339(), market.base());
+        store.put_note(Some(*shop), name, Some(&text)).await
     }
 
     async fn persist_changes(&self, changes: Vec<DurableChange>) {
@@ -387,5 +331,24 @@ impl SyncWorker {
         if let Err(error) = self.context.store.append(&store_changes).await {
             warn!(error = %error, "failed to persist a change of the quarantine");
         }
+    }
+}
+
+fn spawn_request(
+    tasks: &Tasks,
+    request: impl Future<Output = Completion> + Send + 'static,
+) -> InFlight {
+    let (sender, in_flight) = oneshot::channel();
+    tasks.spawn_short_lived(async move {
+        // Fails only if the worker has crashed: a stopping worker still waits for it.
+        let _send_result = sender.send(request.await);
+    });
+    in_flight
+}
+
+fn read_clocks(clock: Clock) -> Now {
+    Now {
+        monotonic: Instant::now(),
+        wall: clock.now(),
     }
 }

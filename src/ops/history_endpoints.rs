@@ -14,6 +14,7 @@ use tracing::warn;
 use super::{Ops, Started, bad_request};
 use crate::chart_history::{Resolution, Series};
 use crate::event_log::{EVENT_KINDS, EventFilter, MAX_QUERIED_EVENTS, StoredEvent};
+use crate::migrator::LimitUnit;
 
 /// Events in one response without the parameter `limit`.
 const DEFAULT_EVENTS: u32 = 100;
@@ -102,7 +103,7 @@ struct ChartsResponse {
     start: Option<DateTime<Utc>>,
     /// Unit of the rate limit, `skus` or `requests`; absent if nothing is forwarded.
     #[serde(skip_serializing_if = "Option::is_none")]
-    rate_limit_unit: Option<&'static str>,
+    rate_limit_unit: Option<LimitUnit>,
     /// Values of each series, one a period; `null` is a gap.
     series: BTreeMap<&'static str, Vec<Option<f32>>>,
 }
@@ -125,7 +126,7 @@ async fn charts(
         rate_limit_unit: state
             .migrator
             .status(shop)
-            .map(|it| it.rate_limit.unit.name()),
+            .map(|it| it.rate_limit.unit.into()),
         series: BTreeMap::new(),
     };
     for &series in Series::ALL {

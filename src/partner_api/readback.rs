@@ -13,8 +13,8 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use lifecycle::run_blocking;
 use market_api::partner::wire::{
-    CampaignReadbackRequest, CampaignReadbackResponse, CampaignReadbackResult, DEFAULT_PAGE_SIZE,
-    MAX_OFFER_IDS, MAX_PAGE_SIZE, MAX_UPDATE_BYTES, OfferStock, ResponsePaging, WarehouseOffer,
+    CampaignReadbackRequest, CampaignReadbackResult, DEFAULT_PAGE_SIZE, MAX_OFFER_IDS,
+    MAX_PAGE_SIZE, MAX_UPDATE_BYTES, OfferStock, ReadbackResponse, ResponsePaging, WarehouseOffer,
     WarehouseOffers, business,
 };
 use percent_encoding::percent_decode_str;
@@ -51,7 +51,7 @@ pub(super) async fn by_campaign(
         .find_offers(ids, query, &state.context.book)
         .await?;
     let result = endpoint.campaign_result(page, &filter);
-    let response = CampaignReadbackResponse {
+    let response = ReadbackResponse {
         status: "OK".to_owned(),
         result: Some(result),
     };
@@ -83,7 +83,7 @@ pub(super) async fn by_business(
             next_page_token: page.next,
         },
     };
-    let response = business::BusinessReadbackResponse {
+    let response = ReadbackResponse {
         status: "OK".to_owned(),
         result: Some(result),
     };

@@ -6,8 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use lifecycle::Clock;
 use market_api::partner::account::{
-    AccountError, ApiKeyInfo, DatedResponse, MarketCampaign, MarketPartnerWarehouse,
-    MarketWarehouse,
+    AccountError, ApiKeyInfo, MarketCampaign, MarketPartnerWarehouse, MarketWarehouse,
 };
 use market_api::partner::client::MarketClient;
 use strict_http::secret::Secret;
@@ -53,11 +52,10 @@ impl KeyProbe {
         let sent_at = clock.now();
         let info = with_timeout(market.token_scopes(key)).await;
         let received_at = clock.now();
-        let date = info.as_ref().ok().and_then(|response| response.date);
-        let campaigns = with_timeout(market.campaigns(key)).await;
+        let date = info.as_ref().ok().and_then(|(_, date)| *date);
         Self {
-            key: info.map(|response| response.value),
-            campaigns: campaigns.map(|response| response.value),
+            key: info.map(|(key, _)| key),
+            campaigns: with_timeout(market.campaigns(key)).await,
             skew: date.map(|date| clock_skew(sent_at, received_at, date)),
         }
     }
@@ -71,15 +69,12 @@ impl KeyProbe {
 impl AccountProbe {
     /// Requests the warehouses of a cabinet.
     pub(super) async fn fetch(market: &MarketClient, key: &Secret, business: u64) -> Self {
-        let warehouses = with_timeout(market.warehouses(key, business))
-            .await
-            .map(|response| response.value);
+        let warehouses = with_timeout(market.warehouses(key, business)).await;
         let has_no_groups = warehouses
             .as_ref()
             .is_ok_and(|list| list.iter().all(|w| w.group_info.is_none()));
         let partner = if has_no_groups {
-            let partner_warehouses = with_timeout(market.partner_warehouses(key, business)).await;
-            Some(partner_warehouses.map(|response| response.value))
+            Some(with_timeout(market.partner_warehouses(key, business)).await)
         } else {
             None
         };
@@ -111,8 +106,8 @@ impl AccountProbe {
 }
 
 async fn with_timeout<T>(
-    request: impl Future<Output = Result<DatedResponse<T>, AccountError>>,
-) -> Result<DatedResponse<T>, AccountError> {
+    request: impl Future<Output = Result<T, AccountError>>,
+) -> Result<T, AccountError> {
     timeout(TIMEOUT, request).await.unwrap_or_else(|_| {
         Err(AccountError::Unreachable(format!(
             "no response within {} s",

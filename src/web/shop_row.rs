@@ -69,7 +69,7 @@ impl ShopRow {
             is_paused: worker.state == WorkerState::Paused,
             rejected: worker.quarantined.len() as u64,
             differing: readback.unexplained_skus(),
-            waiting: (worker.waiting_skus + worker.in_flight_skus) as u64,
+            waiting: worker.unacknowledged_skus() as u64,
             was_equal: readback.last_equal.is_some(),
         };
         let condition = facts.condition();

@@ -52,7 +52,7 @@ impl SendingPanel {
             };
             return panel((texts::condition(condition, language), condition.severity()));
         };
-        let waiting = (worker.waiting_skus + worker.in_flight_skus) as u64;
+        let waiting = worker.unacknowledged_skus() as u64;
         let fixed = |text: Text, severity| (context.text(text).to_owned(), severity);
         let state = match (worker.paused_since, worker.state) {
             (Some(since), _) if mode == Mode::On => {
@@ -63,7 +63,7 @@ impl SendingPanel {
             (_, WorkerState::Waiting) => fixed(Text::WORKER_WAITING, Waiting),
             (_, WorkerState::Paused) => fixed(Text::WORKER_PAUSED, Trouble),
             (_, WorkerState::DryRun) => fixed(Text::WORKER_DRY_RUN, Attention),
-            (_, WorkerState::New | WorkerState::Idle) => fixed(Text::WORKER_IDLE, Good),
+            (_, WorkerState::Idle) => fixed(Text::WORKER_IDLE, Good),
         };
         let next_try = worker.next_try.map_or_else(String::new, |at| {
             let moment = context.future(at);

@@ -30,14 +30,10 @@ impl BatchSize {
         }
     }
 
-    /// Ends a reduction whose time is over.
-    pub(super) fn restore(&mut self, now: Instant) {
-        self.reduced = self.reduced.filter(|(_, until)| *until > now);
-    }
-
     /// Returns the largest number of SKUs in a request.
-    pub(super) fn max(&self) -> usize {
-        self.reduced.map_or(self.limit, |(skus, _)| skus)
+    pub(super) fn max(&self, now: Instant) -> usize {
+        let reduced = self.reduced.filter(|(_, until)| *until > now);
+        reduced.map_or(self.limit, |(skus, _)| skus)
     }
 
     /// Returns the largest number of SKUs from the queue in a request, as far as rejections decide.
@@ -111,10 +107,9 @@ mod tests {
         let mut size = BatchSize::new(2_000);
         for (skus, expected) in [(2_000, 1_000), (1_000, 500), (1, 1)] {
             size.on_too_large(skus, now);
-            size.restore(now + REDUCED_SIZE_PERIOD - Duration::from_secs(1));
-            assert_eq!(size.max(), expected);
+            let before_end = now + REDUCED_SIZE_PERIOD - Duration::from_secs(1);
+            assert_eq!(size.max(before_end), expected);
         }
-        size.restore(now + REDUCED_SIZE_PERIOD);
-        assert_eq!(size.max(), 2_000);
+        assert_eq!(size.max(now + REDUCED_SIZE_PERIOD), 2_000);
     }
 }

@@ -3,10 +3,14 @@
 /// Requests in flight. Batches and read-backs share the number of parallel requests.
 #[derive(Debug, Default)]
 pub(super) struct RequestsInFlight {
-    batches: usize,
-    skus: usize,
+    pub(super) batches: usize,
+    /// SKUs in the batches.
+    pub(super) skus: usize,
     readbacks: usize,
-    last_was_readback: bool,
+    /// True if the last request was a read-back.
+    pub(super) last_was_readback: bool,
+    // True if a request ended without a response: the Market may still apply it.
+    has_unanswered: bool,
 }
 
 impl RequestsInFlight {
@@ -15,29 +19,21 @@ impl RequestsInFlight {
         self.batches + self.readbacks
     }
 
-    pub(super) fn batches(&self) -> usize {
-        self.batches
-    }
-
-    /// Returns the number of SKUs in the batches.
-    pub(super) fn skus(&self) -> usize {
-        self.skus
-    }
-
-    /// Returns true if the last request was a read-back.
-    pub(super) fn last_was_readback(&self) -> bool {
-        self.last_was_readback
-    }
-
     pub(super) fn begin_batch(&mut self, skus: usize) {
         self.batches += 1;
         self.skus += skus;
         self.last_was_readback = false;
     }
 
-    pub(super) fn end_batch(&mut self, skus: usize) {
+    pub(super) fn end_batch(&mut self, skus: usize, is_answered: bool) {
         self.batches -= 1;
         self.skus -= skus;
+        self.has_unanswered |= !is_answered;
+    }
+
+    /// Returns true if a batch ended without a response since the last call.
+    pub(super) fn take_unanswered(&mut self) -> bool {
+        std::mem::take(&mut self.has_unanswered)
     }
 
     pub(super) fn begin_readback(&mut self) {

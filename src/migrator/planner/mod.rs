@@ -9,16 +9,16 @@
 
 mod batch_size;
 mod in_flight;
+mod isolation;
 mod next_batch;
 mod outcome;
 mod planner_status;
-mod rejection_search;
+mod retry_groups;
 #[cfg(test)]
 mod tests;
 mod turns;
 mod update_batch;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,15 +32,14 @@ pub use self::update_batch::{CompletedBatch, UpdateBatch};
 use market_api::partner::wire::MarketAddress;
 use stock::{Activity, Sku, StockBook};
 
-use self::batch_size::BatchSize;
 use self::in_flight::RequestsInFlight;
-use self::rejection_search::{GroupOrder, RejectionSearch};
-use self::turns::Turns;
+use self::isolation::Isolation;
+use self::retry_groups::GroupOrder;
 use super::backoff::{SendPolicy, SendState};
 use super::clock_skew::ClockSkew;
 use super::ledger::{Ledger, is_due};
 use super::quarantine::Quarantine;
-use super::queue::{SendQueue, Urgency, WaitingSince};
+use super::queue::{QueuedSku, SendQueue, Urgency, WaitingSince};
 use super::rate_limit::SharedRateLimiter;
 use super::rejected_keys::RejectedKeys;
 use super::rescan::{Rescan, RescanResult};
@@ -97,30 +96,13 @@ pub struct Planner {
     target: MarketTarget,
     deps: PlannerDeps,
     queue: SendQueue,
-    // SKUs in flight, in a group or with a pending rejection. They are not queued, so a SKU is
-    // never in two requests at the same time.
-    busy: HashSet<Sku>,
-    rejection_search: RejectionSearch,
-    turns: Turns,
-    batch_size: BatchSize,
-    // Number of requests so far, which orders them.
-    requests_sent: u64,
-    quarantine: Quarantine,
-    // True if the status has the current quarantine.
-    is_quarantine_published: bool,
+    isolation: Isolation,
     policy: SendPolicy,
-    rng: StdRng,
-    next_rescan_at: Instant,
     clock_skew: ClockSkew,
-    // True until the Market rejects a date. After that, the times of acknowledgements from before
-    // the start are not used, because they may come from a wrong clock.
-    trusts_earlier_dates: bool,
-    waiting_since: Option<DateTime<Utc>>,
     in_flight: RequestsInFlight,
-    // True if a request ended without a response: the Market may still apply it.
-    has_unanswered: bool,
-    // Time at which the operator paused sending.
-    paused_since: Option<DateTime<Utc>>,
+    next_rescan_at: Instant,
+    // Since when SKUs wait, for the alarm.
+    waiting_since: Option<DateTime<Utc>>,
     status: WorkerStatus,
     changes: Vec<DurableChange>,
 }
@@ -146,51 +128,46 @@ impl Planner {
         now: Now,
         rng: StdRng,
     ) -> Self {
-        let RestoredState {
-            quarantined,
-            recent_sends,
-            limited_until,
-            paused_since,
-            ..
-        } = restored;
-        let mut policy = SendPolicy::new(target.parallel, target.keys.len());
+        let mut policy = SendPolicy::new(target.parallel, target.keys.len(), rng);
+        let limited_until = restored.limited_until;
         if let Some(Ok(remaining)) = limited_until.map(|until| (until - now.wall).to_std()) {
             policy.resume_rate_limit(now.monotonic, remaining);
         }
-        restore_limiter(&deps.limiter, &recent_sends, now);
+        restore_limiter(&deps.limiter, &restored.recent_sends, now);
+        let quarantined = restored.quarantined.into_iter().filter_map(|entry| {
+            let known = deps.book.get(target.shop, entry.sku.as_str())?;
+            Some((known.id(), entry))
+        });
         let mut planner = Self {
             policy,
             queue: SendQueue::default(),
-            busy: HashSet::new(),
-            rejection_search: RejectionSearch::new(match target.address {
-                MarketAddress::Campaign { .. } => GroupOrder::DepthFirst,
-                MarketAddress::Business { .. } => GroupOrder::LargestFirst,
-            }),
-            turns: Turns::default(),
-            batch_size: BatchSize::new(max_skus_per_request(&target.address)),
-            requests_sent: 0,
-            quarantine: Quarantine::new(quarantined),
-            is_quarantine_published: false,
-            rng,
-            next_rescan_at: now.monotonic,
+            isolation: Isolation::new(
+                match target.address {
+                    MarketAddress::Campaign { .. } => GroupOrder::DepthFirst,
+                    MarketAddress::Business { .. } => GroupOrder::LargestFirst,
+                },
+                max_skus_per_request(&target.address),
+                Quarantine::new(quarantined),
+            ),
             clock_skew: ClockSkew::default(),
-            trusts_earlier_dates: true,
-            waiting_since: None,
             in_flight: RequestsInFlight::default(),
-            has_unanswered: false,
-            paused_since,
-            status: WorkerStatus::default(),
+            next_rescan_at: now.monotonic,
+            waiting_since: None,
+            status: WorkerStatus {
+                paused_since: restored.paused_since,
+                ..WorkerStatus::default()
+            },
             changes: Vec::new(),
             target,
             deps,
         };
-        planner.update_quarantine_alarm();
+        planner.publish_quarantine();
         planner
     }
 
     /// Sets or ends the operator's pause, during which no batch is returned.
     pub fn set_operator_pause(&mut self, since: Option<DateTime<Utc>>) {
-        self.paused_since = since;
+        self.status.paused_since = since;
     }
 
     // === Finding what to send ===
@@ -200,9 +177,17 @@ impl Planner {
         for sku in skus {
             self.enqueue_if_due(sku, now.micros(), now);
         }
-        for sku in self.quarantine.due_skus(now.wall) {
+        self.enqueue_quarantined(now, |entry| entry.retry_at <= now.wall);
+    }
+
+    /// Queues the quarantined SKUs that match and are due.
+    fn enqueue_quarantined(&mut self, now: Now, matches: impl Fn(&QuarantineEntry) -> bool) {
+        let entries = self.isolation.quarantine.entries();
+        let matching = entries.filter(|entry| matches(entry));
+        for sku in matching.map(|entry| entry.sku.clone()).collect::<Vec<_>>() {
             self.enqueue_if_due(&sku, now.micros(), now);
         }
+        self.publish_quarantine();
     }
 
     /// Returns true if a rescan is due: after the start, every five minutes, or when the queue is
@@ -218,14 +203,11 @@ impl Planner {
     pub fn begin_rescan(&mut self, now: Now) -> Rescan {
         let mut queue = std::mem::take(&mut self.queue);
         queue.begin_rescan();
-        let mut skip = self.busy.clone();
-        skip.extend(self.quarantine.skus().cloned());
-        let (shop, deps) = (self.target.shop, self.deps.clone());
         Rescan {
             queue,
-            skip,
-            shop,
-            deps,
+            quarantined: self.quarantined_skus(),
+            shop: self.target.shop,
+            deps: self.deps.clone(),
             now: now.wall,
         }
     }
@@ -236,41 +218,54 @@ impl Planner {
         self.next_rescan_at = now.monotonic + RESCAN_EVERY;
         self.deps.ledger.mark_for_resend(
             self.target.shop,
-            result.due_for_refresh.iter().map(|(_, id)| *id),
+            result.due_for_refresh.iter().map(|(id, _)| *id),
         );
-        for (sku, _) in result.due_for_refresh {
+        for (_, sku) in result.due_for_refresh {
             self.enqueue_if_due(&sku, now.micros(), now);
         }
-        for sku in self.quarantine.skus().cloned().collect::<Vec<_>>() {
-            self.enqueue_if_due(&sku, now.micros(), now);
-        }
+        self.enqueue_quarantined(now, |_| true);
     }
 
     /// Queues a SKU if it is due, and removes it from queue and quarantine if it is not.
     fn enqueue_if_due(&mut self, sku: &Sku, since: WaitingSince, now: Now) {
-        if self.busy.contains(sku) {
-            return; // `requeue` calls this again when the request has ended.
-        }
         let PlannerDeps { book, ledger, .. } = &self.deps;
         let Some(entry) = book.get(self.target.shop, sku.as_str()) else {
             return;
         };
-        let acked = ledger.get(self.target.shop, entry.id());
-        if !is_due(entry.level(), acked) {
-            self.queue.discard(sku);
-            if self.quarantine.contains(sku) {
-                // Accepted, but the process crashed before the release was stored.
-                self.release(sku, now);
-            }
-        } else if !self.quarantine.contains(sku) {
-            self.queue
-                .insert(sku, Urgency::of(entry.level(), acked.level()), since);
-        } else if self.quarantine.is_due(sku, entry.level(), now.wall) {
-            // Sent alone, because it was rejected alone.
-            self.busy.insert(sku.clone());
-            self.rejection_search
-                .push_single(sku.clone(), since, entry.level().count);
+        let (id, level) = (entry.id(), entry.level());
+        if self.queue.is_taken(id) {
+            return; // Looked at again when it is given back.
         }
+        let acked = ledger.get(self.target.shop, id);
+        let quarantine = &mut self.isolation.quarantine;
+        if !is_due(level, acked) {
+            self.queue.discard(id);
+            // Accepted, but the process crashed before the release was stored.
+            if let Some(released) = quarantine.release(id) {
+                self.on_released(released, now);
+            }
+        } else if quarantine.get(id).is_none() {
+            let urgency = Urgency::of(level, acked.level());
+            self.queue.insert(id, sku, urgency, since);
+        } else if quarantine.is_due(id, level.count, now.wall) {
+            self.queue.reserve(id);
+            let sku = sku.clone();
+            let queued = QueuedSku { id, sku, since };
+            self.isolation.retry(queued, level.count);
+        }
+    }
+
+    /// Ends the isolation of SKUs, and queues those that are due.
+    fn give_back(&mut self, skus: Vec<QueuedSku>, now: Now) {
+        for QueuedSku { id, sku, since } in skus {
+            self.queue.give_back(id);
+            self.enqueue_if_due(&sku, since, now);
+        }
+    }
+
+    fn on_released(&mut self, entry: QuarantineEntry, now: Now) {
+        self.record_event(&entry.sku, EventKind::Released, now);
+        self.changes.push(DurableChange::Released(entry.sku));
     }
 
     /// Records a quarantine event in the history of a SKU.
@@ -279,19 +274,6 @@ impl Planner {
         let entry = book.get(self.target.shop, sku.as_str());
         let skus = entry.iter().map(|entry| (entry.id(), entry.level().count));
         history.record(self.target.shop, now.wall, kind, skus);
-    }
-
-    fn release(&mut self, sku: &Sku, now: Now) {
-        if self.quarantine.release(sku) {
-            self.record_event(sku, EventKind::Released, now);
-            self.changes.push(DurableChange::Released(sku.clone()));
-            self.update_quarantine_alarm();
-        }
-    }
-
-    fn requeue(&mut self, sku: &Sku, since: WaitingSince, now: Now) {
-        self.busy.remove(sku);
-        self.enqueue_if_due(sku, since, now);
     }
 
     // === Read-backs ===
@@ -303,17 +285,15 @@ impl Planner {
     /// If only one request may be sent, waiting batches and read-backs take turns. In the state
     /// [`SendState::Paused`] one read-back at a time is still allowed.
     pub fn begin_readback(&mut self, gap: Duration, now: Now) -> bool {
-        let (_, waiting) = self.next_source();
-        let max_parallel = match self.policy.state() {
-            (SendState::Paused, _) => 1,
-            (SendState::Open | SendState::Waiting, _) => {
-                self.policy.allowed_parallel(now.monotonic)
-            }
+        let (_, waiting) = self.next_source(now);
+        let max_parallel = match self.policy.state().0 {
+            SendState::Paused => 1,
+            SendState::Open | SendState::Waiting => self.policy.allowed_parallel(now.monotonic),
         };
         let free = max_parallel.saturating_sub(self.in_flight.requests());
-        let limiter = &self.deps.limiter;
-        let is_batch_turn = self.in_flight.last_was_readback()
-            && self.paused_since.is_none()
+        let mut limiter = self.deps.limiter.lock();
+        let is_batch_turn = self.in_flight.last_was_readback
+            && self.status.paused_since.is_none()
             && waiting > 0
             && free == 1
             && limiter
@@ -330,12 +310,11 @@ impl Planner {
     /// because of the clocks.
     pub fn end_readback(&mut self, completed: &readback::CompletedReadback, now: Now) -> TimeDelta {
         self.in_flight.end_readback();
-        self.deps.limiter.end_readback();
-        completed
-            .skew_range()
-            .into_iter()
-            .for_each(|range| self.clock_skew.record(range, now.wall));
-        if completed.is_page() {
+        self.deps.limiter.lock().end_readback();
+        if let Some(range) = completed.skew_range {
+            self.clock_skew.record(range, now.wall);
+        }
+        if completed.page.is_ok() {
             self.policy.on_readback_response(now.monotonic);
         }
         self.clock_skew.tolerance()
@@ -343,7 +322,7 @@ impl Planner {
 
     /// Returns true if a request ended without a response since the last call.
     pub fn take_unanswered(&mut self) -> bool {
-        std::mem::take(&mut self.has_unanswered)
+        self.in_flight.take_unanswered()
     }
 
     /// Returns the index of the target's key to use for a read-back.
@@ -360,7 +339,7 @@ fn restore_limiter(limiter: &SharedRateLimiter, recent_sends: &[RecentSend], now
         let ended_at: DateTime<Utc> = (*at + CLIENT_TIMEOUT).min(now.wall);
         let elapsed = (now.wall - ended_at).to_std().unwrap_or_default();
         if let Some(ended_at) = now.monotonic.checked_sub(elapsed) {
-            limiter.restore(*skus, ended_at);
+            limiter.lock().end_request(*skus as usize, ended_at);
         }
     }
 }

@@ -1,15 +1,14 @@
 //! Planner status: next wake-up, report, alarms.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use stock::Sku;
+use stock::SkuId;
 use tokio::time::Instant;
-use tracing::warn;
 
-use super::{Now, Planner, PlannerDeps, UpdateBatch};
+use super::{Now, Planner};
 use crate::migrator::backoff::SendState;
-use crate::migrator::classify_response::ResponseVerdict;
 use crate::migrator::readback::{MatchClass, ReadbackProgress, ReadbackReport};
 use crate::migrator::status::{QuarantinedSku, WorkerState, WorkerStatus};
 use crate::migrator::{Mode, OPERATOR_PAUSE_REASON};
@@ -24,60 +23,57 @@ const SHARED_LIMIT_RECHECK: Duration = Duration::from_millis(250);
 impl Planner {
     /// Returns the SKUs in quarantine.
     #[must_use]
-    pub fn quarantined_skus(&self) -> Vec<Sku> {
-        self.quarantine.skus().cloned().collect()
+    pub fn quarantined_skus(&self) -> HashSet<SkuId> {
+        self.isolation.quarantine.ids().collect()
     }
 
     /// Raises or clears alarms after a read-back.
     pub fn update_readback_alarms(&self, report: &ReadbackReport) {
-        let PlannerDeps { alarms, .. } = &self.deps;
         let name = &self.target.name;
-        if report.state == ReadbackProgress::Failed {
-            let reason = report.trouble.as_deref().unwrap_or("the reason is unknown");
-            let text = format!("cannot read the Market's stock of {name} back: {reason}");
-            return alarms.raise(AlarmKind::ReadbackFailed, name, text);
+        match report.state {
+            ReadbackProgress::Never | ReadbackProgress::Running => return,
+            ReadbackProgress::Failed => {
+                let reason = report.trouble.as_deref().unwrap_or("the reason is unknown");
+                let text = format!("cannot read the Market's stock of {name} back: {reason}");
+                return self.raise_alarm(AlarmKind::ReadbackFailed, text);
+            }
+            ReadbackProgress::Done => self.clear_alarm(AlarmKind::ReadbackFailed),
         }
-        if report.state != ReadbackProgress::Done {
-            return;
-        }
-        alarms.clear(AlarmKind::ReadbackFailed, name);
         let drifted = report.count(MatchClass::Drifted);
-        let unknown = report.count(MatchClass::Unknown);
         if self.target.mode != Mode::On || drifted == 0 {
-            return alarms.clear(AlarmKind::Drift, name);
+            return self.clear_alarm(AlarmKind::Drift);
         }
         let text = format!(
             "the Market shows another count than {name} has sent for {drifted} SKUs, and no order \
-             or delay explains it ({} SKUs are sent again; the Market does not know {unknown} \
-             more): run `stockbridge verify` to list them",
-            report.resent
+             or delay explains it ({} SKUs are sent again; the Market does not know {} more): run \
+             `stockbridge verify` to list them",
+            report.resent,
+            report.count(MatchClass::Unknown)
         );
-        alarms.raise(AlarmKind::Drift, name, text);
+        self.raise_alarm(AlarmKind::Drift, text);
     }
 
     /// Returns the time of the next wake-up if nothing happens before.
     #[must_use]
     pub fn wake_at(&self, now: Now) -> Instant {
+        let (_, wanted) = self.next_source(now);
         let now = now.monotonic;
         let mut tick = now + Duration::from_mins(1);
         if self.target.mode == Mode::On {
             tick = tick.min(self.next_rescan_at.max(now));
         }
-        let (_, wanted) = self.next_source();
-        if wanted == 0 || self.paused_since.is_some() {
+        if wanted == 0 || self.status.paused_since.is_some() {
             return tick;
         }
-        match (
-            self.policy.paused_until(),
-            self.deps.limiter.next_available_at(wanted, now),
-        ) {
+        let available_at = self.deps.limiter.lock().next_available_at(wanted, now);
+        match (self.policy.paused_until(), available_at) {
             (Some(paused_until), Some(available_at)) => paused_until.max(available_at).min(tick),
             (Some(paused_until), None) => paused_until.min(tick),
             // Capacity is free but no batch was sent: a request in flight must end first, which
             // wakes the worker.
             (None, Some(available_at)) if available_at > now => available_at.min(tick),
             // Another worker uses up the limit, and the end of its request wakes only itself.
-            (None, None) if self.in_flight.batches() == 0 => tick.min(now + SHARED_LIMIT_RECHECK),
+            (None, None) if self.in_flight.batches == 0 => tick.min(now + SHARED_LIMIT_RECHECK),
             (None, Some(_) | None) => tick,
         }
     }
@@ -85,88 +81,75 @@ impl Planner {
     /// Updates and returns the status and the limit in the metrics, and raises or clears the alarm
     /// for missing acknowledgements.
     pub fn update_status(&mut self, now: Now) -> &WorkerStatus {
-        let waiting = self.queue.len() + self.rejection_search.waiting_skus();
-        // During the operator's pause, missing acknowledgements are intended.
-        let overdue = if self.paused_since.is_some() {
-            0
-        } else {
-            waiting + self.in_flight.skus()
-        };
-        self.check_progress(overdue, now.wall);
-        let limit = self.deps.limiter.status();
+        self.status.in_flight_requests = self.in_flight.batches;
+        self.status.in_flight_skus = self.in_flight.skus;
+        self.status.waiting_skus = self.queue.len() + self.isolation.waiting_skus();
+        self.check_progress(now.wall);
+        let limit = self.deps.limiter.lock().status();
         self.deps.metrics.record_limit(&self.target.name, limit);
-        let (state, reason) = self.policy.state();
-        self.status.state = match (state, waiting, self.in_flight.batches()) {
-            _ if self.target.mode == Mode::DryRun => WorkerState::DryRun,
-            _ if self.paused_since.is_some() => WorkerState::Paused,
-            (SendState::Paused, _, _) => WorkerState::Paused,
-            (SendState::Waiting, _, _) => WorkerState::Waiting,
-            (SendState::Open, 0, 0) => WorkerState::Idle,
-            (SendState::Open, _, _) => WorkerState::Sending,
-        };
-        self.status.paused_since = self.paused_since;
-        self.status.reason = match self.paused_since {
-            Some(_) => Some(OPERATOR_PAUSE_REASON.to_owned()),
-            None => (!reason.is_empty()).then(|| reason.to_owned()),
-        };
-        let paused_until = self
-            .policy
-            .paused_until()
-            .filter(|until| *until > now.monotonic && self.paused_since.is_none());
-        self.status.next_try = paused_until.map(|until| now.wall + (until - now.monotonic));
-        if !std::mem::replace(&mut self.is_quarantine_published, true) {
-            self.status.quarantined = self
-                .quarantine
-                .list()
-                .iter()
-                .map(QuarantinedSku::from)
-                .collect();
-        }
-        self.status.in_flight_requests = self.in_flight.batches();
-        self.status.in_flight_skus = self.in_flight.skus();
-        self.status.waiting_skus = waiting;
         self.status.rate_limit = limit;
+        let is_paused = self.status.paused_since.is_some();
+        let (state, reason) = self.policy.state();
+        let is_idle = self.status.waiting_skus == 0 && self.status.in_flight_requests == 0;
+        self.status.state = match state {
+            _ if self.target.mode == Mode::DryRun => WorkerState::DryRun,
+            _ if is_paused => WorkerState::Paused,
+            SendState::Paused => WorkerState::Paused,
+            SendState::Waiting => WorkerState::Waiting,
+            SendState::Open if is_idle => WorkerState::Idle,
+            SendState::Open => WorkerState::Sending,
+        };
+        let reason = if is_paused {
+            OPERATOR_PAUSE_REASON
+        } else {
+            reason
+        };
+        self.status.reason = Some(reason.to_owned()).filter(|reason| !reason.is_empty());
+        let paused_until = self.policy.paused_until();
+        let paused_until = paused_until.filter(|until| *until > now.monotonic && !is_paused);
+        self.status.next_try = paused_until.map(|until| now.wall + (until - now.monotonic));
         &self.status
     }
 
-    fn check_progress(&mut self, waiting: usize, now: DateTime<Utc>) {
-        if waiting == 0 {
+    /// Raises or clears the alarm for missing acknowledgements. During the operator's pause they are
+    /// intended.
+    fn check_progress(&mut self, now: DateTime<Utc>) {
+        let waiting = self.status.unacknowledged_skus();
+        if waiting == 0 || self.status.paused_since.is_some() {
             self.waiting_since = None;
-            self.deps
-                .alarms
-                .clear(AlarmKind::NothingAcknowledged, &self.target.name);
-            return;
+            return self.clear_alarm(AlarmKind::NothingAcknowledged);
         }
         let since = *self.waiting_since.get_or_insert(now);
-        let since = self
-            .status
-            .last_acknowledged
-            .map_or(since, |at| at.max(since));
+        let last_acknowledged = self.status.last_acknowledged;
+        let since = last_acknowledged.map_or(since, |at| at.max(since));
         if now - since >= MAX_SILENCE {
             let text = format!(
                 "{waiting} SKUs of {} wait, and the Market has acknowledged none since {since}",
                 self.target.name
             );
-            self.deps
-                .alarms
-                .raise(AlarmKind::NothingAcknowledged, &self.target.name, text);
+            self.raise_alarm(AlarmKind::NothingAcknowledged, text);
         }
     }
 
-    pub(super) fn update_quarantine_alarm(&mut self) {
-        self.is_quarantine_published = false;
-        let name = &self.target.name;
-        let Some(oldest) = self.quarantine.oldest() else {
-            self.deps.alarms.clear(AlarmKind::Quarantine, name);
+    /// Updates the list and the alarm of the quarantine, if it has changed.
+    pub(super) fn publish_quarantine(&mut self) {
+        if !self.isolation.quarantine.take_changed() {
             return;
+        }
+        let mut entries: Vec<_> = self.isolation.quarantine.entries().collect();
+        entries.sort_by(|a, b| (a.since, &a.sku).cmp(&(b.since, &b.sku)));
+        self.status.quarantined = entries.iter().copied().map(QuarantinedSku::from).collect();
+        let Some(oldest) = entries.first() else {
+            return self.clear_alarm(AlarmKind::Quarantine);
         };
         let text = format!(
-            "the Market rejects {} SKUs of {name}, which are in quarantine; the oldest is '{}': {}",
-            self.quarantine.len(),
+            "the Market rejects {} SKUs of {}, which are in quarantine; the oldest is '{}': {}",
+            entries.len(),
+            self.target.name,
             oldest.sku,
             oldest.reason
         );
-        self.deps.alarms.raise(AlarmKind::Quarantine, name, text);
+        self.raise_alarm(AlarmKind::Quarantine, text);
     }
 
     pub(super) fn raise_paused_alarm(&self, reason: &str) {
@@ -174,23 +157,14 @@ impl Planner {
             "nothing is sent to {} of {} until this is fixed: {reason}",
             self.target.address, self.target.name
         );
-        self.deps
-            .alarms
-            .raise(AlarmKind::CampaignPaused, &self.target.name, text);
+        self.raise_alarm(AlarmKind::CampaignPaused, text);
     }
 
-    pub(super) fn log_failure(
-        &self,
-        batch: &UpdateBatch,
-        verdict: &ResponseVerdict,
-        trace: Option<&str>,
-    ) {
-        warn!(
-            shop = self.target.name,
-            address = %self.target.address,
-            batch.skus = batch.items.len(),
-            trace,
-            "the Market did not accept a batch: {verdict}"
-        );
+    pub(super) fn raise_alarm(&self, kind: AlarmKind, text: String) {
+        self.deps.alarms.raise(kind, &self.target.name, text);
+    }
+
+    pub(super) fn clear_alarm(&self, kind: AlarmKind) {
+        self.deps.alarms.clear(kind, &self.target.name);
     }
 }

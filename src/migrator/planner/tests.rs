@@ -9,7 +9,7 @@ use rand::SeedableRng;
 use stock::{Count, Level, PerSku, ShopId};
 use strict_http::secret::Secret;
 
-use super::rejection_search::REJECTIONS_UNTIL_SYSTEMIC;
+use super::isolation::REJECTIONS_UNTIL_SYSTEMIC;
 use super::*;
 use crate::migrator::{Mode, WorkerState};
 
@@ -127,7 +127,7 @@ impl PlannerHarness {
         let skus: Vec<_> = batch
             .items
             .iter()
-            .map(|item| (item.sku.to_string(), item.level.count.get()))
+            .map(|item| (item.sku.sku.to_string(), item.level.count.get()))
             .collect();
         let is_accepted = accepts(self.requests, &skus);
         self.requests += 1;
@@ -429,7 +429,7 @@ fn operator_pause_keeps_batches_back() {
     harness.planner.in_flight.end_readback();
     assert!(harness.planner.begin_readback(Duration::ZERO, now));
     harness.planner.in_flight.end_readback();
-    harness.planner.deps.limiter.end_readback();
+    harness.planner.deps.limiter.lock().end_readback();
     harness.planner.set_operator_pause(None);
     harness.run_for(Duration::from_secs(2), &|_, _| true);
     assert_eq!(harness.requests, 1);

@@ -1,25 +1,22 @@
 //! Update batches: the SKUs of one request, and the completed request with its verdict.
 
 use chrono::{DateTime, Utc};
-use market_api::partner::client::{CallOutcome, RateHeaders};
+use market_api::partner::client::{CallOutcome, MarketResponse};
 use market_api::partner::wire::{MAX_SKUS_PER_UPDATE, MarketAddress};
 use stock::{Count, Level, Sku, SkuId, Timestamp};
 use tokio::time::Instant;
 
 use super::Now;
-use super::rejection_search::BatchOrigin;
+use super::retry_groups::BatchOrigin;
 use crate::migrator::classify_response::{ResponseVerdict, classify_response};
-use crate::migrator::clock_skew::SkewRange;
-use crate::migrator::queue::WaitingSince;
+use crate::migrator::queue::QueuedSku;
 use crate::store::Acked;
 
 /// One SKU of a batch.
 #[derive(Clone, Debug)]
 pub(super) struct BatchItem {
-    pub(super) sku: Sku,
-    pub(super) id: SkuId,
+    pub(super) sku: QueuedSku,
     pub(super) level: Level,
-    pub(super) since: WaitingSince,
     // Date in the request.
     pub(super) date: Timestamp,
     // True if `date` is that of an earlier request, because the level's own date is older.
@@ -57,11 +54,8 @@ impl UpdateBatch {
             .all(|item| item.level.count == Count::ZERO)
     }
 
-    pub(super) fn into_skus(self) -> Vec<(Sku, WaitingSince)> {
-        self.items
-            .into_iter()
-            .map(|item| (item.sku, item.since))
-            .collect()
+    pub(super) fn into_skus(self) -> Vec<QueuedSku> {
+        self.items.into_iter().map(|item| item.sku).collect()
     }
 
     /// Returns the acknowledgements to record if the Market accepts the batch, sent at `sent_at`.
@@ -70,9 +64,9 @@ impl UpdateBatch {
         let rows = self
             .items
             .iter()
-            .map(|item| (item.sku.clone(), Acked::new(item.level, sent_at)));
+            .map(|item| (item.sku.sku.clone(), Acked::new(item.level, sent_at)));
         (
-            self.items.iter().map(|item| item.id).collect(),
+            self.items.iter().map(|item| item.sku.id).collect(),
             rows.collect(),
         )
     }
@@ -83,10 +77,7 @@ impl UpdateBatch {
 pub struct CompletedBatch {
     pub(super) batch: UpdateBatch,
     pub(super) verdict: ResponseVerdict,
-    pub(super) rate: RateHeaders,
-    pub(super) skew_range: Option<SkewRange>,
-    pub(super) trace_id: Option<String>,
-    pub(super) is_answered: bool,
+    pub(super) response: Option<MarketResponse>,
     pub(super) completed_at: Now,
 }
 
@@ -94,21 +85,10 @@ impl CompletedBatch {
     /// Classifies the outcome of a batch that ended at `completed_at`.
     #[must_use]
     pub fn new(batch: UpdateBatch, outcome: CallOutcome, completed_at: Now) -> Self {
-        let verdict = classify_response(&outcome);
-        let is_answered = matches!(outcome, CallOutcome::Response(_));
-        let (rate, skew_range, trace_id) = match outcome {
-            CallOutcome::Response(response) => {
-                (response.rate, SkewRange::of(&response), response.trace_id)
-            }
-            CallOutcome::NoResponse(_) => (RateHeaders::default(), None, None),
-        };
         Self {
             batch,
-            verdict,
-            rate,
-            skew_range,
-            trace_id,
-            is_answered,
+            verdict: classify_response(&outcome),
+            response: outcome.into_response(),
             completed_at,
         }
     }

@@ -28,76 +28,79 @@ const MAX_RESENT_SKUS: usize = 50_000;
 const RESEND_INTERVAL: TimeDelta = TimeDelta::hours(24);
 
 /// Findings of a pass so far.
-#[derive(Default)]
 pub(super) struct PassStats {
+    pub(super) context: ReadbackContext,
+    pub(super) pass: PassId,
     pub(super) not_ours: u64,
     dry_run: DryRunEstimate,
     examples: Vec<ReadbackExample>,
     examples_by_class: BTreeMap<MatchClass, usize>,
+    // Lost SKUs that were not taken yet.
     lost: Vec<Sku>,
-    // Number of `lost` SKUs that `take_lost` has returned.
-    taken_lost: usize,
-}
-
-/// Classifies one offer and records the result. Returns false if the book has no such SKU.
-pub(super) fn record_offer(
-    context: &ReadbackContext,
-    stats: &mut PassStats,
-    (pass, max_clock_skew): (PassId, TimeDelta),
-    offer: &ReadbackOffer,
-    now: DateTime<Utc>,
-) -> bool {
-    let sku = Sku::parse(&offer.sku).ok();
-    let entry = sku
-        .as_ref()
-        .and_then(|sku| context.book.get(context.shop, sku.as_str()));
-    let (sku, entry) = match (sku, entry) {
-        (Some(sku), Some(entry)) => (sku, entry),
-        (sku, _) => {
-            if let Some(sku) = sku {
-                context.observations.record_unknown(context.shop, sku);
-            }
-            stats.add_example(&offer.sku, MatchClass::NotOurs, None, Some(offer));
-            return false;
-        }
-    };
-    let acked = context.ledger.get(context.shop, entry.id());
-    let expected = context.expected(entry, acked, max_clock_skew);
-    let class = expected.classify(offer, now);
-    context.observations.with(context.shop, |per_sku| {
-        // If several warehouses share the stock, the worst class counts.
-        let previous = per_sku.get(entry.id()).class_in(pass);
-        if previous.is_none_or(|previous| previous < class) {
-            per_sku.set(entry.id(), Observed::new(offer.available, now, pass, class));
-        }
-    });
-    if class == MatchClass::Equal {
-        return true;
-    }
-    let count = i64::try_from(offer.available)
-        .ok()
-        .and_then(|n| Count::try_from(n).ok());
-    let count = count.unwrap_or(entry.level().count);
-    let kind = EventKind::Readback(class.number());
-    context.history.record(
-        context.shop,
-        now,
-        kind,
-        std::iter::once((entry.id(), count)),
-    );
-    stats.add_example(sku.as_str(), class, Some(expected), Some(offer));
-    if class == MatchClass::Drifted && !expected.is_dry_run {
-        let is_restated = acked.acked_at().is_some_and(|at| {
-            is_stated_since(&context.activity, context.shop, entry.id(), at, now)
-        });
-        if is_restated || expected.is_provably_lost(offer) {
-            stats.mark_lost(context, (&sku, entry.id()), acked);
-        }
-    }
-    true
+    lost_count: usize,
 }
 
 impl PassStats {
+    pub(super) fn new(context: ReadbackContext, pass: PassId) -> Self {
+        Self {
+            context,
+            pass,
+            not_ours: 0,
+            dry_run: DryRunEstimate::default(),
+            examples: Vec::new(),
+            examples_by_class: BTreeMap::new(),
+            lost: Vec::new(),
+            lost_count: 0,
+        }
+    }
+
+    /// Classifies one offer and records the result. Returns false if the book has no such SKU.
+    pub(super) fn record_offer(
+        &mut self,
+        offer: &ReadbackOffer,
+        max_clock_skew: TimeDelta,
+        now: DateTime<Utc>,
+    ) -> bool {
+        let (context, shop) = (&self.context, self.context.target.shop);
+        let Some(entry) = context.book.get(shop, Sku::trim(&offer.sku)) else {
+            if let Ok(sku) = Sku::parse(&offer.sku) {
+                context.observations.record_unknown(shop, sku);
+            }
+            self.add_example(&offer.sku, MatchClass::NotOurs, None, Some(offer));
+            return false;
+        };
+        let id = entry.id();
+        let acked = context.ledger.get(shop, id);
+        let expected = context.expected(entry, acked, max_clock_skew);
+        let class = expected.classify(offer, now);
+        context.observations.with(shop, |per_sku| {
+            // If several warehouses share the stock, the worst class counts.
+            let previous = per_sku.get(id).class_in(self.pass);
+            if previous.is_none_or(|previous| previous < class) {
+                per_sku.set(id, Observed::new(offer.available, now, self.pass, class));
+            }
+        });
+        if class == MatchClass::Equal {
+            return true;
+        }
+        let shown = i64::try_from(offer.available).ok();
+        let shown = shown.and_then(|available| Count::try_from(available).ok());
+        let count = shown.unwrap_or(entry.level().count);
+        let kind = EventKind::Readback(class.number());
+        context
+            .history
+            .record(shop, now, kind, std::iter::once((id, count)));
+        let is_lost = class == MatchClass::Drifted && !expected.is_dry_run && {
+            let is_stated_since = |at| is_stated_since(&context.activity, shop, id, at, now);
+            acked.acked_at().is_some_and(is_stated_since) || expected.is_provably_lost(offer)
+        };
+        self.add_example(Sku::trim(&offer.sku), class, Some(expected), Some(offer));
+        if is_lost && let Ok(sku) = Sku::parse(&offer.sku) {
+            self.mark_lost(sku, id, acked);
+        }
+        true
+    }
+
     fn add_example(
         &mut self,
         sku: &str,
@@ -113,70 +116,50 @@ impl PassStats {
         self.examples.push(ReadbackExample {
             sku: sku.to_owned(),
             class,
-            ours: expected.map(|expected| expected.level.count.get()),
-            sent_at: expected.and_then(|expected| expected.acked.acked_at()),
-            markets: offer.map(|offer| offer.available),
-            reserved: offer
-                .map(|offer| offer.reserved)
-                .filter(|reserved| *reserved > 0),
-            markets_updated_at: offer
-                .and_then(|offer| offer.updated_at)
-                .map(|at| at.to_utc()),
+            ours: expected.map(|it| it.level.count.get()),
+            sent_at: expected.and_then(|it| it.acked.acked_at()),
+            markets: offer.map(|it| it.available),
+            reserved: offer.map(|it| it.reserved).filter(|it| *it > 0),
+            markets_updated_at: offer.and_then(|it| it.updated_at).map(|at| at.to_utc()),
         });
     }
 
     /// Marks a SKU as lost, to be sent again. This happens at once, because the pass may take hours
     /// and newer updates may be accepted meanwhile. Returns false if too many SKUs are marked.
-    fn mark_lost(
-        &mut self,
-        context: &ReadbackContext,
-        (sku, id): (&Sku, SkuId),
-        expected: Acked,
-    ) -> bool {
-        let fits = self.lost.len() < MAX_RESENT_SKUS;
-        if fits
-            && context
-                .ledger
-                .clear_if_unchanged(context.shop, id, expected)
-        {
-            self.lost.push(sku.clone());
+    fn mark_lost(&mut self, sku: Sku, id: SkuId, expected: Acked) -> bool {
+        let fits = self.lost_count < MAX_RESENT_SKUS;
+        let ReadbackContext { ledger, target, .. } = &self.context;
+        if fits && ledger.clear_if_unchanged(target.shop, id, expected) {
+            self.lost.push(sku);
+            self.lost_count += 1;
         }
         fits
     }
 
     pub(super) fn take_lost(&mut self) -> Vec<Sku> {
-        let already_taken = std::mem::replace(&mut self.taken_lost, self.lost.len());
-        self.lost[already_taken..].to_vec()
+        std::mem::take(&mut self.lost)
     }
 }
 
 /// Step of a pass that finds acknowledged SKUs that were on no page.
 pub struct FindMissing {
-    context: ReadbackContext,
-    pass: PassId,
+    pub(super) context: ReadbackContext,
+    pub(super) pass: PassId,
 }
 
 impl FindMissing {
-    pub(super) fn new(context: ReadbackContext, pass: PassId) -> Self {
-        Self { context, pass }
-    }
-
     /// Reads every SKU of the book.
     #[must_use]
     pub fn run(self) -> Vec<Sku> {
         let Self { context, pass } = self;
+        let shop = context.target.shop;
         let mut missing = Vec::new();
-        context.book.for_each(context.shop, |sku, entry| {
-            if missing.len() >= MAX_RESENT_SKUS
-                || context
-                    .observations
-                    .get(context.shop, entry.id())
-                    .class_in(pass)
-                    .is_some()
-            {
+        context.book.for_each(shop, |sku, entry| {
+            let observed = context.observations.get(shop, entry.id());
+            if observed.class_in(pass).is_some() || missing.len() >= MAX_RESENT_SKUS {
                 return;
             }
-            let acked = context.ledger.get(context.shop, entry.id());
+            let acked = context.ledger.get(shop, entry.id());
             let expected = context.expected(entry, acked, TimeDelta::zero());
             if expected.classify_missing(pass.began) == MatchClass::Unknown {
                 missing.push(sku.clone());
@@ -187,87 +170,51 @@ impl FindMissing {
 }
 
 /// Last step of a pass.
-pub struct FinishPass {
-    context: ReadbackContext,
-    pass: PassId,
-    stats: PassStats,
-    quarantined: HashSet<Sku>,
-}
+pub struct FinishPass(pub(super) PassStats);
 
 /// Result of a complete pass.
 pub struct PassResult {
     stats: PassStats,
     counts: [u64; MatchClass::ALL.len()],
-    mode: Mode,
 }
 
 impl FinishPass {
-    pub(super) fn new(
-        context: ReadbackContext,
-        pass: PassId,
-        stats: PassStats,
-        quarantined: Vec<Sku>,
-    ) -> Self {
-        Self {
-            context,
-            pass,
-            stats,
-            quarantined: quarantined.into_iter().collect(),
-        }
-    }
-
     /// Reads every SKU of the book, counts the classes, and forgets the acknowledgements of SKUs
-    /// that the Market does not know.
+    /// that the Market does not know. `quarantined` are the SKUs in quarantine.
     #[must_use]
-    pub fn run(self, now: DateTime<Utc>) -> PassResult {
-        let Self {
-            context,
-            pass,
-            mut stats,
-            quarantined,
-        } = self;
+    pub fn run(self, quarantined: &HashSet<SkuId>, now: DateTime<Utc>) -> PassResult {
+        let Self(mut stats) = self;
+        let ReadbackContext {
+            book,
+            observations,
+            target,
+            ..
+        } = stats.context.clone();
         let mut counts = [0; MatchClass::ALL.len()];
         counts[usize::from(MatchClass::NotOurs.number())] = stats.not_ours;
-        let mode = context.mode;
-        context.book.for_each(context.shop, |sku, entry| {
-            let observed = context.observations.get(context.shop, entry.id());
-            let seen_class = observed.class_in(pass);
-            let class = seen_class
-                .unwrap_or_else(|| stats.record_missing(&context, (sku, entry), (pass, now)));
-            if mode == Mode::DryRun {
-                stats.count_dry_run(entry, seen_class.map(|_| observed.available()));
+        book.for_each(target.shop, |sku, entry| {
+            let observed = observations.get(target.shop, entry.id());
+            let seen_class = observed.class_in(stats.pass);
+            let mut class = seen_class.unwrap_or_else(|| stats.record_missing(sku, entry, now));
+            stats.count_dry_run(entry, seen_class.map(|_| observed.available()));
+            if class == MatchClass::Unsent && quarantined.contains(&entry.id()) {
+                class = MatchClass::Rejected;
             }
-            let is_rejected = class == MatchClass::Unsent && quarantined.contains(sku);
-            let class = if is_rejected {
-                MatchClass::Rejected
-            } else {
-                class
-            };
             counts[usize::from(class.number())] += 1;
         });
-        if mode == Mode::DryRun {
-            stats.dry_run.estimate(&context.address);
-        }
-        PassResult {
-            stats,
-            counts,
-            mode,
-        }
+        stats.dry_run.estimate(&target.address);
+        PassResult { stats, counts }
     }
 }
 
 impl PassStats {
     /// Classifies and records a SKU that was on no page, not even when it was queried by SKU.
-    fn record_missing(
-        &mut self,
-        context: &ReadbackContext,
-        (sku, entry): (&Sku, BookEntry),
-        (pass, now): (PassId, DateTime<Utc>),
-    ) -> MatchClass {
-        let acked = context.ledger.get(context.shop, entry.id());
+    fn record_missing(&mut self, sku: &Sku, entry: BookEntry, now: DateTime<Utc>) -> MatchClass {
+        let (context, shop) = (&self.context, self.context.target.shop);
+        let acked = context.ledger.get(shop, entry.id());
         let expected = context.expected(entry, acked, TimeDelta::zero());
-        let class = expected.classify_missing(pass.began);
-        let previous = context.observations.get(context.shop, entry.id());
+        let class = expected.classify_missing(self.pass.began);
+        let previous = context.observations.get(shop, entry.id());
         let mut is_recorded = true;
         if class == MatchClass::Unknown {
             self.add_example(sku.as_str(), class, Some(expected), None);
@@ -280,7 +227,7 @@ impl PassStats {
             if (is_newly_unknown || is_resend_due) && !expected.is_dry_run {
                 // If too many SKUs are marked already, this SKU is not recorded, so it counts as
                 // newly unknown again at the next pass.
-                is_recorded = self.mark_lost(context, (sku, entry.id()), acked);
+                is_recorded = self.mark_lost(sku.clone(), entry.id(), acked);
             }
         }
         if is_recorded {
@@ -288,15 +235,14 @@ impl PassStats {
             // would count as newly unknown in the next pass and be sent once more.
             let is_still_unknown =
                 class == MatchClass::Pending && previous.class() == Some(MatchClass::Unknown);
-            let recorded_class = if is_still_unknown {
+            let recorded = if is_still_unknown {
                 MatchClass::Unknown
             } else {
                 class
             };
-            let observed = Observed::new(0, now, pass, recorded_class);
-            context
-                .observations
-                .with(context.shop, |per_sku| per_sku.set(entry.id(), observed));
+            let observed = Observed::new(0, now, self.pass, recorded);
+            let observations = &self.context.observations;
+            observations.with(shop, |per_sku| per_sku.set(entry.id(), observed));
         }
         class
     }
@@ -331,16 +277,12 @@ impl PassResult {
     /// already.
     #[must_use]
     pub fn lost(&self) -> &[Sku] {
-        &self.stats.lost[self.stats.taken_lost..]
+        &self.stats.lost
     }
 
     /// Writes the findings into the report.
     pub(super) fn write_to(self, report: &mut ReadbackReport) {
-        let Self {
-            stats,
-            counts,
-            mode,
-        } = self;
+        let Self { stats, counts } = self;
         let classes = MatchClass::ALL
             .iter()
             .zip(counts)
@@ -348,8 +290,9 @@ impl PassResult {
         report.classes = classes
             .map(|(class, count)| (class.name().into(), count))
             .collect();
-        report.resent = stats.lost.len() as u64;
+        report.resent = stats.lost_count as u64;
         report.examples = stats.examples.into();
-        report.would_send = (mode == Mode::DryRun).then_some(stats.dry_run);
+        let is_dry_run = stats.context.target.mode == Mode::DryRun;
+        report.would_send = is_dry_run.then_some(stats.dry_run);
     }
 }

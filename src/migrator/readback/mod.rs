@@ -13,6 +13,7 @@ mod driver;
 mod observed;
 mod page_cursor;
 mod readback_report;
+mod schedule;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,29 +27,24 @@ pub use observed::{Observations, Observed};
 pub use readback_report::{DryRunEstimate, ReadbackExample, ReadbackProgress, ReadbackReport};
 
 use market_api::partner::client::CallOutcome;
-use market_api::partner::readback_page::{ReadbackPage, ReadbackQuery};
+use market_api::partner::readback_page::{ReadbackPage, ReadbackQuery, ReadbackSelection};
 use market_api::partner::wire::MarketAddress;
-use stock::{Activity, BookEntry, ShopId, StockBook};
+use stock::{Activity, BookEntry, StockBook};
 
 use self::classify::Expected;
-use super::Mode;
+use self::page_cursor::PageCursor;
 use super::classify_response::{ResponseVerdict, classify_response};
 use super::clock_skew::SkewRange;
 use super::ledger::Ledger;
+use super::{MarketTarget, Mode};
 use crate::history::History;
 use crate::store::Acked;
 
 /// Dependencies and settings of a read-back driver.
 #[derive(Clone, Debug)]
 pub struct ReadbackContext {
-    /// Index of the shop in the book.
-    pub shop: ShopId,
-    /// API method, and the campaign or business it is called for.
-    pub address: MarketAddress,
-    /// Our warehouse ids as they appear in pages of that method.
-    pub warehouses: Vec<u64>,
-    /// Forwarding mode.
-    pub mode: Mode,
+    /// Shop, and where its stock is read.
+    pub target: MarketTarget,
     /// Interval between scheduled passes; `None` if passes run only on request.
     pub pass_interval: Option<Duration>,
     /// Time that the Market may take to show an accepted update. Source: `updateStocks`, "several
@@ -68,64 +64,60 @@ pub struct ReadbackContext {
 
 impl ReadbackContext {
     fn expected(&self, entry: BookEntry, acked: Acked, max_clock_skew: TimeDelta) -> Expected {
-        let sent_date = self.ledger.sent_date(self.shop, entry.id());
+        let sent_date = self.ledger.sent_date(self.target.shop, entry.id());
         Expected {
             level: entry.level(),
             acked,
             sent_date,
-            is_dry_run: self.mode == Mode::DryRun,
+            is_dry_run: self.target.mode == Mode::DryRun,
             grace: self.grace,
             max_clock_skew,
         }
     }
 
-    /// Returns the warehouses per list: a campaign lists all its warehouses together, a business
-    /// lists each one separately.
-    fn warehouse_groups(&self) -> Vec<Vec<u64>> {
-        match &self.address {
-            MarketAddress::Campaign { .. } => vec![self.warehouses.clone()],
+    /// Returns the positions from which a selection is read: a campaign lists all its warehouses
+    /// together, a business lists each one separately.
+    fn cursors(&self, selection: ReadbackSelection) -> impl Iterator<Item = PageCursor> {
+        let warehouse_groups = match &self.target.address {
+            MarketAddress::Campaign { .. } => vec![self.target.warehouses.clone()],
             MarketAddress::Business { warehouses, .. } => {
                 warehouses.iter().map(|id| vec![*id]).collect()
             }
-        }
+        };
+        warehouse_groups.into_iter().map(move |warehouses| {
+            PageCursor::new(ReadbackQuery {
+                warehouses,
+                selection: selection.clone(),
+            })
+        })
     }
 }
 
 /// Completed read-back request.
 #[derive(Debug)]
 pub struct CompletedReadback {
-    page: Result<ReadbackPage, ResponseVerdict>,
-    skew_range: Option<SkewRange>,
+    pub(super) page: Result<ReadbackPage, ResponseVerdict>,
+    /// Clock skew of the response; `None` without a `Date` header.
+    pub(super) skew_range: Option<SkewRange>,
 }
 
 impl CompletedReadback {
     /// Classifies the outcome and parses the page.
     #[must_use]
     pub fn new(query: &ReadbackQuery, outcome: &CallOutcome) -> Self {
-        let page = match (classify_response(outcome), outcome) {
-            (ResponseVerdict::Accepted, CallOutcome::Response(response)) => {
+        let response = match outcome {
+            CallOutcome::Response(response) => Some(response),
+            CallOutcome::NoResponse(_) => None,
+        };
+        let page = match (classify_response(outcome), response) {
+            (ResponseVerdict::Accepted, Some(response)) => {
                 ReadbackPage::read(&response.body, query).map_err(|reason| ResponseVerdict::Retry {
                     reason: format!("the response is not a page: {reason}"),
                 })
             }
             (verdict, _) => Err(verdict),
         };
-        let skew_range = match outcome {
-            CallOutcome::Response(response) => SkewRange::of(response),
-            CallOutcome::NoResponse(_) => None,
-        };
+        let skew_range = response.and_then(SkewRange::of);
         Self { page, skew_range }
-    }
-
-    /// Returns true if the response was a page.
-    #[must_use]
-    pub fn is_page(&self) -> bool {
-        self.page.is_ok()
-    }
-
-    /// Returns the clock skew of the response; `None` without a `Date` header.
-    #[must_use]
-    pub fn skew_range(&self) -> Option<SkewRange> {
-        self.skew_range
     }
 }

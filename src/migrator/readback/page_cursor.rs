@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use market_api::partner::readback_page::{OfferList, ReadbackSelection};
+use market_api::partner::readback_page::{ReadbackQuery, ReadbackSelection};
 
 /// Number of restarts of one list after which the pass is aborted, because pagination makes no
 /// progress.
@@ -10,8 +10,7 @@ const MAX_RESTARTS: u32 = 3;
 
 /// Position in one list of offers, or SKUs to query.
 pub(super) struct PageCursor {
-    pub(super) warehouses: Vec<u64>,
-    pub(super) selection: ReadbackSelection,
+    pub(super) query: ReadbackQuery,
     // Page tokens that were followed already, to detect a loop.
     followed_tokens: HashSet<String>,
     restarts: u32,
@@ -20,20 +19,9 @@ pub(super) struct PageCursor {
 }
 
 impl PageCursor {
-    pub(super) fn for_list(warehouses: Vec<u64>, offer_list: OfferList) -> Self {
-        Self::new(
-            warehouses,
-            ReadbackSelection::List {
-                list: offer_list,
-                token: None,
-            },
-        )
-    }
-
-    pub(super) fn new(warehouses: Vec<u64>, selection: ReadbackSelection) -> Self {
+    pub(super) fn new(query: ReadbackQuery) -> Self {
         Self {
-            warehouses,
-            selection,
+            query,
             followed_tokens: HashSet::new(),
             restarts: 0,
             not_ours: 0,
@@ -45,7 +33,7 @@ impl PageCursor {
     ///
     /// An empty page whose next token is its own ends the list. Missing SKUs are queried later.
     pub(super) fn advance(&mut self, next: Option<String>, is_empty: bool) -> Result<bool, ()> {
-        let ReadbackSelection::List { token, .. } = &mut self.selection else {
+        let ReadbackSelection::List { token, .. } = &mut self.query.selection else {
             return Ok(false);
         };
         if is_empty && next.is_some() && next == *token {
@@ -61,7 +49,7 @@ impl PageCursor {
 
     /// Moves to the first page. Returns false after [`MAX_RESTARTS`].
     pub(super) fn restart(&mut self) -> bool {
-        if let ReadbackSelection::List { token, .. } = &mut self.selection {
+        if let ReadbackSelection::List { token, .. } = &mut self.query.selection {
             *token = None;
         }
         self.followed_tokens.clear();
@@ -73,12 +61,24 @@ impl PageCursor {
 
 #[cfg(test)]
 mod tests {
+    use market_api::partner::readback_page::OfferList;
+
     use super::*;
+
+    fn first_page() -> PageCursor {
+        PageCursor::new(ReadbackQuery {
+            warehouses: vec![7],
+            selection: ReadbackSelection::List {
+                list: OfferList::Active,
+                token: None,
+            },
+        })
+    }
 
     #[test]
     fn empty_page_with_its_own_token_ends_the_list() {
         let token = |text: &str| Some(text.to_owned());
-        let mut cursor = PageCursor::for_list(vec![7], OfferList::Active);
+        let mut cursor = first_page();
         assert_eq!(cursor.advance(token("a"), false), Ok(true));
         assert_eq!(
             cursor.advance(token("b"), true),
@@ -86,7 +86,7 @@ mod tests {
             "an empty page with another token"
         );
         assert_eq!(cursor.advance(token("b"), true), Ok(false));
-        let mut cursor = PageCursor::for_list(vec![7], OfferList::Active);
+        let mut cursor = first_page();
         assert_eq!(cursor.advance(token("a"), false), Ok(true));
         assert_eq!(
             cursor.advance(token("a"), false),

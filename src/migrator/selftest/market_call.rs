@@ -19,24 +19,18 @@ const MAX_ATTEMPTS: u32 = 4;
 const RETRY_DELAY: Duration = Duration::from_secs(2);
 
 /// Call of the Market's API.
+#[derive(strum::Display)]
 pub(super) enum MarketCall {
+    #[strum(serialize = "check whether the product is hidden")]
     GetHidden,
+    #[strum(serialize = "hide the product")]
     Hide,
+    #[strum(serialize = "read the stock back")]
     Readback(ReadbackQuery),
+    #[strum(serialize = "send the stock")]
     Send(Vec<u8>),
+    #[strum(serialize = "show the product")]
     Show,
-}
-
-impl MarketCall {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::GetHidden => "check whether the product is hidden",
-            Self::Hide => "hide the product",
-            Self::Readback(_) => "read the stock back",
-            Self::Send(_) => "send the stock",
-            Self::Show => "show the product",
-        }
-    }
 }
 
 impl SelftestRunner {
@@ -48,41 +42,22 @@ impl SelftestRunner {
     ) -> Result<MarketResponse, FailureText> {
         let mut attempts = 1;
         loop {
-            let verdict = match self.call_with_any_key(call, sku).await {
-                Ok(response) => return Ok(response),
-                Err(verdict) => verdict,
+            let request = |key| async move { self.send_request(call, sku, &key).await };
+            let outcome = self.target.call_with_any_key(0, request).await;
+            let verdict = match (classify_response(&outcome), outcome) {
+                (ResponseVerdict::Accepted, CallOutcome::Response(response)) => {
+                    return Ok(response);
+                }
+                (verdict, _) => verdict,
             };
             // In a stopping process, only showing the product is worth a retry.
             let is_over = self.tasks.is_stopping() && !matches!(call, MarketCall::Show);
             if is_over || attempts == MAX_ATTEMPTS || is_permanent(&verdict) {
-                return Err(format!("{}: {verdict}", call.name()));
+                return Err(format!("{call}: {verdict}"));
             }
             attempts += 1;
             sleep(RETRY_DELAY).await;
         }
-    }
-
-    /// Calls the Market with one key after the other until one is not rejected.
-    async fn call_with_any_key(
-        &self,
-        call: &MarketCall,
-        sku: &Sku,
-    ) -> Result<MarketResponse, ResponseVerdict> {
-        let mut last_rejection = ResponseVerdict::AuthRejected {
-            reason: "no Api-Key is configured".to_owned(),
-            is_unknown_key: false,
-        };
-        for key in &self.target.keys {
-            let outcome = self.send_request(call, sku, key).await;
-            match (classify_response(&outcome), outcome) {
-                (ResponseVerdict::Accepted, CallOutcome::Response(response)) => {
-                    return Ok(response);
-                }
-                (rejection @ ResponseVerdict::AuthRejected { .. }, _) => last_rejection = rejection,
-                (verdict, _) => return Err(verdict),
-            }
-        }
-        Err(last_rejection)
     }
 
     async fn send_request(&self, call: &MarketCall, sku: &Sku, key: &Secret) -> CallOutcome {
@@ -93,10 +68,18 @@ impl SelftestRunner {
         let now = clock.now();
         match call {
             MarketCall::GetHidden => market.get_hidden_offers(*campaign, key, sku, now).await,
-            MarketCall::Hide => market.hide_offer(*campaign, key, sku, now).await,
+            MarketCall::Hide => {
+                market
+                    .set_offer_hidden(*campaign, key, sku, true, now)
+                    .await
+            }
             MarketCall::Readback(query) => market.readback(address, key, query, now).await,
             MarketCall::Send(body) => market.update_stocks(address, key, body.clone(), now).await,
-            MarketCall::Show => market.show_offer(*campaign, key, sku, now).await,
+            MarketCall::Show => {
+                market
+                    .set_offer_hidden(*campaign, key, sku, false, now)
+                    .await
+            }
         }
     }
 }

@@ -10,8 +10,6 @@ mod hidden_notes;
 mod market_call;
 mod runner;
 
-use std::fmt;
-
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -38,25 +36,17 @@ pub struct Selftest {
 }
 
 /// Result of a self-test.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, strum::Display)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum SelftestStatus {
     /// The self-test has not ended.
+    #[strum(serialize = "is running")]
     Running,
     /// Every step succeeded, and the product is shown.
     Passed,
     /// A step failed.
     Failed,
-}
-
-impl fmt::Display for SelftestStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Running => "is running",
-            Self::Passed => "passed",
-            Self::Failed => "failed",
-        })
-    }
 }
 
 /// One step of a self-test.
@@ -84,10 +74,8 @@ impl LatestSelftest {
     /// Starts a new record. Returns false if a self-test is running.
     fn try_begin(&self, sku: &Sku, now: DateTime<Utc>) -> bool {
         let mut latest = self.latest.lock();
-        if latest
-            .as_ref()
-            .is_some_and(|test| test.state == SelftestStatus::Running)
-        {
+        let is_running = |test: &Selftest| test.state == SelftestStatus::Running;
+        if latest.as_ref().is_some_and(is_running) {
             return false;
         }
         *latest = Some(Selftest {
@@ -141,8 +129,6 @@ pub fn campaign_location(market_url: &str, campaign: u64) -> String {
 
 /// Joins SKUs in single quotes with commas.
 fn quoted_list(skus: &[Sku]) -> String {
-    skus.iter()
-        .map(|sku| format!("'{sku}'"))
-        .collect::<Vec<_>>()
-        .join(", ")
+    let quoted: Vec<_> = skus.iter().map(|sku| format!("'{sku}'")).collect();
+    quoted.join(", ")
 }

@@ -19,8 +19,9 @@ use super::{
     campaign_location, quoted_list,
 };
 use crate::event_log::ServiceEvent;
-use crate::migrator::status::{QuarantinedSku, WorkerHandle};
-use crate::migrator::{Context, MarketTarget, Mode, OPERATOR_PAUSE_REASON, WorkerState};
+use crate::migrator::status::{QuarantinedSku, WorkerHandle, WorkerState};
+use crate::migrator::{Context, MarketTarget, Mode, OPERATOR_PAUSE_REASON};
+use crate::store::StoreError;
 use crate::telemetry::AlarmKind;
 
 /// Longest wait for the acknowledgement of the stock.
@@ -30,7 +31,10 @@ const ACK_TIMEOUT: Duration = Duration::from_mins(2);
 /// `deleteHiddenOffers`, "several minutes".
 const VISIBILITY_TIMEOUT: Duration = Duration::from_mins(15);
 
-/// Interval between two checks of an awaited state.
+/// Interval between two checks for the acknowledgement.
+const ACK_POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Interval between two checks of the Market's state.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// First delay between attempts to show the product; doubles up to [`MAX_SHOW_DELAY`].
@@ -61,89 +65,71 @@ pub(in crate::migrator) struct SelftestRunner {
     pub(in crate::migrator) tasks: Tasks,
 }
 
-/// Condition that a self-test waits for.
-enum AwaitedState {
-    /// The Market has acknowledged the stock at or after this Unix time, in seconds.
-    Acknowledged { since: i64 },
-    /// The Market shows the count of the book.
-    StockVisible,
-    /// The product is hidden.
-    OfferHidden,
-    /// The product is not hidden.
-    OfferVisible,
-}
-
-impl AwaitedState {
-    fn poll_interval(&self) -> Duration {
-        match self {
-            Self::Acknowledged { .. } => Duration::from_millis(100),
-            Self::OfferHidden | Self::StockVisible | Self::OfferVisible => POLL_INTERVAL,
-        }
-    }
-}
-
 impl SelftestRunner {
     /// Starts a self-test in a task of its own.
     pub(in crate::migrator) fn start(&self, sku: &Sku) -> Result<(), SelftestStartError> {
-        let entry = self.context.data.book.get(self.target.shop, sku.as_str());
-        let entry = entry.ok_or_else(|| SelftestStartError::UnknownSku(sku.clone()))?;
+        if self.book_entry(sku).is_none() {
+            return Err(SelftestStartError::UnknownSku(sku.clone()));
+        }
         if self.tasks.is_stopping() {
             return Err(SelftestStartError::Stopping);
         }
         if let Some(reason) = self.send_obstacle(sku) {
             return Err(SelftestStartError::NotSendable(reason));
         }
-        if !self
-            .latest_selftest
-            .try_begin(sku, self.context.clock.now())
-        {
+        let now = self.context.clock.now();
+        if !self.latest_selftest.try_begin(sku, now) {
             return Err(SelftestStartError::Running);
         }
-        let started = ServiceEvent::SelftestStarted {
+        self.record(ServiceEvent::SelftestStarted {
             sku: sku.as_str().into(),
-        };
-        let events = &self.context.events;
-        events.record_for_shop(&self.target.name, "", started);
+        });
         let (runner, sku) = (self.clone(), sku.clone());
         self.tasks
-            .spawn_short_lived(async move { runner.run(&sku, entry).await });
+            .spawn_short_lived(async move { runner.run(&sku).await });
         Ok(())
     }
 
     /// Shows products that were hidden before a restart. No other self-test starts meanwhile,
     /// because its note would be deleted.
     pub(in crate::migrator) fn resume_interrupted(&self, skus: Vec<Sku>) {
-        let Some(first_sku) = skus.first() else {
+        let Some(first_sku) = skus.first().cloned() else {
             return;
         };
-        self.latest_selftest
-            .try_begin(first_sku, self.context.clock.now());
+        let now = self.context.clock.now();
+        self.latest_selftest.try_begin(&first_sku, now);
         self.latest_selftest.update(|test| test.is_shown = false);
         self.add_step(
             false,
-            "the self-test was interrupted by the end of the process".to_owned(),
+            "the self-test was interrupted by the end of the process",
         );
         let runner = self.clone();
         self.tasks.spawn_short_lived(async move {
-            let shop_name = &runner.target.name;
             let text = format!(
-                "an interrupted self-test has left products of {shop_name} hidden on the Market: \
-                 {}; they are being shown again",
+                "an interrupted self-test has left products of {} hidden on the Market: {}; they \
+                 are being shown again",
+                runner.target.name,
                 quoted_list(&skus)
             );
-            runner
-                .context
-                .alarms
-                .raise(AlarmKind::SelftestHidden, shop_name, text);
+            runner.raise_hidden_alarm(text);
             let all_shown = join_all(skus.iter().map(|sku| runner.show_with_retries(sku))).await;
             let is_shown = all_shown.into_iter().all(|is_shown| is_shown);
-            runner
-                .latest_selftest
-                .update(|test| (test.state, test.is_shown) = (SelftestStatus::Failed, is_shown));
-            if let Some(sku) = skus.first() {
-                runner.record_end(sku, SelftestStatus::Failed);
-            }
+            runner.finish(&first_sku, SelftestStatus::Failed, is_shown);
         });
+    }
+
+    fn book_entry(&self, sku: &Sku) -> Option<BookEntry> {
+        self.context.data.book.get(self.target.shop, sku.as_str())
+    }
+
+    fn record(&self, event: ServiceEvent) {
+        let events = &self.context.events;
+        events.record_for_shop(&self.target.name, "", event);
+    }
+
+    fn raise_hidden_alarm(&self, text: String) {
+        let alarms = &self.context.alarms;
+        alarms.raise(AlarmKind::SelftestHidden, &self.target.name, text);
     }
 
     /// Returns the reason why the worker would not send this SKU, if there is one.
@@ -154,7 +140,7 @@ impl SelftestRunner {
         if self.target.mode != Mode::On {
             return None;
         }
-        let status = self.worker.status();
+        let status = self.worker.status.lock().clone();
         let is_this_sku = |quarantined: &&QuarantinedSku| quarantined.sku == sku.as_str();
         if let Some(quarantined) = status.quarantined.iter().find(is_this_sku) {
             return Some(format!("the Market rejects it: {}", quarantined.reason));
@@ -168,13 +154,13 @@ impl SelftestRunner {
             .then(|| format!("the campaign is paused: {}", reason()))
     }
 
-    async fn run(&self, sku: &Sku, entry: BookEntry) {
+    async fn run(&self, sku: &Sku) {
         let outcome = tokio::select! {
-            outcome = self.run_steps(sku, entry) => outcome,
+            outcome = self.run_steps(sku) => outcome,
             () = self.sleep_after_stop(FINISH_GRACE) => Err(STOPPING.to_owned()),
         };
         if let Err(reason) = &outcome {
-            self.add_step(false, reason.clone());
+            self.add_step(false, reason);
         }
         let is_shown = self.latest_selftest.get().is_some_and(|test| test.is_shown)
             || self.show_with_retries(sku).await;
@@ -183,26 +169,24 @@ impl SelftestRunner {
         } else {
             SelftestStatus::Failed
         };
-        self.latest_selftest
-            .update(|test| (test.state, test.is_shown) = (state, is_shown));
         info!(
             shop = self.target.name,
             sku = sku.as_str(),
             "self-test {state}"
         );
-        self.record_end(sku, state);
+        self.finish(sku, state, is_shown);
     }
 
-    fn record_end(&self, sku: &Sku, state: SelftestStatus) {
-        let ended = ServiceEvent::SelftestEnded {
+    fn finish(&self, sku: &Sku, state: SelftestStatus, is_shown: bool) {
+        self.latest_selftest
+            .update(|test| (test.state, test.is_shown) = (state, is_shown));
+        self.record(ServiceEvent::SelftestEnded {
             sku: sku.as_str().into(),
             passed: state == SelftestStatus::Passed,
-        };
-        let events = &self.context.events;
-        events.record_for_shop(&self.target.name, "", ended);
+        });
     }
 
-    async fn run_steps(&self, sku: &Sku, entry: BookEntry) -> Result<(), FailureText> {
+    async fn run_steps(&self, sku: &Sku) -> Result<(), FailureText> {
         if self.is_hidden(sku).await? {
             return Err(
                 "the product is hidden already, and the self-test would show it: choose a \
@@ -211,10 +195,11 @@ impl SelftestRunner {
             );
         }
         self.hide_offer(sku).await?;
-        let count = entry.level().count;
+        let entry = self.book_entry(sku);
+        let entry = entry.ok_or("the SKU was removed from the stock")?;
         let sent_at = Instant::now();
-        self.send_stock(sku).await?;
-        let elapsed = sent_at.elapsed().as_millis();
+        self.send_stock(sku, entry).await?;
+        let (count, elapsed) = (entry.level().count, sent_at.elapsed().as_millis());
         self.add_step(
             true,
             format!("sent {count}, the Market acknowledged it after {elapsed} ms"),
@@ -233,65 +218,64 @@ impl SelftestRunner {
         if self.tasks.is_stopping() {
             return Err(STOPPING.to_owned());
         }
-        let name = format!("{HIDDEN_NOTE_PREFIX}{sku}");
         let location = campaign_location(self.context.market.base(), self.target.campaign);
         // Before the call: after a crash in between, showing a product that is not hidden does no
         // harm.
-        self.context
-            .store
-            .put_note(Some(self.target.shop), &name, Some(&location))
-            .await
-            .map_err(|error| {
-                format!("the product was not hidden, because the store cannot write: {error}")
-            })?;
+        let noted = self.put_hidden_note(sku, Some(&location)).await;
+        noted.map_err(|error| {
+            format!("the product was not hidden, because the store cannot write: {error}")
+        })?;
         self.latest_selftest.update(|test| test.is_shown = false);
         self.call_with_retries(&MarketCall::Hide, sku).await?;
-        self.add_step(true, "asked the Market to hide the product".to_owned());
+        self.add_step(true, "asked the Market to hide the product");
         // A delayed hiding could otherwise take effect after the showing.
-        self.wait_until(VISIBILITY_TIMEOUT, &AwaitedState::OfferHidden, sku)
+        self.wait_until(VISIBILITY_TIMEOUT, POLL_INTERVAL, || self.is_hidden(sku))
             .await
             .map_err(|reason| format!("the product was not hidden: {reason}"))?;
-        self.add_step(true, "the Market hides it".to_owned());
+        self.add_step(true, "the Market hides it");
         Ok(())
     }
 
     /// Has the worker send the stock, so that a SKU is never in two requests at the same time. In a
     /// dry run the worker sends nothing, so the self-test sends the stock itself.
-    async fn send_stock(&self, sku: &Sku) -> Result<(), FailureText> {
+    async fn send_stock(&self, sku: &Sku, entry: BookEntry) -> Result<(), FailureText> {
         let Context { data, clock, .. } = &self.context;
-        let shop = self.target.shop;
-        let entry = data
-            .book
-            .get(shop, sku.as_str())
-            .ok_or("the SKU was removed from the stock")?;
+        let ledger = &data.ledger;
+        let (shop, id) = (self.target.shop, entry.id());
         if self.target.mode == Mode::DryRun {
             let mut body = UpdateBody::new(usize::MAX, &self.target.address);
             let at = clock.now() - TimeDelta::seconds(2);
-            body.push(
-                sku,
-                Level {
-                    updated_at: at.into(),
-                    ..entry.level()
-                },
-            );
-            return self
-                .call_with_retries(&MarketCall::Send(body.finish()), sku)
-                .await
-                .map(drop);
+            let level = Level {
+                updated_at: at.into(),
+                ..entry.level()
+            };
+            body.push(sku, level);
+            let call = MarketCall::Send(body.finish());
+            return self.call_with_retries(&call, sku).await.map(drop);
         }
         // In seconds, because acknowledgements are stored in seconds.
         let since = clock.now().timestamp();
-        data.ledger
-            .mark_for_resend(shop, std::iter::once(entry.id()));
+        ledger.mark_for_resend(shop, std::iter::once(id));
         self.worker.notify_changed(std::slice::from_ref(sku));
-        self.wait_until(ACK_TIMEOUT, &AwaitedState::Acknowledged { since }, sku)
+        let is_acknowledged = || async move {
+            let acked = ledger.get(shop, id);
+            let at = acked.acked_at().filter(|_| !acked.needs_resend());
+            Ok(at.is_some_and(|at| at.timestamp() >= since))
+        };
+        self.wait_until(ACK_TIMEOUT, ACK_POLL_INTERVAL, is_acknowledged)
             .await
             .map_err(|reason| format!("the stock was not acknowledged: {reason}"))
     }
 
     async fn wait_until_shown(&self, sku: &Sku) -> Result<(), FailureText> {
+        let shows_count = || async move {
+            let available = self.read_count(sku).await?;
+            let entry = self.book_entry(sku);
+            let count = entry.map(|entry| u64::from(entry.level().count.get()));
+            Ok(available.is_some() && available == count)
+        };
         let outcome = self
-            .wait_until(VISIBILITY_TIMEOUT, &AwaitedState::StockVisible, sku)
+            .wait_until(VISIBILITY_TIMEOUT, POLL_INTERVAL, shows_count)
             .await;
         let Err(reason) = outcome else { return Ok(()) };
         Err(match self.read_count(sku).await {
@@ -318,68 +302,51 @@ impl SelftestRunner {
     }
 
     async fn is_hidden(&self, sku: &Sku) -> Result<bool, FailureText> {
-        is_offer_hidden(
-            &self
-                .call_with_retries(&MarketCall::GetHidden, sku)
-                .await?
-                .body,
-            sku,
-        )
+        let response = self.call_with_retries(&MarketCall::GetHidden, sku).await?;
+        is_offer_hidden(&response.body, sku)
     }
 
     /// Shows the product and retries without a limit. Returns false if the process stops first.
     async fn show_with_retries(&self, sku: &Sku) -> bool {
         let shop_name = &self.target.name;
-        let alarms = &self.context.alarms;
         let mut pause = FIRST_SHOW_DELAY;
         loop {
             let shown = tokio::select! {
                 shown = self.show_once(sku) => shown,
                 () = self.sleep_after_stop(SHOW_DEADLINE) => Err(STOPPING.to_owned()),
             };
-            match shown {
-                Ok(()) => break,
-                Err(reason) => {
-                    let text = format!(
-                        "the self-test has hidden the product '{sku}' of {shop_name} on the Market \
-                         and cannot show it again yet: {reason}; it will retry, or show the \
-                         product in the cabinet"
-                    );
-                    alarms.raise(AlarmKind::SelftestHidden, shop_name, text);
-                    if self.tasks.is_stopping() {
-                        // The note stays, so the next start continues.
-                        return false;
-                    }
-                }
+            let Err(reason) = shown else { break };
+            self.raise_hidden_alarm(format!(
+                "the self-test has hidden the product '{sku}' of {shop_name} on the Market and \
+                 cannot show it again yet: {reason}; it will retry, or show the product in the \
+                 cabinet"
+            ));
+            if self.tasks.is_stopping() {
+                // The note stays, so the next start continues.
+                return false;
             }
-            tokio::select! {
-                () = sleep(pause) => {}
-                () = self.tasks.stopping() => {}
-            }
+            self.sleep_unless_stopping(pause).await;
             pause = (pause * 2).min(MAX_SHOW_DELAY);
         }
+        let alarms = &self.context.alarms;
         alarms.clear(AlarmKind::SelftestHidden, shop_name);
-        self.add_step(true, "the Market shows the product again".to_owned());
-        self.clear_hidden_note(sku).await;
+        self.add_step(true, "the Market shows the product again");
+        // Retried without a limit: with the note, the next start would show the product, which the
+        // seller may have hidden by then.
+        while let Err(error) = self.put_hidden_note(sku, None).await {
+            warn!(error = %error, "failed to delete the note of a hidden product");
+            if !self.sleep_unless_stopping(POLL_INTERVAL).await {
+                break;
+            }
+        }
         true
     }
 
-    /// Deletes the note and retries without a limit. With the note, the next start would show the
-    /// product, which the seller may have hidden by then.
-    async fn clear_hidden_note(&self, sku: &Sku) {
+    /// Writes or deletes the note of a hidden product.
+    async fn put_hidden_note(&self, sku: &Sku, text: Option<&str>) -> Result<(), StoreError> {
         let name = format!("{HIDDEN_NOTE_PREFIX}{sku}");
-        while let Err(error) = self
-            .context
-            .store
-            .put_note(Some(self.target.shop), &name, None)
-            .await
-        {
-            warn!(error = %error, "failed to delete the note of a hidden product");
-            tokio::select! {
-                () = sleep(POLL_INTERVAL) => {}
-                () = self.tasks.stopping() => return,
-            }
-        }
+        let store = &self.context.store;
+        store.put_note(Some(self.target.shop), &name, text).await
     }
 
     /// Waits until the process is stopping, and then for `time`.
@@ -388,24 +355,33 @@ impl SelftestRunner {
         sleep(time).await;
     }
 
+    /// Waits for `time`. Returns false, and at once, if the process is stopping.
+    async fn sleep_unless_stopping(&self, time: Duration) -> bool {
+        tokio::select! {
+            () = sleep(time) => true,
+            () = self.tasks.stopping() => false,
+        }
+    }
+
     async fn show_once(&self, sku: &Sku) -> Result<(), FailureText> {
         self.call_with_retries(&MarketCall::Show, sku).await?;
         // A stopping process does not wait until the product is visible. The note stays, and the
         // next start checks it.
-        self.wait_until(VISIBILITY_TIMEOUT, &AwaitedState::OfferVisible, sku)
+        let is_visible = || async move { Ok(!self.is_hidden(sku).await?) };
+        self.wait_until(VISIBILITY_TIMEOUT, POLL_INTERVAL, is_visible)
             .await
     }
 
     /// Waits for a condition. Fails after `timeout`, or when the process is stopping.
-    async fn wait_until(
+    async fn wait_until<F: Future<Output = Result<bool, FailureText>>>(
         &self,
         timeout: Duration,
-        awaited: &AwaitedState,
-        sku: &Sku,
+        poll_interval: Duration,
+        is_reached: impl Fn() -> F,
     ) -> Result<(), FailureText> {
         let deadline = Instant::now() + timeout;
         loop {
-            let reached = self.is_reached(awaited, sku).await;
+            let reached = is_reached().await;
             if reached == Ok(true) {
                 return Ok(());
             }
@@ -413,35 +389,14 @@ impl SelftestRunner {
                 reached?;
                 return Err(format!("not within {} minutes", timeout.as_secs() / 60));
             }
-            tokio::select! {
-                () = sleep(awaited.poll_interval()) => {}
-                () = self.tasks.stopping() => return Err(STOPPING.to_owned()),
+            if !self.sleep_unless_stopping(poll_interval).await {
+                return Err(STOPPING.to_owned());
             }
         }
     }
 
-    async fn is_reached(&self, awaited: &AwaitedState, sku: &Sku) -> Result<bool, FailureText> {
-        let data = &self.context.data;
-        let entry = data.book.get(self.target.shop, sku.as_str());
-        match awaited {
-            AwaitedState::Acknowledged { since } => {
-                let acked = entry.map(|entry| data.ledger.get(self.target.shop, entry.id()));
-                let acked = acked.filter(|acked| !acked.needs_resend());
-                let at = acked.and_then(|acked| acked.acked_at());
-                Ok(at.is_some_and(|at| at.timestamp() >= *since))
-            }
-            AwaitedState::StockVisible => {
-                let available = self.read_count(sku).await?;
-                let count = entry.map(|entry| u64::from(entry.level().count.get()));
-                Ok(available.is_some() && available == count)
-            }
-            AwaitedState::OfferHidden => self.is_hidden(sku).await,
-            AwaitedState::OfferVisible => Ok(!self.is_hidden(sku).await?),
-        }
-    }
-
-    fn add_step(&self, is_good: bool, what: String) {
-        let at = self.context.clock.now();
+    fn add_step(&self, is_good: bool, what: impl Into<String>) {
+        let (at, what) = (self.context.clock.now(), what.into());
         self.latest_selftest
             .update(|test| test.steps.push(SelftestStep { at, what, is_good }));
     }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use market_api::push::client::{OldHandlerClient, OldHandlerError};
-use market_api::push::wire::parse_lenient::{
+use market_api::push::parse_lenient::{
     InvalidHandlerItem, OldHandlerItem, OldHandlerResponse, StatedCount,
 };
 use stock::Sku;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use market_api::push::client::OldHandlerConfig;
+use market_api::push::client::{OldHandlerConfig, OldHandlerFault};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use strict_http::secret::Secret;
@@ -245,7 +245,11 @@ async fn permanent_or_second_error_fails_the_pull() {
             "the handler did not answer the request for skus 3 to 3"
         );
         let PullError::Batch {
-            source: OldHandlerError::Status { status: actual, .. },
+            source:
+                OldHandlerError {
+                    fault: OldHandlerFault::Status { status: actual, .. },
+                    ..
+                },
             ..
         } = error
         else {
@@ -288,8 +292,8 @@ async fn pull_once_has_one_deadline_and_no_retry() {
     let result = pull_once(&client, &skus(5), &ReadSettings::default(), now(), second).await;
     assert_eq!((result.summary.requested, result.entries.len()), (3, 3));
     assert!(matches!(
-        result.first_error,
-        Some(OldHandlerError::Status { status: 502, .. })
+        result.first_error.unwrap().fault,
+        OldHandlerFault::Status { status: 502, .. }
     ));
     assert_eq!(batch_sizes.lock().len(), 3);
 
@@ -308,7 +312,10 @@ async fn pull_once_has_one_deadline_and_no_retry() {
     assert_eq!(before.elapsed().as_secs(), 1);
     assert!(
         result.entries.is_empty()
-            && matches!(result.first_error, Some(OldHandlerError::TimedOut { .. }))
+            && matches!(
+                result.first_error.unwrap().fault,
+                OldHandlerFault::TimedOut(_)
+            )
     );
 }
 

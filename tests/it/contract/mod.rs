@@ -153,9 +153,13 @@ async fn call_everything(url: &str) {
             ok(market.readback(&address, &key, &query, now).await);
         }
     }
-    ok(market.hide_offer(CAMPAIGN, &key, &sku, now).await);
+    ok(market
+        .set_offer_hidden(CAMPAIGN, &key, &sku, true, now)
+        .await);
     ok(market.get_hidden_offers(CAMPAIGN, &key, &sku, now).await);
-    ok(market.show_offer(CAMPAIGN, &key, &sku, now).await);
+    ok(market
+        .set_offer_hidden(CAMPAIGN, &key, &sku, false, now)
+        .await);
     market.token_scopes(&key).await.unwrap();
     market.campaigns(&key).await.unwrap();
     market.warehouses(&key, BUSINESS).await.unwrap();

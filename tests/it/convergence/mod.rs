@@ -10,6 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use market_sim::{FaultPlan, MarketFault};
 use proptest::prelude::*;
 use stock::Sku;
+use stockbridge::migrator::WorkerState;
 use tokio::time::Instant;
 
 mod account;
@@ -213,7 +214,7 @@ fn quarantines_nothing_if_every_batch_is_rejected() {
         let now = simulation.now();
         assert_eq!(
             simulation.lanes[0].planner.update_status(now).state,
-            stockbridge::migrator::WorkerState::Paused
+            WorkerState::Paused
         );
         simulation.market.clear_faults();
         simulation.advance(Duration::from_hours(2)).await;

@@ -299,10 +299,7 @@ impl MigratorSimulation {
 
     fn readback_context(&self, target: &MarketTarget) -> ReadbackContext {
         ReadbackContext {
-            shop: target.shop,
-            address: target.address.clone(),
-            warehouses: target.warehouses.clone(),
-            mode: target.mode,
+            target: target.clone(),
             pass_interval: self.setup.verify_every,
             grace: TimeDelta::minutes(15),
             book: Arc::clone(&self.book),
@@ -534,15 +531,13 @@ impl MigratorSimulation {
             ..
         } = &mut self.lanes[lane];
         let clock_skew = plan.end_readback(&completed, now);
-        let mut step = surveyor.on_response(completed, plan.quarantined_skus(), clock_skew, now);
+        let mut step = surveyor.on_response(completed, clock_skew, now);
         plan.on_changed(&surveyor.take_lost(), now);
         while let Some(next) = step {
             step = match next {
-                ReadbackStep::FindMissing(gathering) => {
-                    surveyor.query_missing(&gathering.run(), plan.quarantined_skus())
-                }
+                ReadbackStep::FindMissing(gathering) => surveyor.query_missing(&gathering.run()),
                 ReadbackStep::FinishPass(roundup) => {
-                    let outcome = roundup.run(now.wall);
+                    let outcome = roundup.run(&plan.quarantined_skus(), now.wall);
                     plan.on_changed(outcome.lost(), now);
                     surveyor.end_pass(outcome, now);
                     passes.push(surveyor.report().classes.clone());

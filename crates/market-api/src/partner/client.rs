@@ -30,6 +30,17 @@ pub enum CallOutcome {
     NoResponse(String),
 }
 
+impl CallOutcome {
+    /// Returns the response, if there is one.
+    #[must_use]
+    pub fn into_response(self) -> Option<MarketResponse> {
+        match self {
+            Self::Response(response) => Some(response),
+            Self::NoResponse(_) => None,
+        }
+    }
+}
+
 /// Response of the Market.
 #[derive(Clone, Debug)]
 pub struct MarketResponse {
@@ -77,11 +88,12 @@ impl MarketResponse {
         let trace_id = ["traceparent", "x-request-id", "x-market-req-id"]
             .iter()
             .find_map(|name| header(headers, name));
+        let date = header(headers, DATE.as_str()).and_then(parse_http_date);
         Self {
             status,
             body,
-            rate: RateHeaders::read(headers, times.head_at),
-            date: header(headers, DATE.as_str()).and_then(parse_http_date),
+            rate: RateHeaders::read(headers, date.unwrap_or(times.head_at)),
+            date,
             times,
             trace_id: trace_id.map(ToOwned::to_owned),
         }
@@ -89,12 +101,9 @@ impl MarketResponse {
 }
 
 impl RateHeaders {
-    fn read(headers: &HeaderMap, now: DateTime<Utc>) -> Self {
+    fn read(headers: &HeaderMap, date: DateTime<Utc>) -> Self {
         let number = |name: &str| header(headers, name)?.trim().parse().ok();
         let until = header(headers, "x-ratelimit-resource-until").and_then(parse_http_date);
-        let date = header(headers, DATE.as_str())
-            .and_then(parse_http_date)
-            .unwrap_or(now);
         Self {
             limit: number("x-ratelimit-resource-limit"),
             remaining: number("x-ratelimit-resource-remaining"),
@@ -105,13 +114,9 @@ impl RateHeaders {
 
 /// Parses an HTTP date without its weekday, which is wrong in the documentation's own example.
 fn parse_http_date(text: &str) -> Option<DateTime<Utc>> {
-    let date = text
-        .split_once(',')
-        .map_or(text, |(_weekday, date)| date)
-        .trim();
-    DateTime::parse_from_rfc2822(date)
-        .ok()
-        .map(|at| at.with_timezone(&Utc))
+    let date = text.split_once(',').map_or(text, |(_weekday, date)| date);
+    let parsed = DateTime::parse_from_rfc2822(date.trim()).ok()?;
+    Some(parsed.to_utc())
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -152,14 +157,10 @@ impl MarketClient {
         body: Vec<u8>,
         now: DateTime<Utc>,
     ) -> CallOutcome {
+        let url = format!("{}/{}/offers/stocks", self.base, address.path());
         let request = match address {
-            MarketAddress::Campaign { id } => self
-                .http
-                .put(format!("{}/v2/campaigns/{id}/offers/stocks", self.base)),
-            MarketAddress::Business { id, .. } => self.http.post(format!(
-                "{}/v3/businesses/{id}/offers/stocks/update",
-                self.base
-            )),
+            MarketAddress::Campaign { .. } => self.http.put(url),
+            MarketAddress::Business { .. } => self.http.post(format!("{url}/update")),
         };
         self.send(request, key, body, now).await
     }
@@ -172,11 +173,8 @@ impl MarketClient {
         query: &ReadbackQuery,
         now: DateTime<Utc>,
     ) -> CallOutcome {
-        let path = match address {
-            MarketAddress::Campaign { id } => format!("v2/campaigns/{id}"),
-            MarketAddress::Business { id, .. } => format!("v3/businesses/{id}"),
-        };
         let (query_string, body) = query.query_and_body(address);
+        let path = address.path();
         let url = format!("{}/{path}/offers/stocks{query_string}", self.base);
         let request = self.http.post(url);
         self.send(request, key, body.into_bytes(), now).await
@@ -267,7 +265,8 @@ mod tests {
     #[test]
     fn computes_reset_from_the_response_date() {
         let now = "2026-11-20T10:00:00Z".parse().unwrap();
-        let rate = RateHeaders::read(
+        let response = MarketResponse::read(
+            200,
             &headers(&[
                 ("X-RateLimit-Resource-Limit", "100000"),
                 ("X-RateLimit-Resource-Remaining", "0"),
@@ -278,8 +277,13 @@ mod tests {
                 ),
                 ("Date", "Tue, 10 Jul 2018 00:42:12 GMT"),
             ]),
-            now,
+            Bytes::new(),
+            RequestTimes {
+                sent_at: now,
+                head_at: now,
+            },
         );
+        let rate = response.rate;
         assert_eq!(rate.resets_in, Some(Duration::from_secs(30)));
         assert_eq!((rate.limit, rate.remaining), (Some(100_000), Some(0)));
     }

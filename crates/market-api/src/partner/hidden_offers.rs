@@ -12,29 +12,22 @@ use stock::Sku;
 use strict_http::secret::Secret;
 
 use super::client::{CallOutcome, MarketClient};
+use super::wire::ResultEnvelope;
 
 impl MarketClient {
-    /// Hides a product. The Market may need some minutes.
-    pub async fn hide_offer(
+    /// Hides a product, or shows it again. The Market may need some minutes.
+    pub async fn set_offer_hidden(
         &self,
         campaign: u64,
         key: &Secret,
         sku: &Sku,
+        is_hidden: bool,
         now: DateTime<Utc>,
     ) -> CallOutcome {
-        self.post_hidden_offers(&format!("{campaign}/hidden-offers"), key, sku, now)
-            .await
-    }
-
-    /// Shows a hidden product again.
-    pub async fn show_offer(
-        &self,
-        campaign: u64,
-        key: &Secret,
-        sku: &Sku,
-        now: DateTime<Utc>,
-    ) -> CallOutcome {
-        self.post_hidden_offers(&format!("{campaign}/hidden-offers/delete"), key, sku, now)
+        let end = if is_hidden { "" } else { "/delete" };
+        let url = format!("{}/v2/campaigns/{campaign}/hidden-offers{end}", self.base);
+        let body = json!({ "hiddenOffers": [{ "offerId": sku.as_str() }] }).to_string();
+        self.send(self.http.post(url), key, body.into_bytes(), now)
             .await
     }
 
@@ -53,23 +46,6 @@ impl MarketClient {
         );
         self.send(self.http.get(url), key, Vec::new(), now).await
     }
-
-    async fn post_hidden_offers(
-        &self,
-        path: &str,
-        key: &Secret,
-        sku: &Sku,
-        now: DateTime<Utc>,
-    ) -> CallOutcome {
-        let body = json!({ "hiddenOffers": [{ "offerId": sku.as_str() }] }).to_string();
-        let request = self.http.post(format!("{}/v2/campaigns/{path}", self.base));
-        self.send(request, key, body.into_bytes(), now).await
-    }
-}
-
-#[derive(Deserialize)]
-struct HiddenOffersResponse {
-    result: HiddenOffersResult,
 }
 
 #[derive(Deserialize)]
@@ -89,12 +65,12 @@ struct HiddenOffer {
 /// # Errors
 /// The body is not such a list.
 pub fn is_offer_hidden(body: &[u8], sku: &Sku) -> Result<bool, String> {
-    let HiddenOffersResponse { result } =
-        serde_json::from_slice(body).map_err(|e| e.to_string())?;
-    Ok(result
-        .hidden_offers
-        .iter()
-        .any(|hidden| hidden.offer_id.trim() == sku.as_str()))
+    let response = serde_json::from_slice::<ResultEnvelope<HiddenOffersResult>>(body);
+    let hidden = response
+        .map_err(|error| error.to_string())?
+        .result
+        .hidden_offers;
+    Ok(hidden.iter().any(|it| it.offer_id.trim() == sku.as_str()))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use stock::Timestamp;
 
-use super::wire::{MAX_PAGE_SIZE, MarketAddress, OfferStock, parse_timestamp};
+use super::wire::{MAX_PAGE_SIZE, MarketAddress, OfferStock, ResponsePaging, parse_timestamp};
 
 /// Query for a part of the Market's copy.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -95,13 +95,6 @@ impl ReadbackQuery {
         }
         (query, serde_json::Value::Object(body).to_string())
     }
-
-    fn offer_list(&self) -> OfferList {
-        match self.selection {
-            ReadbackSelection::List { list, .. } => list,
-            ReadbackSelection::Skus(_) => OfferList::Active,
-        }
-    }
 }
 
 #[derive(Deserialize)]
@@ -113,17 +106,10 @@ struct ReadbackEnvelope {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ReadbackResult {
-    #[serde(default)]
-    paging: Option<ReadbackPaging>,
+    paging: Option<ResponsePaging>,
     warehouses: Option<Vec<ReadbackWarehouse>>,
     partner_warehouse_id: Option<u64>,
     offers: Option<Vec<ListedOffer>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ReadbackPaging {
-    next_page_token: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -166,14 +152,14 @@ impl ReadbackPage {
             },
             (None, None) => return Err("the response has neither warehouses nor offers".to_owned()),
         };
-        let next = next.filter(|token| !token.is_empty());
-        let list = query.offer_list();
+        let list = match query.selection {
+            ReadbackSelection::List { list, .. } => list,
+            ReadbackSelection::Skus(_) => OfferList::Active,
+        };
+        let offers = offers.into_iter();
         Ok(Self {
-            offers: offers
-                .into_iter()
-                .map(|offer| offer.into_readback_offer(list))
-                .collect(),
-            next,
+            offers: offers.map(|it| it.into_readback_offer(list)).collect(),
+            next: next.filter(|token| !token.is_empty()),
         })
     }
 }

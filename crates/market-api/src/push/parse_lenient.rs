@@ -90,28 +90,12 @@ pub fn parse(
     warehouse: u64,
 ) -> Result<Vec<Result<OldHandlerItem, InvalidHandlerItem>>, OldHandlerBodyError> {
     let byte_order_mark = "\u{feff}".as_bytes();
-    let body = body
-        .strip_prefix(byte_order_mark)
-        .unwrap_or(body)
-        .trim_ascii();
-    let invalid = |reason: String| OldHandlerBodyError::Invalid(reason);
-    let body = strip_trailing_text(body).map_err(invalid)?;
-    let list: Vec<&RawValue> = match body.first() {
-        None => return Err(OldHandlerBodyError::Empty),
-        // PHP writes an empty list where it meant an empty object.
-        Some(b'[') => match read_json::<Vec<&RawValue>>(body).map_err(invalid)? {
-            empty if empty.is_empty() => empty,
-            _some => {
-                return Err(invalid(
-                    "it is a list, but must be an object with skus".to_owned(),
-                ));
-            }
-        },
-        Some(_) => {
-            let StrictObject(WireStocksResponse { skus }) = read_json(body).map_err(invalid)?;
-            item_list(skus).map_err(|reason| invalid(format!("skus {reason}")))?
-        }
-    };
+    let body = body.strip_prefix(byte_order_mark).unwrap_or(body);
+    let body = strip_trailing_text(body.trim_ascii()).map_err(OldHandlerBodyError::Invalid)?;
+    if body.is_empty() {
+        return Err(OldHandlerBodyError::Empty);
+    }
+    let list = read_list(body).map_err(OldHandlerBodyError::Invalid)?;
     let numbered = list.into_iter().zip(1..);
     Ok(numbered
         .map(|(item, number)| read_item(item, number, warehouse))
@@ -124,11 +108,7 @@ pub fn parse(
 /// A second JSON value follows, so the meaning is unclear.
 fn strip_trailing_text(body: &[u8]) -> Result<&[u8], String> {
     // Text in another encoding may follow JSON in UTF-8, such as a PHP warning in windows-1251.
-    let text = match std::str::from_utf8(body) {
-        Ok(text) => text,
-        Err(error) => std::str::from_utf8(body.get(..error.valid_up_to()).unwrap_or_default())
-            .unwrap_or_default(),
-    };
+    let text = body.utf8_chunks().next().map_or("", |chunk| chunk.valid());
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
     let Some(Ok(_first)) = values.next() else {
         return Ok(body);
@@ -143,14 +123,21 @@ fn strip_trailing_text(body: &[u8]) -> Result<&[u8], String> {
     }
 }
 
-fn item_list(skus: &RawValue) -> Result<Vec<&RawValue>, String> {
+/// Returns the items of a response.
+fn read_list(body: &[u8]) -> Result<Vec<&RawValue>, String> {
+    // PHP writes an empty list where it meant an empty object.
+    if body.starts_with(b"[") {
+        return match read_json::<Vec<&RawValue>>(body)? {
+            empty if empty.is_empty() => Ok(empty),
+            _some => Err("it is a list, but must be an object with skus".to_owned()),
+        };
+    }
+    let StrictObject(WireStocksResponse { skus }) = read_json(body)?;
     let json = skus.get();
-    let is_empty_list =
-        json == "null" || json.bytes().filter(|b| !b.is_ascii_whitespace()).eq(*b"{}");
-    if is_empty_list {
+    if json == "null" || json.bytes().filter(|b| !b.is_ascii_whitespace()).eq(*b"{}") {
         return Ok(Vec::new());
     }
-    serde_json::from_str(json).map_err(|_| "must be a list".to_owned())
+    serde_json::from_str(json).map_err(|_| "skus must be a list".to_owned())
 }
 
 #[derive(Deserialize)]
@@ -251,27 +238,21 @@ fn read_stocks(items: Option<&RawValue>) -> Result<(StatedCount, Option<Timestam
     {
         return Ok((single.count.clone(), single.updated_at));
     }
-    let mut fit = stocks.iter().filter(|stock| stock.is_fit == Some(true));
-    match fit.next() {
-        Some(first) => {
-            if fit
-                .clone()
-                .any(|other| other.count.text() != first.count.text())
-            {
-                return Err("items contains several of type FIT with different counts".to_owned());
-            }
-            Ok((
-                first.count.clone(),
-                fit.map(|other| other.updated_at)
-                    .fold(first.updated_at, Option::max),
-            ))
-        }
-        None if stocks.iter().any(|stock| stock.is_fit.is_none()) => {
+    let fit = stocks.iter().filter(|stock| stock.is_fit == Some(true));
+    let Some(first) = fit.clone().next() else {
+        return if stocks.iter().any(|stock| stock.is_fit.is_none()) {
             Err("items contains several, and none has the type FIT".to_owned())
-        }
-        // Only types that cannot be sold, such as damaged: the sellable count is unknown.
-        None => Ok((StatedCount::Missing, None)),
+        } else {
+            // Only types that cannot be sold, such as damaged: the sellable count is unknown.
+            Ok((StatedCount::Missing, None))
+        };
+    };
+    let has_first_count = |other: &HandlerStock| other.count.text() == first.count.text();
+    if !fit.clone().all(has_first_count) {
+        return Err("items contains several of type FIT with different counts".to_owned());
     }
+    let updated_at = fit.map(|stock| stock.updated_at).max().flatten();
+    Ok((first.count.clone(), updated_at))
 }
 
 fn read_stock(item: &RawValue) -> Result<HandlerStock, String> {
@@ -287,15 +268,12 @@ fn read_stock(item: &RawValue) -> Result<HandlerStock, String> {
     };
     let count = match wire.count.map(RawScalar::from_raw) {
         None => StatedCount::Missing,
-        Some(RawScalar::Text(text)) => match text.trim() {
-            "" => StatedCount::Missing,
-            text => StatedCount::Text(text.to_owned()),
-        },
-        Some(RawScalar::Number(digits)) => StatedCount::Number(
-            expand_exponent(digits)
-                .unwrap_or(Cow::Borrowed(digits))
-                .into_owned(),
-        ),
+        Some(RawScalar::Text(text)) if text.trim().is_empty() => StatedCount::Missing,
+        Some(RawScalar::Text(text)) => StatedCount::Text(text.trim().to_owned()),
+        Some(RawScalar::Number(digits)) => {
+            let expanded = expand_exponent(digits).unwrap_or(Cow::Borrowed(digits));
+            StatedCount::Number(expanded.into_owned())
+        }
         Some(RawScalar::Other) => return Err("count must be a number".to_owned()),
     };
     let updated_at = match wire.updated_at.map(RawScalar::from_raw) {
@@ -368,18 +346,20 @@ impl OldHandlerResponse {
     ) -> Self {
         let positions: HashMap<&str, usize> = requested.iter().map(Sku::as_str).zip(0..).collect();
         let mut matched: Vec<Option<Result<OldHandlerItem, InvalidHandlerItem>>> =
-            requested.iter().map(|_| None).collect();
+            vec![None; requested.len()];
         let mut response = Self::default();
         for (item, number) in items.into_iter().zip(1..) {
             let sku = match &item {
                 Ok(item) => Some(item.sku.as_str()),
                 Err(invalid) => invalid.sku.as_deref(),
             };
-            match (sku.map(|sku| positions.get(Sku::trim(sku))), item) {
-                (Some(Some(position)), item) => {
-                    if let Some(slot) = matched.get_mut(*position) {
-                        *slot = Some(merge_duplicates(slot.take(), item, number));
-                    }
+            let position = sku.map(|sku| positions.get(Sku::trim(sku)));
+            match (
+                position.map(|it| it.and_then(|at| matched.get_mut(*at))),
+                item,
+            ) {
+                (Some(Some(slot)), item) => {
+                    *slot = Some(merge_duplicates(slot.take(), item, number));
                 }
                 (None, Err(invalid)) => response.invalid_items.push((None, invalid)),
                 (Some(None) | None, Ok(item)) => {
@@ -411,17 +391,15 @@ fn merge_duplicates(
         (Some(Ok(first)), Ok(second)) => (first, second),
     };
     if first.count.text() == second.count.text() {
-        let at = first.updated_at.max(second.updated_at);
+        let updated_at = first.updated_at.max(second.updated_at);
         return Ok(OldHandlerItem {
-            updated_at: at,
+            updated_at,
             ..first
         });
     }
-    let describe = |count: &StatedCount| match count {
-        StatedCount::Missing => "no count".to_owned(),
-        StatedCount::Number(text) | StatedCount::Text(text) => {
-            text.chars().take(MAX_EXCERPT_CHARS).collect()
-        }
+    let describe = |count: &StatedCount| match count.text() {
+        "" => "no count".to_owned(),
+        text => text.chars().take(MAX_EXCERPT_CHARS).collect(),
     };
     let (one, other) = (describe(&first.count), describe(&second.count));
     Err(InvalidHandlerItem {

@@ -10,8 +10,6 @@ use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use strict_http::json::{JsonText, StrictObject, read_json};
 
-/// Lenient parser for the responses of old handlers.
-pub use super::parse_lenient;
 /// Writer of responses.
 pub use super::response::{FilledBuffer, StocksResponseBuilder};
 use super::scan::scan;
@@ -80,7 +78,7 @@ impl<'a> StocksRequest<'a> {
         }
         Ok(Self {
             warehouse_id,
-            skus: wire.skus.0,
+            skus: wire.skus,
             body,
         })
     }
@@ -112,23 +110,19 @@ pub(super) fn parse_whole_number(literal: &str) -> Option<u64> {
 struct WireStocksRequest<'a> {
     #[serde(borrow, rename = "warehouseId")]
     warehouse_id: &'a RawValue,
-    #[serde(borrow)]
-    skus: BoundedSkus<'a>,
+    #[serde(borrow, deserialize_with = "read_skus")]
+    skus: Vec<JsonText<'a>>,
 }
 
-/// At most [`MAX_SKUS_PER_REQUEST`] strings.
-struct BoundedSkus<'a>(Vec<JsonText<'a>>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for BoundedSkus<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(BoundedSkusVisitor)
-    }
+/// Reads at most [`MAX_SKUS_PER_REQUEST`] strings.
+fn read_skus<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<JsonText<'de>>, D::Error> {
+    deserializer.deserialize_seq(SkusVisitor)
 }
 
-struct BoundedSkusVisitor;
+struct SkusVisitor;
 
-impl<'de> Visitor<'de> for BoundedSkusVisitor {
-    type Value = BoundedSkus<'de>;
+impl<'de> Visitor<'de> for SkusVisitor {
+    type Value = Vec<JsonText<'de>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an array of strings")
@@ -144,7 +138,7 @@ impl<'de> Visitor<'de> for BoundedSkusVisitor {
             }
             skus.push(sku);
         }
-        Ok(BoundedSkus(skus))
+        Ok(skus)
     }
 }
 

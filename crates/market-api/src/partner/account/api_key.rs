@@ -38,8 +38,7 @@ impl ApiKeyInfo {
     }
 
     fn has_any(&self, scopes: &[&str]) -> bool {
-        self.scopes
-            .iter()
-            .any(|scope| scopes.contains(&scope.as_str()))
+        let mut ours = self.scopes.iter();
+        ours.any(|scope| scopes.contains(&scope.as_str()))
     }
 }

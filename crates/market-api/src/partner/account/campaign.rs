@@ -9,16 +9,12 @@ pub struct MarketCampaign {
     /// Id in the paths of the API. It differs from the shop id shown in the seller's account.
     pub id: u64,
     /// Name of the shop.
-    #[serde(default)]
     pub domain: Option<String>,
     /// Account that the campaign belongs to.
-    #[serde(default)]
     pub business: Option<MarketBusiness>,
     /// Sales model: `FBS`, `DBS`, `FBY` or `LAAS`.
-    #[serde(default)]
     pub placement_type: Option<String>,
     /// `AVAILABLE`, or the reason why the API is disabled for it.
-    #[serde(default)]
     pub api_availability: Option<String>,
 }
 
@@ -44,17 +40,17 @@ impl MarketCampaign {
                 counts them itself"
             ));
         }
-        let reason = match self.api_availability.as_deref() {
-            None | Some("AVAILABLE") => return None,
-            Some("DISABLED_BY_INACTIVITY") => "it has had no offers for more than 90 days",
-            Some("DISABLED_BY_NO_ACTIVE_CONTRACT") => "it has no active contract",
-            Some("MANUALLY_DISABLED") => "its API access was disabled manually",
-            Some("DISABLED_BY_NO_PLACEMENT_TYPE") => "it has no placement type",
-            Some(other) => return Some(format!("the API is disabled for it ({other})")),
+        let availability = self.api_availability.as_deref();
+        let availability = availability.filter(|it| *it != "AVAILABLE")?;
+        let reason = match availability {
+            "DISABLED_BY_INACTIVITY" => ": it has had no offers for more than 90 days",
+            "DISABLED_BY_NO_ACTIVE_CONTRACT" => ": it has no active contract",
+            "MANUALLY_DISABLED" => ": its API access was disabled manually",
+            "DISABLED_BY_NO_PLACEMENT_TYPE" => ": it has no placement type",
+            _ => "",
         };
         Some(format!(
-            "the API is disabled for it ({}): {reason}",
-            self.api_availability.as_deref().unwrap_or_default()
+            "the API is disabled for it ({availability}){reason}"
         ))
     }
 }
@@ -63,9 +59,7 @@ impl MarketCampaign {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 pub struct MarketBusiness {
     /// Id in the paths of the API.
-    #[serde(default)]
     pub id: Option<u64>,
     /// Name of the account.
-    #[serde(default)]
     pub name: Option<String>,
 }

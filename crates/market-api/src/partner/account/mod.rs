@@ -23,14 +23,13 @@ use thiserror::Error;
 pub use self::api_key::ApiKeyInfo;
 pub use self::campaign::{MarketBusiness, MarketCampaign};
 pub use self::warehouse::{
-    MarketPartnerWarehouse, MarketWarehouse, MarketWarehouseStatus, PartnerSalesModel,
-    WarehouseGroup,
+    MarketPartnerWarehouse, MarketWarehouse, MarketWarehouseStatus, WarehouseGroup,
 };
 use strict_http::json::read_json;
 use strict_http::secret::Secret;
 
 use super::client::{MarketClient, MarketResponse, call};
-use super::wire::{ApiResponse, ResponsePaging};
+use super::wire::{ApiResponse, ResponsePaging, ResultEnvelope};
 
 /// Most campaigns on one page. Source: `getCampaigns`, `limit`.
 const MAX_CAMPAIGNS_PER_PAGE: usize = 100;
@@ -44,15 +43,6 @@ const MAX_PAGES: usize = 40;
 
 /// Most characters of a response that an error message repeats.
 const MAX_EXCERPT_CHARS: usize = 200;
-
-/// Response of the Market with the time of the Market's clock.
-#[derive(Clone, Debug)]
-pub struct DatedResponse<T> {
-    /// Parsed response.
-    pub value: T,
-    /// Header `Date` of the last page, in whole seconds.
-    pub date: Option<DateTime<Utc>>,
-}
 
 /// Error of a query about an account.
 #[derive(Clone, Debug, Error)]
@@ -77,62 +67,42 @@ impl AccountError {
     /// Returns true if the Market rejected the key, not only this request.
     #[must_use]
     pub fn is_key_rejected(&self) -> bool {
-        matches!(
-            self,
-            Self::Refused {
-                status: 401 | 403,
-                ..
-            }
-        )
+        matches!(self, Self::Refused { status, .. } if matches!(status, 401 | 403))
     }
 }
 
 impl MarketClient {
-    /// Returns the scopes of a key: `POST /v2/auth/token`.
+    /// Returns name and scopes of a key, and the header `Date` of the response: `POST /v2/auth/token`.
     ///
     /// # Errors
     /// The Market cannot be reached, rejects the request, or returns another response.
     pub async fn token_scopes(
         &self,
         key: &Secret,
-    ) -> Result<DatedResponse<ApiKeyInfo>, AccountError> {
+    ) -> Result<(ApiKeyInfo, Option<DateTime<Utc>>), AccountError> {
         // Explicit, because some proxies reject a POST without a length.
         let request = self
             .account_request(Method::POST, "/v2/auth/token", key)
             .header(CONTENT_LENGTH, 0);
         let response = send_checked(request).await?;
-        let parsed: TokenResponse = parse(&response)?;
-        let info = parsed.result.api_key;
-        let scopes = info
-            .auth_scopes
-            .iter()
-            .map(|scope| normalize_scope(scope))
-            .collect();
-        let value = ApiKeyInfo {
-            name: info.name.unwrap_or_default(),
-            scopes,
+        let ResultEnvelope::<TokenResult> { result } = parse(&response)?;
+        let TokenApiKey { name, auth_scopes } = result.api_key;
+        let scopes = auth_scopes.iter().map(|scope| normalize_scope(scope));
+        let info = ApiKeyInfo {
+            name: name.unwrap_or_default(),
+            scopes: scopes.collect(),
         };
-        Ok(DatedResponse {
-            value,
-            date: response.date,
-        })
+        Ok((info, response.date))
     }
 
     /// Returns all campaigns that the key may see: `GET /v2/campaigns`.
     ///
     /// # Errors
     /// The Market cannot be reached, rejects the request, or returns another response.
-    pub async fn campaigns(
-        &self,
-        key: &Secret,
-    ) -> Result<DatedResponse<Vec<MarketCampaign>>, AccountError> {
-        let request = |query: &str| {
-            self.account_request(
-                Method::GET,
-                &format!("/v2/campaigns?limit={MAX_CAMPAIGNS_PER_PAGE}{query}"),
-                key,
-            )
-        };
+    pub async fn campaigns(&self, key: &Secret) -> Result<Vec<MarketCampaign>, AccountError> {
+        let path = format!("/v2/campaigns?limit={MAX_CAMPAIGNS_PER_PAGE}");
+        let request =
+            |query: &str| self.account_request(Method::GET, &format!("{path}{query}"), key);
         fetch_all_pages(request, |page: MarketCampaignsResponse| {
             (page.campaigns, page.paging)
         })
@@ -147,14 +117,10 @@ impl MarketClient {
         &self,
         key: &Secret,
         business: u64,
-    ) -> Result<DatedResponse<Vec<MarketWarehouse>>, AccountError> {
-        let path = format!("/v2/businesses/{business}/warehouses?limit={MAX_WAREHOUSES_PER_PAGE}");
-        let request = |query: &str| {
-            self.account_request(Method::POST, &format!("{path}{query}"), key)
-                .header(CONTENT_TYPE, "application/json")
-                .body(r#"{"components":["STATUS"]}"#)
-        };
-        fetch_all_pages(request, MarketWarehousesResponse::into_page).await
+    ) -> Result<Vec<MarketWarehouse>, AccountError> {
+        let path = format!("/v2/businesses/{business}/warehouses");
+        self.fetch_warehouses(key, &path, r#"{"components":["STATUS"]}"#)
+            .await
     }
 
     /// Returns the same warehouses with the ids of the v3 methods:
@@ -166,14 +132,27 @@ impl MarketClient {
         &self,
         key: &Secret,
         business: u64,
-    ) -> Result<DatedResponse<Vec<MarketPartnerWarehouse>>, AccountError> {
-        let path = format!("/v3/businesses/{business}/warehouses?limit={MAX_WAREHOUSES_PER_PAGE}");
+    ) -> Result<Vec<MarketPartnerWarehouse>, AccountError> {
+        let path = format!("/v3/businesses/{business}/warehouses");
+        self.fetch_warehouses(key, &path, "{}").await
+    }
+
+    async fn fetch_warehouses<T: DeserializeOwned>(
+        &self,
+        key: &Secret,
+        path: &str,
+        body: &'static str,
+    ) -> Result<Vec<T>, AccountError> {
         let request = |query: &str| {
-            self.account_request(Method::POST, &format!("{path}{query}"), key)
+            let target = format!("{path}?limit={MAX_WAREHOUSES_PER_PAGE}{query}");
+            self.account_request(Method::POST, &target, key)
                 .header(CONTENT_TYPE, "application/json")
-                .body("{}")
+                .body(body)
         };
-        fetch_all_pages(request, MarketWarehousesResponse::into_page).await
+        fetch_all_pages(request, |page: ResultEnvelope<WarehousePage<T>>| {
+            (page.result.warehouses, page.result.paging)
+        })
+        .await
     }
 
     fn account_request(&self, method: Method, target: &str, key: &Secret) -> RequestBuilder {
@@ -188,7 +167,7 @@ impl MarketClient {
 async fn fetch_all_pages<A: DeserializeOwned, T>(
     request: impl Fn(&str) -> RequestBuilder,
     into_page: impl Fn(A) -> (Vec<T>, Option<ResponsePaging>),
-) -> Result<DatedResponse<Vec<T>>, AccountError> {
+) -> Result<Vec<T>, AccountError> {
     let mut all = Vec::new();
     let mut query = String::new();
     let mut seen_tokens = HashSet::new();
@@ -198,24 +177,17 @@ async fn fetch_all_pages<A: DeserializeOwned, T>(
         all.extend(page);
         let next = paging.and_then(|paging| paging.next_page_token);
         let Some(token) = next.filter(|token| !token.is_empty()) else {
-            return Ok(DatedResponse {
-                value: all,
-                date: response.date,
-            });
+            return Ok(all);
         };
-        query = format!(
-            "&pageToken={}",
-            utf8_percent_encode(&token, NON_ALPHANUMERIC)
-        );
+        let encoded = utf8_percent_encode(&token, NON_ALPHANUMERIC);
+        query = format!("&pageToken={encoded}");
         if !seen_tokens.insert(token) {
-            return Err(AccountError::Unreadable(
-                "the page tokens repeat".to_owned(),
-            ));
+            let reason = "the page tokens repeat".to_owned();
+            return Err(AccountError::Unreadable(reason));
         }
     }
-    Err(AccountError::Unreadable(format!(
-        "the list has more than {MAX_PAGES} pages"
-    )))
+    let reason = format!("the list has more than {MAX_PAGES} pages");
+    Err(AccountError::Unreadable(reason))
 }
 
 /// Sends one request. A response that is not a success is an error.
@@ -238,21 +210,19 @@ fn response_error(response: &MarketResponse) -> Option<AccountError> {
     }
     let messages = errors
         .and_then(|wrapper| wrapper.errors)
-        .filter(|list| !list.is_empty());
-    let message = match messages {
-        Some(list) => {
-            let each = list.iter().map(|error| match error.message.as_str() {
-                "" => error.code.clone(),
-                message => message.to_owned(),
-            });
-            shorten(&each.collect::<Vec<_>>().join("; "))
-        }
-        None => shorten(&String::from_utf8_lossy(&response.body)),
-    };
-    let message = if message.is_empty() {
-        "no details".to_owned()
+        .unwrap_or_default();
+    let texts = messages.iter().map(|error| match error.message.as_str() {
+        "" => error.code.as_str(),
+        message => message,
+    });
+    let text = if messages.is_empty() {
+        String::from_utf8_lossy(&response.body)
     } else {
-        message
+        texts.collect::<Vec<_>>().join("; ").into()
+    };
+    let message = match shorten(&text) {
+        empty if empty.is_empty() => "no details".to_owned(),
+        message => message,
     };
     Some(AccountError::Refused {
         status: response.status,
@@ -277,11 +247,6 @@ fn normalize_scope(scope: &str) -> String {
 }
 
 #[derive(Deserialize)]
-struct TokenResponse {
-    result: TokenResult,
-}
-
-#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct TokenResult {
     api_key: TokenApiKey,
@@ -290,7 +255,6 @@ struct TokenResult {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct TokenApiKey {
-    #[serde(default)]
     name: Option<String>,
     auth_scopes: Vec<String>,
 }
@@ -298,24 +262,11 @@ struct TokenApiKey {
 #[derive(Deserialize)]
 struct MarketCampaignsResponse {
     campaigns: Vec<MarketCampaign>,
-    #[serde(default)]
     paging: Option<ResponsePaging>,
 }
 
 #[derive(Deserialize)]
-struct MarketWarehousesResponse<T> {
-    result: MarketWarehousesResult<T>,
-}
-
-#[derive(Deserialize)]
-struct MarketWarehousesResult<T> {
+struct WarehousePage<T> {
     warehouses: Vec<T>,
-    #[serde(default)]
     paging: Option<ResponsePaging>,
-}
-
-impl<T> MarketWarehousesResponse<T> {
-    fn into_page(self) -> (Vec<T>, Option<ResponsePaging>) {
-        (self.result.warehouses, self.result.paging)
-    }
 }

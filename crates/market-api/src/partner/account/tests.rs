@@ -27,7 +27,7 @@ fn response(status: u16, body: &str) -> MarketResponse {
 
 #[test]
 fn parses_the_documented_samples() {
-    let token: TokenResponse = parse(&response(200, TOKEN)).unwrap();
+    let token: ResultEnvelope<TokenResult> = parse(&response(200, TOKEN)).unwrap();
     assert_eq!(token.result.api_key.auth_scopes.len(), 2);
     let campaigns: MarketCampaignsResponse = parse(&response(200, CAMPAIGNS)).unwrap();
     let [first, .., last] = &campaigns.campaigns[..] else {
@@ -36,19 +36,17 @@ fn parses_the_documented_samples() {
     assert_eq!((first.id, first.business_id()), (21_234_567, Some(781_000)));
     assert_eq!(first.sending_obstacle(), None);
     assert!(last.sending_obstacle().unwrap().contains("FBY"));
-    let (warehouses, _) =
-        parse::<MarketWarehousesResponse<MarketWarehouse>>(&response(200, WAREHOUSES))
-            .unwrap()
-            .into_page();
+    let page: ResultEnvelope<WarehousePage<MarketWarehouse>> =
+        parse(&response(200, WAREHOUSES)).unwrap();
+    let warehouses = page.result.warehouses;
     assert_eq!(warehouses[0].group(), Some(4_100));
     assert_eq!(
         (warehouses[2].group(), warehouses[2].is_disabled()),
         (None, true)
     );
-    let (partner, _) =
-        parse::<MarketWarehousesResponse<MarketPartnerWarehouse>>(&response(200, PARTNER))
-            .unwrap()
-            .into_page();
+    let page: ResultEnvelope<WarehousePage<MarketPartnerWarehouse>> =
+        parse(&response(200, PARTNER)).unwrap();
+    let partner = page.result.warehouses;
     assert_eq!(partner[0].id, 90_001);
 }
 
@@ -147,17 +145,17 @@ async fn reads_all_pages_and_the_date() {
     let market = scripted_market(&tasks, |target, key| {
         assert_eq!(key, Some("key"));
         match target {
+            "/v2/auth/token" => (StatusCode::OK, TOKEN.to_owned()),
             "/v2/businesses/5/warehouses?limit=30" => list_of_one(1, "a+b"),
             "/v2/businesses/5/warehouses?limit=30&pageToken=a%2Bb" => list_of_one(2, ""),
             other => panic!("{other}"),
         }
     });
-    let response = market.warehouses(&Secret::new("key"), 5).await.unwrap();
-    assert_eq!(
-        response.value.iter().map(|w| w.id).collect::<Vec<_>>(),
-        [1, 2]
-    );
-    assert_eq!(response.date, Some("2026-11-21T10:00:00Z".parse().unwrap()));
+    let key = Secret::new("key");
+    let warehouses = market.warehouses(&key, 5).await.unwrap();
+    assert_eq!(warehouses.iter().map(|w| w.id).collect::<Vec<_>>(), [1, 2]);
+    let (_, date) = market.token_scopes(&key).await.unwrap();
+    assert_eq!(date, Some("2026-11-21T10:00:00Z".parse().unwrap()));
     tasks.stop();
 }
 

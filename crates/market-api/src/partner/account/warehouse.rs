@@ -9,19 +9,14 @@ pub struct MarketWarehouse {
     /// Id in the requests of the push API.
     pub id: u64,
     /// Name of the warehouse.
-    #[serde(default)]
     pub name: Option<String>,
     /// Campaign that sells from the warehouse.
-    #[serde(default)]
     pub campaign_id: Option<u64>,
     /// True if the warehouse offers express delivery.
-    #[serde(default)]
     pub express: Option<bool>,
     /// Group of the warehouse; absent if it belongs to none.
-    #[serde(default)]
     pub group_info: Option<WarehouseGroup>,
     /// Status; present because the request asks for it.
-    #[serde(default)]
     pub status: Option<MarketWarehouseStatus>,
 }
 
@@ -41,9 +36,8 @@ impl MarketWarehouse {
     /// Returns true if the seller has disabled the warehouse.
     #[must_use]
     pub fn is_disabled(&self) -> bool {
-        self.status
-            .as_ref()
-            .is_some_and(|status| status.status == "DISABLED_MANUALLY")
+        let status = self.status.as_ref();
+        status.is_some_and(|it| it.status == "DISABLED_MANUALLY")
     }
 }
 
@@ -53,7 +47,6 @@ pub struct WarehouseGroup {
     /// Id of the group. No setting takes it.
     pub id: u64,
     /// Name of the group.
-    #[serde(default)]
     pub name: Option<String>,
 }
 
@@ -71,21 +64,5 @@ pub struct MarketPartnerWarehouse {
     /// Id for `partnerWarehouseId` in updates by business.
     pub id: u64,
     /// Name of the warehouse.
-    #[serde(default)]
     pub name: Option<String>,
-    /// Sales models of the warehouse.
-    #[serde(default)]
-    pub models: Option<Vec<PartnerSalesModel>>,
-}
-
-/// Sales model of a warehouse.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct PartnerSalesModel {
-    /// Placement type, such as `FBS`, `DBS` or `EXPRESS`.
-    #[serde(default)]
-    pub placement_type: Option<String>,
-    /// `AVAILABLE`, or the reason why the API is disabled for it.
-    #[serde(default)]
-    pub api_availability: Option<String>,
 }

@@ -90,21 +90,11 @@ pub struct BusinessReadbackRequest {
     /// Warehouse; required.
     pub partner_warehouse_id: Option<u64>,
     /// True for archived offers only; otherwise only offers that are not archived.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub archived: Option<bool>,
     /// Exactly these 1 to 500 SKUs, on one page, archived or not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub offer_ids: Option<Vec<String>>,
-}
-
-/// Response to a read-back.
-#[derive(Debug, Deserialize, Serialize)]
-pub struct BusinessReadbackResponse {
-    /// `OK` or `ERROR`.
-    pub status: String,
-    /// Page; absent on errors.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub result: Option<BusinessReadbackResult>,
 }
 
 /// Page of a read-back.

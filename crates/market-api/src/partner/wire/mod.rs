@@ -14,8 +14,8 @@ use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
 pub use self::readback::{
-    CampaignReadbackRequest, CampaignReadbackResponse, CampaignReadbackResult, OfferStock,
-    ResponsePaging, WarehouseOffer, WarehouseOffers,
+    CampaignReadbackRequest, CampaignReadbackResult, OfferStock, ReadbackResponse, ResponsePaging,
+    WarehouseOffer, WarehouseOffers,
 };
 pub use self::update_body::UpdateBody;
 pub use self::validate_update::MAX_ERRORS;
@@ -76,6 +76,14 @@ impl MarketAddress {
             Self::Business { id, .. } => Some(*id),
         }
     }
+
+    /// Returns the beginning of the paths of its methods, without slashes around it.
+    pub(super) fn path(&self) -> String {
+        match self {
+            Self::Campaign { id } => format!("v2/campaigns/{id}"),
+            Self::Business { id, .. } => format!("v3/businesses/{id}"),
+        }
+    }
 }
 
 impl fmt::Display for MarketAddress {
@@ -115,8 +123,14 @@ pub struct ApiResponse {
     /// `OK` or `ERROR`.
     pub status: String,
     /// Errors; absent on success.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub errors: Option<Vec<ApiError>>,
+}
+
+/// Response with a result; other members are ignored.
+#[derive(Deserialize)]
+pub(super) struct ResultEnvelope<T> {
+    pub(super) result: T,
 }
 
 impl ApiResponse {

@@ -8,27 +8,27 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct CampaignReadbackRequest {
     /// True for archived offers only; otherwise only offers that are not archived.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub archived: Option<bool>,
     /// True for offers with stock only, false for those without.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub has_stocks: Option<bool>,
     /// Exactly these 1 to 500 SKUs, on one page, archived or not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub offer_ids: Option<Vec<String>>,
     /// Only offers of this warehouse.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub stocks_warehouse_id: Option<u64>,
 }
 
-/// Response to a read-back.
+/// Response to a read-back by either method.
 #[derive(Debug, Deserialize, Serialize)]
-pub struct CampaignReadbackResponse {
+pub struct ReadbackResponse<T> {
     /// `OK` or `ERROR`.
     pub status: String,
     /// Page; absent on errors.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub result: Option<CampaignReadbackResult>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result: Option<T>,
 }
 
 /// Page of a read-back.
@@ -46,7 +46,7 @@ pub struct CampaignReadbackResult {
 #[serde(rename_all = "camelCase")]
 pub struct ResponsePaging {
     /// Value of `page_token` for the next page; absent on the last page.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub next_page_token: Option<String>,
 }
 
@@ -69,7 +69,7 @@ pub struct WarehouseOffer {
     /// Counts by type.
     pub stocks: Vec<OfferStock>,
     /// Time of the last update.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<DateTime<Utc>>,
 }
 

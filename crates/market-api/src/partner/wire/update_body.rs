@@ -12,7 +12,6 @@ pub struct UpdateBody<'a> {
     address: &'a MarketAddress,
     bytes: Vec<u8>,
     max_bytes: usize,
-    skus: usize,
 }
 
 const UPDATE_TAIL: &[u8] = b"]}";
@@ -29,7 +28,6 @@ impl<'a> UpdateBody<'a> {
             address,
             bytes: head.to_vec(),
             max_bytes,
-            skus: 0,
         }
     }
 
@@ -37,48 +35,41 @@ impl<'a> UpdateBody<'a> {
     ///
     /// The first SKU always fits: it has at most about 1.5 kB per warehouse.
     pub fn push(&mut self, sku: &Sku, level: Level) -> bool {
-        let before = self.bytes.len();
+        let (before, is_first) = (self.bytes.len(), self.is_empty());
+        let Level { count, updated_at } = level;
         match self.address {
-            MarketAddress::Campaign { .. } => {
-                self.begin_item(sku);
-                let (count, at) = (level.count, level.updated_at);
-                self.bytes.extend_from_slice(
-                    format!(r#","items":[{{"count":{count},"updatedAt":"{at}"}}]}}"#).as_bytes(),
-                );
-            }
+            MarketAddress::Campaign { .. } => self.push_item(
+                sku,
+                &format!(r#""items":[{{"count":{count},"updatedAt":"{updated_at}"}}]"#),
+            ),
             MarketAddress::Business { warehouses, .. } => {
-                for warehouse in warehouses {
-                    self.begin_item(sku);
-                    let (count, at) = (level.count, level.updated_at);
-                    let rest = format!(
-                        r#","partnerWarehouseId":{warehouse},"count":{count},"updatedAt":"{at}"}}"#
-                    );
-                    self.bytes.extend_from_slice(rest.as_bytes());
+                for id in warehouses {
+                    let stock = format!(r#""count":{count},"updatedAt":"{updated_at}""#);
+                    self.push_item(sku, &format!(r#""partnerWarehouseId":{id},{stock}"#));
                 }
             }
         }
-        let fits = self.skus == 0 || self.bytes.len() + UPDATE_TAIL.len() <= self.max_bytes;
-        if fits {
-            self.skus += 1;
-        } else {
+        let fits = is_first || self.bytes.len() + UPDATE_TAIL.len() <= self.max_bytes;
+        if !fits {
             self.bytes.truncate(before);
         }
         fits
     }
 
-    fn begin_item(&mut self, sku: &Sku) {
-        if !self.bytes.ends_with(b"[") {
+    fn push_item(&mut self, sku: &Sku, members: &str) {
+        if !self.is_empty() {
             self.bytes.push(b',');
         }
         self.bytes.extend_from_slice(br#"{"sku":"#);
         serde_json::to_writer(&mut self.bytes, sku.as_str())
             .expect("a string written to memory cannot fail");
+        self.bytes.push(b',');
+        self.bytes.extend_from_slice(members.as_bytes());
+        self.bytes.push(b'}');
     }
 
-    /// Returns the number of SKUs.
-    #[must_use]
-    pub fn skus(&self) -> usize {
-        self.skus
+    fn is_empty(&self) -> bool {
+        self.bytes.ends_with(b"[")
     }
 
     /// Returns the complete JSON.

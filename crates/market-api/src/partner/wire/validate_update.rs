@@ -138,16 +138,16 @@ impl UpdateStockItem<'_> {
                 shorten(count)
             )
         })?;
-        let updated_at = match self.updated_at {
-            None => None,
-            Some(JsonText(text)) => Some(parse_timestamp(&text).ok_or_else(|| {
+        let read_date = |JsonText(text)| {
+            parse_timestamp(&text).ok_or_else(|| {
                 format!(
                     "'{path}.updatedAt' must be a date and time with an offset, such as \
                      2017-11-21T00:42:42+03:00, it is '{}'",
                     shorten(&text)
                 )
-            })?),
+            })
         };
+        let updated_at = self.updated_at.map(read_date).transpose()?;
         if updated_at.is_some_and(|at| at > Timestamp::from(now + MAX_FUTURE_SKEW)) {
             return Err(format!("Stock for '{sku}' should not be in the future"));
         }
@@ -160,18 +160,14 @@ impl UpdateStockItem<'_> {
 }
 
 fn parse_count(literal: &str) -> Option<Count> {
-    literal
-        .parse::<i64>()
-        .ok()
-        .and_then(|n| Count::try_from(n).ok())
+    Count::try_from(literal.parse::<i64>().ok()?).ok()
 }
 
 /// Parses RFC 3339, also with an offset without colon, as written by PHP's `DATE_ISO8601`.
 pub(in crate::partner) fn parse_timestamp(text: &str) -> Option<Timestamp> {
-    DateTime::parse_from_rfc3339(text)
-        .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%z"))
-        .ok()
-        .map(|at| at.with_timezone(&Utc).into())
+    let at = DateTime::parse_from_rfc3339(text)
+        .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%z"));
+    Some(at.ok()?.to_utc().into())
 }
 
 /// Returns the beginning of a value for a message, because an invalid value may be a megabyte long.

@@ -17,92 +17,70 @@ pub enum OldHandlerConfigError {
 
 /// Error of one request to an old handler. It names the host, but never the token.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum OldHandlerError {
-    /// The connection failed or broke.
-    #[error("{host} cannot be reached: {reason}")]
-    Unreachable {
-        /// Host of the handler.
-        host: String,
-        /// Cause.
-        reason: String,
-    },
-    /// The response did not arrive in time.
-    #[error("{host} did not respond within {} s", timeout.as_secs_f32())]
-    TimedOut {
-        /// Host of the handler.
-        host: String,
-        /// Time that was waited.
-        timeout: Duration,
-    },
+#[error("{host}{fault}")]
+pub struct OldHandlerError {
+    /// Host of the handler.
+    pub host: String,
+    /// What is wrong.
+    pub fault: OldHandlerFault,
+}
+
+/// Kind of an [`OldHandlerError`]. Its text continues the name of the host.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum OldHandlerFault {
+    /// The connection failed or broke, for this reason.
+    #[error(" cannot be reached: {0}")]
+    Unreachable(String),
+    /// The response did not arrive within this time.
+    #[error(" did not respond within {} s", .0.as_secs_f32())]
+    TimedOut(Duration),
     /// The response is a redirect, which is not followed because the token would go along.
-    #[error("{host} returned status {status}, a redirect to {target}, which is not followed")]
+    #[error(" returned status {status}, a redirect to {target}, which is not followed")]
     Redirect {
-        /// Host of the handler.
-        host: String,
         /// HTTP status.
         status: u16,
         /// Host of the redirect target, or `nowhere` if the response names none.
         target: String,
     },
     /// The response has an error status.
-    #[error("{host} returned status {status}: {excerpt}")]
+    #[error(" returned status {status}: {excerpt}")]
     Status {
-        /// Host of the handler.
-        host: String,
         /// HTTP status.
         status: u16,
         /// Beginning of the body.
         excerpt: String,
     },
-    /// The response is an HTML page.
-    #[error("{host} returned a web page instead of stock, perhaps a login page: {excerpt}")]
-    HtmlPage {
-        /// Host of the handler.
-        host: String,
-        /// Beginning of the page.
-        excerpt: String,
-    },
+    /// The response is an HTML page with this beginning.
+    #[error(" returned a web page instead of stock, perhaps a login page: {0}")]
+    HtmlPage(String),
     /// The body is not a valid response.
-    #[error("{host}: {reason}: {excerpt}")]
+    #[error(": {reason}: {excerpt}")]
     InvalidBody {
-        /// Host of the handler.
-        host: String,
         /// Broken rule.
         reason: OldHandlerBodyError,
         /// Beginning of the body.
         excerpt: String,
     },
-    /// The body is compressed although the request did not allow that.
-    #[error("{host} returned the content encoding {coding}, which was not requested")]
-    UnexpectedEncoding {
-        /// Host of the handler.
-        host: String,
-        /// Content encoding.
-        coding: String,
-    },
-    /// The body is longer than the limit.
-    #[error("{host}: the response is longer than {limit} bytes")]
-    TooLarge {
-        /// Host of the handler.
-        host: String,
-        /// Most bytes that are read.
-        limit: usize,
-    },
+    /// The body has this content encoding although the request did not allow it.
+    #[error(" returned the content encoding {0}, which was not requested")]
+    UnexpectedEncoding(String),
+    /// The body is longer than this limit, in bytes.
+    #[error(": the response is longer than {0} bytes")]
+    TooLarge(usize),
 }
 
 impl OldHandlerError {
     /// Returns true if a retry of the same request may succeed.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
-        match self {
-            Self::Unreachable { .. }
-            | Self::TimedOut { .. }
-            | Self::HtmlPage { .. }
-            | Self::InvalidBody { .. } => true,
-            Self::Status { status, .. } => *status >= 500 || matches!(status, 408 | 425 | 429),
-            Self::Redirect { .. } | Self::UnexpectedEncoding { .. } | Self::TooLarge { .. } => {
-                false
-            }
+        use OldHandlerFault as Fault;
+        match &self.fault {
+            Fault::Unreachable(_)
+            | Fault::TimedOut(_)
+            | Fault::HtmlPage(_)
+            | Fault::InvalidBody { .. } => true,
+            Fault::Status { status, .. } => *status >= 500 || matches!(status, 408 | 425 | 429),
+            Fault::Redirect { .. } | Fault::UnexpectedEncoding(_) | Fault::TooLarge(_) => false,
         }
     }
 }

@@ -14,16 +14,16 @@ use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue,
     LOCATION,
 };
-use reqwest::{Response, StatusCode, Url};
+use reqwest::{Response, Url};
 use serde::Serialize;
 use tokio::time::timeout;
 
-pub use self::error::{OldHandlerConfigError, OldHandlerError};
+pub use self::error::{OldHandlerConfigError, OldHandlerError, OldHandlerFault};
 use stock::Sku;
 use strict_http::secret::Secret;
 use strict_http::{ClientConfig, ReadResponseError, Trust, causes, read_response};
 
-use super::parse_lenient::{self, OldHandlerResponse};
+use super::parse_lenient::{self, OldHandlerBodyError, OldHandlerResponse};
 use super::wire::{OUR_REQUEST_HEADER, SKUS_PER_REQUEST};
 
 /// Time that the Market waits for a response. Source: push API pages of the documentation.
@@ -182,37 +182,36 @@ impl OldHandlerClient {
         skus: &[Sku],
         response_timeout: Duration,
     ) -> Result<OldHandlerResponse, OldHandlerError> {
-        let host = || self.host.clone();
-        let body = timeout(response_timeout, self.send_request(skus))
-            .await
-            .map_err(|_| OldHandlerError::TimedOut {
-                host: host(),
-                timeout: response_timeout,
-            })??;
-        match parse_lenient::parse(&body.bytes, self.handler.warehouse_id) {
+        let response = async {
+            let request = self.send_request(skus);
+            let timed_out = |_| OldHandlerFault::TimedOut(response_timeout);
+            let body = timeout(response_timeout, request)
+                .await
+                .map_err(timed_out)??;
+            let parsed = parse_lenient::parse(&body.bytes, self.handler.warehouse_id);
+            parsed.map_err(|reason| self.invalid_body(&body, reason))
+        };
+        match response.await {
             Ok(items) => Ok(OldHandlerResponse::for_request(skus, items)),
-            Err(reason) => {
-                let excerpt = self.excerpt(&body.bytes);
-                // The content type matters only if the body is not valid: many scripts return JSON as
-                // `text/html`.
-                let is_page = body.is_html || body.bytes.trim_ascii_start().starts_with(b"<");
-                Err(if is_page {
-                    OldHandlerError::HtmlPage {
-                        host: host(),
-                        excerpt,
-                    }
-                } else {
-                    OldHandlerError::InvalidBody {
-                        host: host(),
-                        reason,
-                        excerpt,
-                    }
-                })
-            }
+            Err(fault) => Err(OldHandlerError {
+                host: self.host.clone(),
+                fault,
+            }),
         }
     }
 
-    async fn send_request(&self, skus: &[Sku]) -> Result<OldHandlerBody, OldHandlerError> {
+    fn invalid_body(&self, body: &OldHandlerBody, reason: OldHandlerBodyError) -> OldHandlerFault {
+        let excerpt = self.excerpt(&body.bytes);
+        // The content type matters only if the body is not valid: many scripts return JSON as
+        // `text/html`.
+        if body.is_html || body.bytes.trim_ascii_start().starts_with(b"<") {
+            OldHandlerFault::HtmlPage(excerpt)
+        } else {
+            OldHandlerFault::InvalidBody { reason, excerpt }
+        }
+    }
+
+    async fn send_request(&self, skus: &[Sku]) -> Result<OldHandlerBody, OldHandlerFault> {
         let mut request = self
             .http
             .post(self.url.expose())
@@ -224,51 +223,34 @@ impl OldHandlerClient {
         if let Some(token) = &self.authorization {
             request = request.header(AUTHORIZATION, token);
         }
-        let response = request
-            .send()
-            .await
-            .map_err(|error| OldHandlerError::Unreachable {
-                host: self.host.clone(),
-                reason: causes(&error.without_url()),
-            })?;
+        let response = request.send().await;
+        let response =
+            response.map_err(|error| OldHandlerFault::Unreachable(causes(&error.without_url())))?;
         self.read_body(response).await
     }
 
-    async fn read_body(&self, response: Response) -> Result<OldHandlerBody, OldHandlerError> {
-        let host = self.host.clone();
+    async fn read_body(&self, response: Response) -> Result<OldHandlerBody, OldHandlerFault> {
         let (status, headers) = (response.status(), response.headers().clone());
         if status.is_redirection() {
-            let target = self
-                .redirect_host(&headers)
-                .unwrap_or_else(|| "nowhere".to_owned());
-            return Err(OldHandlerError::Redirect {
-                host,
+            let target = self.redirect_host(&headers);
+            return Err(OldHandlerFault::Redirect {
                 status: status.as_u16(),
-                target,
+                target: target.unwrap_or_else(|| "nowhere".to_owned()),
             });
         }
         if let Some(encoding) = unexpected_encoding(&headers)
             && status.is_success()
         {
-            return Err(OldHandlerError::UnexpectedEncoding {
-                host,
-                coding: encoding,
-            });
+            return Err(OldHandlerFault::UnexpectedEncoding(encoding));
         }
         let received = read_response(response, MAX_RESPONSE_BYTES).await;
         if !status.is_success() {
-            let excerpt = received
-                .map(|bytes| self.excerpt(&bytes))
-                .unwrap_or_default();
-            let excerpt = if excerpt.is_empty() {
-                status_text(status)
-            } else {
-                excerpt
-            };
-            return Err(OldHandlerError::Status {
-                host,
+            let excerpt = received.map(|bytes| self.excerpt(&bytes));
+            let excerpt = excerpt.ok().filter(|excerpt| !excerpt.is_empty());
+            let reason = || status.canonical_reason().unwrap_or("no details").to_owned();
+            return Err(OldHandlerFault::Status {
                 status: status.as_u16(),
-                excerpt,
+                excerpt: excerpt.unwrap_or_else(reason),
             });
         }
         let is_html = headers
@@ -280,13 +262,10 @@ impl OldHandlerClient {
                 bytes: bytes.into(),
                 is_html,
             }),
-            Err(ReadResponseError::TooLarge { limit }) => {
-                Err(OldHandlerError::TooLarge { host, limit })
+            Err(ReadResponseError::TooLarge { limit }) => Err(OldHandlerFault::TooLarge(limit)),
+            Err(error @ ReadResponseError::Transport(_)) => {
+                Err(OldHandlerFault::Unreachable(causes(&error)))
             }
-            Err(error @ ReadResponseError::Transport(_)) => Err(OldHandlerError::Unreachable {
-                host,
-                reason: causes(&error),
-            }),
         }
     }
 
@@ -317,10 +296,6 @@ impl OldHandlerClient {
 struct OldHandlerBody {
     bytes: Vec<u8>,
     is_html: bool,
-}
-
-fn status_text(status: StatusCode) -> String {
-    status.canonical_reason().unwrap_or("no details").to_owned()
 }
 
 fn unexpected_encoding(headers: &HeaderMap) -> Option<String> {

@@ -7,6 +7,7 @@ use axum::body::to_bytes;
 use axum::extract::Request;
 use axum::response::IntoResponse;
 use parking_lot::Mutex;
+use reqwest::StatusCode;
 use strict_http::test_server::{plain_client, serve};
 
 use super::*;
@@ -246,7 +247,7 @@ async fn connection_errors_do_not_show_the_query() {
         "{printed}"
     );
     assert!(
-        error.is_temporary() || matches!(error, OldHandlerError::Status { .. }),
+        error.is_temporary() || matches!(error.fault, OldHandlerFault::Status { .. }),
         "{printed}"
     );
 }
