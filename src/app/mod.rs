@@ -168,6 +168,7 @@ impl App {
             credentials,
             login,
             source_manager: source_manager.clone(),
+            migrator: migrator.clone(),
             alarms: services.alarms.clone(),
             log_filter: None,
         };

@@ -6,11 +6,12 @@
 
 use lifecycle::Tasks;
 use strict_http::causes;
-use strict_http::secret::TokenSet;
+use strict_http::secret::{Secret, TokenSet};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::config::{Config, ConfigDifference, ShopConfig};
+use crate::migrator::Migrator;
 use crate::ops::{Login, ReloadRefused, ReloadReport, ReloadRequest};
 use crate::sources::SourceManager;
 use crate::telemetry::{AlarmKind, Alarms, LogFilter};
@@ -45,6 +46,7 @@ pub(super) struct Reloader {
     pub(super) credentials: Vec<ShopCredentials>,
     pub(super) login: Login,
     pub(super) source_manager: SourceManager,
+    pub(super) migrator: Migrator,
     pub(super) alarms: Alarms,
     pub(super) log_filter: Option<LogFilter>,
 }
@@ -95,6 +97,11 @@ impl Reloader {
         Ok(report)
     }
 
+    fn current_keys(&self, name: &str) -> Option<&Vec<Secret>> {
+        let shop = self.current.shops.iter().find(|shop| shop.name == name);
+        shop.map(|shop| &shop.api_keys)
+    }
+
     /// Applies the settings that need no restart. All steps can be repeated, so a failed one is
     /// corrected by the next reload.
     async fn apply(&self, new: &Config) -> Result<(), String> {
@@ -113,6 +120,9 @@ impl Reloader {
             };
             credentials.push_tokens.replace(&shop.push_tokens);
             credentials.feed_keys.replace(&shop.feed_keys);
+            if self.current_keys(&old.name) != Some(&shop.api_keys) {
+                self.migrator.replace_keys(id, &shop.api_keys);
+            }
             self.source_manager
                 .replace_settings(id, &shop.sources, shop.rules.clone())
                 .await

@@ -13,6 +13,8 @@ const LIVE_SHOP_SETTINGS: &[&str] = &[
     "push_token_2",
     "feed_key",
     "feed_key_2",
+    "api_key",
+    "api_key_2",
     "combine",
     "buffer",
     "zero_below",

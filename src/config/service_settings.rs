@@ -1,6 +1,5 @@
 //! Makes the configuration of the service and of its shops from their tables.
 
-use std::num::NonZeroU64;
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -13,7 +12,7 @@ use super::setting_list::{
     NOTIFY_SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS, ServiceTable, ShopTable,
 };
 use super::source_settings::{adjustments, read_source};
-use super::values::{CampaignOrBusiness, SecretText};
+use super::values::{CampaignOrBusiness, MarketId, SecretText};
 use super::{Config, ShopConfig};
 use crate::migrator::Mode;
 use crate::sources::operator_files;
@@ -111,7 +110,7 @@ fn read_shop(reader: &mut SettingsReader<'_>) -> Option<ShopConfig> {
     if table.migrate != Mode::Off {
         reader.needed("api_key_file", api_keys.first());
     }
-    let business = table.business.map(NonZeroU64::get);
+    let business = table.business.map(MarketId::get);
     let partner_warehouses = ids(&table.partner_warehouses);
     let address = match table.method {
         CampaignOrBusiness::Campaign => MarketAddress::Campaign {
@@ -149,7 +148,7 @@ fn read_shop(reader: &mut SettingsReader<'_>) -> Option<ShopConfig> {
     })
 }
 
-fn ids(ids: &[NonZeroU64]) -> Vec<u64> {
+fn ids(ids: &[MarketId]) -> Vec<u64> {
     ids.iter().map(|id| id.get()).collect()
 }
 

@@ -1,6 +1,5 @@
 //! Makes the configuration of the connector of a source: path, URL, login, query.
 
-use std::num::NonZeroU64;
 use std::time::Duration;
 
 use market_api::push::client::OldHandlerConfig;
@@ -11,7 +10,7 @@ use strict_http::secret::Secret;
 use super::reader::SettingsReader;
 use super::setting_list::{MIN_CHOSEN_SECRET_CHARS, SourceTable};
 use super::source_settings::source_warehouses;
-use super::values::{EachOrTogether, FilePath, WebUrl, Whole, parse_base_path};
+use super::values::{EachOrTogether, FilePath, MarketId, WebUrl, Whole, parse_base_path};
 use crate::sources::{
     DuplicatePolicy, ExchangeConfig, SourceKind, SourceKindName, SourceWarehouses, files,
     http_file, moysklad, operator_files, sql,
@@ -45,7 +44,7 @@ pub(super) fn unused_settings(
 
 /// Sets what depends on the kind or on another setting. `warehouse` is the Market's id of the
 /// shop's first warehouse.
-pub(super) fn fill_defaults(kind: SourceKindName, table: &mut SourceTable, warehouse: NonZeroU64) {
+pub(super) fn fill_defaults(kind: SourceKindName, table: &mut SourceTable, warehouse: MarketId) {
     // The old handler repeats rows if a batch is requested again. Files do not, and a MoySklad
     // product that is on two pages is read once.
     let (every_seconds, duplicates) = match kind {

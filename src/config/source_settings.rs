@@ -1,6 +1,5 @@
 //! Makes the configuration of a source from its table: policy, reading, rules and guard.
 
-use std::num::NonZeroU64;
 use std::time::Duration;
 
 use stock::MAX_COUNT;
@@ -14,8 +13,8 @@ use super::reader::SettingsReader;
 use super::setting_list::{SOURCE_SETTINGS, SourceTable, find_setting};
 use super::source_kinds::{fill_defaults, read_source_kind, unused_settings};
 use super::values::{
-    FieldName, KeepOrZero, RejectOrFloor, RejectOrTake, RejectOrZero, SourceName, SumOrMinimum,
-    Whole, value_text,
+    FieldName, KeepOrZero, MarketId, RejectOrFloor, RejectOrTake, RejectOrZero, SourceName,
+    SumOrMinimum, Whole, value_text,
 };
 use crate::sources::{
     AbsentPolicy, Config, DuplicatePolicy, SourceKind, SourceKindName, SourcePolicy,
@@ -42,10 +41,7 @@ pub(super) fn adjustments<const MAX: u32>(
 
 /// Reads one source. `warehouse` is the Market's id of the shop's first warehouse. Returns `None`
 /// after a fault, which is then in `reader`.
-pub(super) fn read_source(
-    reader: &mut SettingsReader<'_>,
-    warehouse: NonZeroU64,
-) -> Option<Config> {
+pub(super) fn read_source(reader: &mut SettingsReader<'_>, warehouse: MarketId) -> Option<Config> {
     let kind = reader.read_kind::<SourceName, SourceKindName>()?;
     reader.limit_to(kind.name(), unused_settings(kind, reader));
     let mut table = SourceTable::read(reader);

@@ -771,6 +771,14 @@ fn a_value_of_another_type_is_refused_or_converted() {
         assert_eq!(errors.len(), 1, "{errors:?}");
         assert!(errors[0].starts_with(&format!("shops[0].{key} is ")));
     }
+    let largest = MINIMAL.replace("12345", "\"18446744073709551615\"");
+    let config = parse(&largest, &[]).unwrap();
+    assert_eq!(config.shops[0].campaign, u64::MAX);
+    assert!(
+        config
+            .to_string()
+            .contains("campaign = \"18446744073709551615\"")
+    );
     // A second token that is not read would be missed only when the first one is replaced.
     let errors = parse(
         &format!("{MINIMAL}push_token_2_file = [\"a\", \"b\"]\n"),

@@ -1,5 +1,6 @@
 //! Types of single values, which carry the rules of the settings.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use axum::http::StatusCode;
@@ -146,9 +147,39 @@ pub(super) fn with_type_of(example: &toml::Value, value: toml::Value) -> toml::V
                 .parse()
                 .map(Integer)
                 .or_else(|_| text.parse().map(Float));
-            number
-                .or_else(|_| text.parse().map(Boolean))
-                .unwrap_or(value)
+            match (number, text.parse::<u64>()) {
+                // Above the range of TOML's integers; as a float it would be another number.
+                (Ok(Float(_)), Ok(_)) => text.into(),
+                (number, _) => number
+                    .or_else(|_| text.parse().map(Boolean))
+                    .unwrap_or(value),
+            }
+        }
+    }
+}
+
+/// Id that the Market has given. One above the range of TOML's integers is written as a text.
+#[derive(Clone, Copy)]
+pub(super) struct MarketId(NonZeroU64);
+
+impl MarketId {
+    pub(super) fn get(self) -> u64 {
+        self.0.get()
+    }
+}
+
+impl<'de> Deserialize<'de> for MarketId {
+    fn deserialize<D: Deserializer<'de>>(id: D) -> Result<Self, D::Error> {
+        let text = value_text(&toml::Value::deserialize(id)?);
+        text.parse().map(Self).map_err(D::Error::custom)
+    }
+}
+
+impl Serialize for MarketId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match i64::try_from(self.get()) {
+            Ok(number) => serializer.serialize_i64(number),
+            Err(_) => serializer.collect_str(&self.0),
         }
     }
 }

@@ -237,6 +237,16 @@ impl SendPolicy {
         self.probe_at(until, SendState::Paused, reason);
     }
 
+    /// Begins again with the first of `key_count` new keys. Ends a pause until the cause is fixed:
+    /// the next request shows if the key was the cause.
+    pub fn replace_keys(&mut self, key_count: usize) {
+        (self.key_count, self.key_index) = (key_count, 0);
+        self.consecutive_auth_rejections = 0;
+        if self.state == SendState::Paused {
+            self.paused_until = None;
+        }
+    }
+
     /// Selects the key with this index.
     pub fn use_key(&mut self, key_index: usize) {
         self.key_index = key_index;
@@ -385,6 +395,25 @@ mod tests {
             policy.allowed_parallel(now + REDUCED_PARALLELISM_PERIOD * 2),
             4
         );
+    }
+
+    #[test]
+    fn new_keys_end_the_pause_of_a_rejected_one_only() {
+        let now = Instant::now();
+        let mut policy = new_policy(2, 1);
+        policy.on_auth_rejected(now, 0, "revoked");
+        assert!(remaining_pause(&policy, now) > Duration::ZERO);
+        policy.replace_keys(2);
+        assert_eq!(remaining_pause(&policy, now), Duration::ZERO);
+        // One request at a time, and both keys are tried.
+        assert_eq!(policy.allowed_parallel(now), 1);
+        assert!(policy.on_auth_rejected(now, policy.key_index(), "revoked"));
+        assert!(!policy.on_auth_rejected(now, policy.key_index(), "revoked"));
+        let mut policy = new_policy(2, 1);
+        policy.on_rate_limited(now, None);
+        let pause = remaining_pause(&policy, now);
+        policy.replace_keys(1);
+        assert_eq!(remaining_pause(&policy, now), pause);
     }
 
     #[test]

@@ -269,6 +269,13 @@ impl Migrator {
         worker.inspect(|worker| worker.request_readback()).is_some()
     }
 
+    /// Replaces the shop's Api-Keys. The worker uses them when its requests in flight have ended.
+    pub fn replace_keys(&self, shop: ShopId, keys: &[Secret]) {
+        if let Some(worker) = self.worker(shop) {
+            worker.replace_keys(keys);
+        }
+    }
+
     /// Starts the Market's own check of an integration with one product.
     ///
     /// # Errors

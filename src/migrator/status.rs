@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use stock::Sku;
+use strict_http::secret::Secret;
 use tokio::sync::Notify;
 
 use super::rate_limit::LimitUnit;
@@ -25,6 +26,8 @@ pub(super) struct WorkerHandle {
     pub(super) readback: Mutex<ReadbackReport>,
     readback_requested: AtomicBool,
     paused_since: Mutex<Option<DateTime<Utc>>>,
+    // Keys that replace those of the start, with true until the worker uses them.
+    replaced_keys: Mutex<Option<(Vec<Secret>, bool)>>,
 }
 
 /// SKUs that changed since the worker last took them.
@@ -161,6 +164,36 @@ impl WorkerHandle {
 
     pub(super) fn take_readback_request(&self) -> bool {
         self.readback_requested.swap(false, Ordering::Relaxed)
+    }
+
+    /// Replaces the Api-Keys and wakes the worker, unless they are the same.
+    pub(super) fn replace_keys(&self, keys: &[Secret]) {
+        let mut replaced = self.replaced_keys.lock();
+        if replaced.as_ref().is_none_or(|(known, _)| known != keys) {
+            *replaced = Some((keys.to_vec(), true));
+            self.wake.notify_one();
+        }
+    }
+
+    /// Returns the keys that replace those of the start, if any do.
+    pub(super) fn replaced_keys(&self) -> Option<Vec<Secret>> {
+        self.replaced_keys
+            .lock()
+            .as_ref()
+            .map(|(keys, _)| keys.clone())
+    }
+
+    /// Returns true if the worker does not use the latest keys yet.
+    pub(super) fn has_new_keys(&self) -> bool {
+        matches!(*self.replaced_keys.lock(), Some((_, true)))
+    }
+
+    /// Returns the latest keys, which the worker uses from now on.
+    pub(super) fn take_new_keys(&self) -> Option<Vec<Secret>> {
+        let mut replaced = self.replaced_keys.lock();
+        let (keys, is_new) = replaced.as_mut().filter(|(_, is_new)| *is_new)?;
+        *is_new = false;
+        Some(keys.clone())
     }
 
     /// Returns the time at which the operator paused sending.

@@ -112,7 +112,17 @@ impl SyncWorker {
                     self.refill_queue().await;
                 }
                 now = self.now();
-                self.start_requests(now, &in_flight, &tasks);
+                // A batch in flight knows its key by its position among the old ones, so new keys
+                // wait until none is.
+                if in_flight.is_empty()
+                    && let Some(keys) = self.handle.take_new_keys()
+                {
+                    self.target.keys.clone_from(&keys);
+                    self.planner.replace_keys(keys);
+                }
+                if !self.handle.has_new_keys() {
+                    self.start_requests(now, &in_flight, &tasks);
+                }
                 let changes = self.planner.take_changes();
                 self.persist_changes(changes).await;
             }

@@ -123,10 +123,7 @@ async fn charts(
         resolution: resolution.name(),
         period_seconds: resolution.seconds(),
         start: None,
-        rate_limit_unit: state
-            .migrator
-            .status(shop)
-            .map(|it| it.rate_limit.unit.into()),
+        rate_limit_unit: state.migrator.status(shop).map(|it| it.rate_limit.unit),
         series: BTreeMap::new(),
     };
     for &series in Series::ALL {

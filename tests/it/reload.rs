@@ -16,18 +16,19 @@ struct ReloadFixture {
 impl ReloadFixture {
     async fn start() -> Self {
         let shop = TestShop::moscow().set(
-            "push_token_file = \"push\"\nfeed_key_file = \"feed\"\noverrides_file = \"rules.csv\"\n\
+            "push_token_file = \"push\"\nfeed_key_file = \"feed\"\napi_key_file = \"api\"\noverrides_file = \"rules.csv\"\n\
              [[shops.sources]]\nname = \"erp\"\nkind = \"file\"\npath = \"erp.csv\"\nevery_seconds = 1",
         );
         let mut process = ProcessFixture::for_shops(std::slice::from_ref(&shop), "").await;
         process
             .variables
-            .retain(|(name, _)| !name.ends_with("PUSH_TOKEN") && !name.ends_with("FEED_KEY"));
+            .retain(|(name, _)| !name.ends_with("_TOKEN") && !name.ends_with("_KEY"));
         let write = |name: &str, text: &str| {
             std::fs::write(process.directory.path().join(name), text).unwrap();
         };
         write("push", shop.push_token());
         write("feed", shop.feed_key());
+        write("api", "api-moscow");
         write("rules.csv", "sku;buffer\nB;1\n");
         write("erp.csv", "sku;quantity\nA;7\nB;7\n");
         let service = process.serve();
@@ -110,6 +111,32 @@ async fn new_secrets_and_lists_are_used_without_a_restart() {
     fixture.write("push", fixture.shop.push_token());
     assert_eq!(fixture.reload().await.0, 200);
     fixture.wait_for_counts(&[("A", 4), ("B", 7)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_api_key_ends_the_pause_of_a_rejected_one() {
+    let fixture = ReloadFixture::start().await;
+    let endpoints = fixture.service.endpoints;
+    let sends = |state: &'static str, waiting: usize| {
+        move |status: &Value| {
+            let migrator = &status["shops"][0]["migrator"];
+            migrator["state"] == state && migrator["waiting_skus"] == waiting
+        }
+    };
+    let settled = endpoints.wait_for_status("all is sent", sends("idle", 0));
+    settled.await;
+    fixture.write("api", "not-a-key-of-the-market");
+    assert_eq!(fixture.reload().await.0, 200);
+    fixture.write("rules.csv", "sku;buffer\nB;2\n");
+    assert_eq!(fixture.reload().await.0, 200);
+    let paused = endpoints.wait_for_status("the Market rejects the key", sends("paused", 1));
+    paused.await;
+    fixture.write("api", "second-api-moscow");
+    let (_, report) = fixture.reload().await;
+    assert_eq!(report["applied"], json!(["shops.moscow.api_key"]));
+    let settled = endpoints.wait_for_status("the rest is sent", sends("idle", 0));
+    settled.await;
+    assert_eq!(endpoints.alarms().await, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]

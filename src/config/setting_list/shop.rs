@@ -1,14 +1,13 @@
 //! Settings of each `[[shops]]` table.
 
-use std::num::NonZeroU64;
-
 use stock::MAX_COUNT;
 use stock_import::stock_rules::Combine;
 
 use super::Setting;
 use crate::config::reader::SettingsReader;
 use crate::config::values::{
-    BasePath, CampaignOrBusiness, FilePath, SecretText, Share, TableName, UnavailableStatus, Whole,
+    BasePath, CampaignOrBusiness, FilePath, MarketId, SecretText, Share, TableName,
+    UnavailableStatus, Whole,
 };
 use crate::migrator::Mode;
 use crate::push_api::stocks_handler::UnknownSku;
@@ -24,7 +23,7 @@ settings! {
         .example("\"moscow\"").required();
     /// The Market's ids of the warehouses that share this stock. List all warehouses of a group.
     /// `stockbridge discover` prints them.
-    warehouses: Vec<NonZeroU64>, "a list of the Market's warehouse ids, whole numbers from 1"
+    warehouses: Vec<MarketId>, "a list of the Market's warehouse ids, whole numbers from 1"
         .example("[569667]").required();
     /// Path before /stocks in the address that the Market has for this shop. Shops may share it:
     /// then the warehouse id of the request selects the shop.
@@ -34,21 +33,21 @@ settings! {
     /// Campaign to which the stock is sent. The seller's programs may update the shop under this
     /// id. Of a group of warehouses choose any one campaign: the Market copies the stock to the
     /// others.
-    campaign: NonZeroU64, "a campaign id, a whole number from 1".example("12345").required();
+    campaign: MarketId, "a campaign id, a whole number from 1".example("12345").required();
     /// Further campaigns under which the seller's programs may update the same stock. List the
     /// other campaigns of a group, so that programs that update each of them need no change.
-    feed_campaigns: Vec<NonZeroU64>, "a list of campaign ids, whole numbers from 1"
+    feed_campaigns: Vec<MarketId>, "a list of campaign ids, whole numbers from 1"
         .default("").example("[12346, 12347]");
     /// API method with which stock is sent. campaign is for most shops. business sends all
     /// warehouses of the cabinet by their own ids and needs `business`.
     method: CampaignOrBusiness, "campaign or business".default("campaign").example("\"campaign\"");
     /// Id of the cabinet. Set it for the method business, and if programs update the stock by
     /// business. `stockbridge discover` prints it.
-    business: Option<NonZeroU64>,
+    business: Option<MarketId>,
         "a business id, a whole number from 1; needed by the method business".example("67890");
     /// Ids of the same warehouses in the methods by business. Set it only if `stockbridge discover`
     /// prints other ids than in `warehouses`.
-    partner_warehouses: Vec<NonZeroU64>,
+    partner_warehouses: Vec<MarketId>,
         "a list of the ids the method business uses, whole numbers from 1; empty means as \
         warehouses".default("").example("[48123456]");
     /// Token in the Authorization header of the Market's requests, as the cabinet shows it. A

@@ -1,7 +1,5 @@
 //! Settings of each `[[shops.sources]]` table.
 
-use std::num::NonZeroU64;
-
 use market_api::push::client::TokenLocation;
 use stock::MAX_COUNT;
 use stock_import::{DecimalMark, DeliveryScope, VariantPolicy};
@@ -9,7 +7,7 @@ use stock_import::{DecimalMark, DeliveryScope, VariantPolicy};
 use super::Setting;
 use crate::config::reader::SettingsReader;
 use crate::config::values::{
-    CsvDelimiter, EachOrTogether, FieldName, FileFormat, FilePath, KeepOrZero, LoginName,
+    CsvDelimiter, EachOrTogether, FieldName, FileFormat, FilePath, KeepOrZero, LoginName, MarketId,
     MoySkladStock, RejectOrFloor, RejectOrTake, RejectOrZero, SecretText, Share, SourceName,
     SumOrMinimum, TextEncoding, TrimmedText, WebUrl, Whole,
 };
@@ -183,7 +181,7 @@ settings! {
         .default("header").example("\"query\"").kinds(&[LEGACY]);
     /// Warehouse id in requests to the old handler. Set it if the handler knows only one warehouse
     /// of the group.
-    ask_warehouse: Option<NonZeroU64>,
+    ask_warehouse: Option<MarketId>,
         "the Market's id of the warehouse to ask about; without it the shop's first"
         .example("569667").kinds(&[LEGACY]);
     /// SKUs in one request to the old handler. Lower it if the handler is slow or limits its

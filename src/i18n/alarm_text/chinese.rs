@@ -24,7 +24,7 @@ pub(super) const fn alarm_text(kind: AlarmKind) -> AlarmText {
         AlarmKind::CampaignPaused => AlarmText {
             title: "已暂停向 Market 发送",
             consequence: "Market 拒绝 API 密钥，或者不接受这家店铺的库存，因此新库存正在等待；稍后会发送，Market 的请求仍会得到正常应答。",
-            remedy: "请更换 API 密钥并重启服务，或者在卖家后台确认店铺没有被停用。运行 stockbridge doctor。",
+            remedy: "请更换 API 密钥并重新加载配置，或者在卖家后台确认店铺没有被停用。运行 stockbridge doctor。",
         },
         AlarmKind::CloneGuard => AlarmText {
             title: "存储属于另一个安装",

@@ -24,7 +24,7 @@ pub(super) const fn alarm_text(kind: AlarmKind) -> AlarmText {
         AlarmKind::CampaignPaused => AlarmText {
             title: "Sending to the Market is paused",
             consequence: "The Market rejects the API key or does not accept stock of this shop, so new stock waits; it is sent later, and requests of the Market are still answered.",
-            remedy: "Replace the API key and restart, or check in the Market's cabinet that the shop is not disconnected. Run stockbridge doctor.",
+            remedy: "Replace the API key and reload the configuration, or check in the Market's cabinet that the shop is not disconnected. Run stockbridge doctor.",
         },
         AlarmKind::CloneGuard => AlarmText {
             title: "Store belongs to another installation",

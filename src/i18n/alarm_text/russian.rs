@@ -24,7 +24,7 @@ pub(super) const fn alarm_text(kind: AlarmKind) -> AlarmText {
         AlarmKind::CampaignPaused => AlarmText {
             title: "Отправка на Маркет приостановлена",
             consequence: "Маркет отклоняет API-Key-токен или не принимает остатки этого магазина, поэтому новые остатки ждут; они будут отправлены позже, а на запросы Маркета сервис отвечает.",
-            remedy: "Замените API-Key-токен и перезапустите сервис или проверьте в кабинете, что магазин не отключён. Запустите stockbridge doctor.",
+            remedy: "Замените API-Key-токен и перечитайте конфигурацию или проверьте в кабинете, что магазин не отключён. Запустите stockbridge doctor.",
         },
         AlarmKind::CloneGuard => AlarmText {
             title: "Хранилище другой установки",

@@ -31,6 +31,7 @@ pub use self::update_batch::{CompletedBatch, UpdateBatch};
 
 use market_api::partner::wire::MarketAddress;
 use stock::{Activity, Sku, StockBook};
+use strict_http::secret::Secret;
 
 use self::in_flight::RequestsInFlight;
 use self::isolation::Isolation;
@@ -329,6 +330,13 @@ impl Planner {
     #[must_use]
     pub fn key_index(&self) -> usize {
         self.policy.key_index()
+    }
+
+    /// Replaces the Api-Keys. No request may be in flight. A pause until the cause is fixed ends,
+    /// because the key may have been the cause.
+    pub fn replace_keys(&mut self, keys: Vec<Secret>) {
+        self.policy.replace_keys(keys.len());
+        self.target.keys = keys;
     }
 }
 

@@ -166,13 +166,10 @@ impl<'a> StocksResponseBuilder<'a> {
         // From the body of the request, which is longer than the SKU nearly always.
         let from = (sku.as_ptr() as usize).checked_sub(self.request_body.as_ptr() as usize)?;
         let source = self.request_body.get(from..)?;
-        let window: &mut [u8; WINDOW_BYTES] = match self.buffer[self.end..].first_chunk_mut() {
-            Some(window) => window,
-            None => {
-                self.buffer.resize(self.end + WINDOW_BYTES, 0);
-                self.buffer[self.end..].first_chunk_mut()?
-            }
-        };
+        if self.buffer.len() < self.end + WINDOW_BYTES {
+            self.buffer.resize(self.end + WINDOW_BYTES, 0);
+        }
+        let window: &mut [u8; WINDOW_BYTES] = self.buffer[self.end..].first_chunk_mut()?;
         window[..8].copy_from_slice(ITEM_START);
         let at = &mut window[8..];
         if sku.len() <= 16 {
@@ -235,7 +232,7 @@ impl<'a> StocksResponseBuilder<'a> {
 
 /// Returns a day as `YYYY-MM-DD`; `None` if its year has not four digits.
 fn remembered_date(dates: &mut [(i64, [u8; 10]); REMEMBERED_DATES], day: i64) -> Option<[u8; 10]> {
-    let index = usize::try_from(day.rem_euclid(REMEMBERED_DATES as i64)).ok()?;
+    let index = usize::try_from(day.rem_euclid(i64::try_from(REMEMBERED_DATES).ok()?)).ok()?;
     let (known, text) = &mut dates[index];
     if *known != day {
         (*known, *text) = (day, format_date(day)?);

@@ -28,12 +28,12 @@ pub(super) fn scan(body: &[u8]) -> Option<StocksRequest<'_>> {
     if rest != AFTER_SKUS {
         loop {
             let from_sku = rest.strip_prefix('"')?;
-            let end = find_special(from_sku.as_bytes())?;
-            if from_sku.as_bytes()[end] != b'"' || skus.len() == MAX_SKUS_PER_REQUEST {
+            let (sku, after_sku) = from_sku.split_at(find_special(from_sku.as_bytes())?);
+            if skus.len() == MAX_SKUS_PER_REQUEST {
                 return None;
             }
-            skus.push(JsonText(Cow::Borrowed(&from_sku[..end])));
-            rest = &from_sku[end + 1..];
+            skus.push(JsonText(Cow::Borrowed(sku)));
+            rest = after_sku.strip_prefix('"')?;
             if rest == AFTER_SKUS {
                 break;
             }
