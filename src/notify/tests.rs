@@ -408,11 +408,20 @@ async fn secrets_are_in_no_log_and_no_error() {
     let channels = [telegram("chat", &broken), gone, hook];
     let running = RunningChannels::start(&alarms, clock, &channels);
     running.alarms.raise(AlarmKind::Drift, "moscow", "text");
-    pass(600).await;
+    let failures = || {
+        let log = String::from_utf8(log.0.lock().clone()).unwrap();
+        log.matches("failed to deliver").count()
+    };
+    // The clock may be faster than the connections, so the number of attempts decides.
+    for _ in 0..1000 {
+        if failures() < 10 {
+            pass(60).await;
+        }
+    }
+    assert!(failures() >= 10);
     let texts = running.alarms.active().into_iter().map(|alarm| alarm.text);
     let texts = texts.collect::<Vec<_>>().join("\n");
     let log = String::from_utf8(log.0.lock().clone()).unwrap();
-    assert!(log.matches("failed to deliver").count() > 9, "{log}");
     for text in [texts, log] {
         assert!(!text.contains("canary"), "{text}");
     }
