@@ -14,6 +14,14 @@
     connection.textContent = text;
   }
 
+  // The reader has followed a link. A reload would undo that. A download leaves the page open, so
+  // this holds only for a while.
+  let isLeaving = false;
+  addEventListener("beforeunload", () => {
+    isLeaving = true;
+    setTimeout(() => (isLeaving = false), 3000);
+  });
+
   // A page with a changed structure is loaded again, unless its reader is busy with it.
   function isBusy() {
     const active = document.activeElement;
@@ -31,7 +39,7 @@
       if (value.severity) element.dataset.severity = value.severity;
       else delete element.dataset.severity;
     }
-    if (frame.structure === body.dataset.structure) return;
+    if (frame.structure === body.dataset.structure || isLeaving) return;
     if (isBusy()) document.getElementById("reload").hidden = false;
     else location.reload();
   }
