@@ -67,7 +67,7 @@
 //! | [`notify`] | sends alarms to people: webhook, Telegram, email |
 //! | [`ops`] | operator's listener: health, status, metrics, explanations |
 //! | [`web`] | pages for the operator on the operator's listener |
-//! | [`app`] | composition root: builds and runs the service |
+//! | [`app`] | composition root: builds and runs the service, reloads the configuration |
 //! | [`config`] | settings from file and environment |
 //! | `setup` | commands that prepare a shop: discover, doctor, rehearse |
 //! | `command` | what all commands share: printing, progress, client of a running service |

@@ -1,19 +1,19 @@
 //! Reload of the configuration while the service runs.
 //!
-//! A new configuration that is invalid changes nothing and raises an alarm. Of a valid one,
-//! secrets, lists, rules of stock and the log filter are used at once; the report names the other
-//! changed settings, which need a restart.
+//! A new configuration that is invalid changes nothing and raises an alarm. Of a valid one, the
+//! tokens and keys of shops, the operator's password, the rules of stock with their lists, and the
+//! log filter are used at once; the report names the other changed settings, which need a restart.
 
-use lifecycle::Tasks;
+use lifecycle::{Tasks, run_blocking};
 use strict_http::causes;
 use strict_http::secret::{Secret, TokenSet};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use crate::config::{Config, ConfigDifference, ShopConfig};
+use crate::config::{Config, ConfigDifference, ShopConfig, source_of};
 use crate::migrator::Migrator;
 use crate::ops::{Login, ReloadRefused, ReloadReport, ReloadRequest};
-use crate::sources::SourceManager;
+use crate::sources::{self, SourceManager};
 use crate::telemetry::{AlarmKind, Alarms, LogFilter};
 use stock::ShopId;
 
@@ -58,35 +58,40 @@ impl Reloader {
                 () = tasks.stopping() => return,
                 Some(request) = self.requests.recv() => request,
             };
-            let result = self.reload().await;
+            // A stop does not wait for a long evaluation of the rules: the start repeats it.
+            let result = tokio::select! {
+                () = tasks.stopping() => return,
+                result = self.reload() => result,
+            };
             // The caller may have gone.
             let _gone = request.send(result);
         }
     }
 
     async fn reload(&mut self) -> Result<ReloadReport, ReloadRefused> {
-        let new = match self.at_start.read_again() {
+        // Lists may be long, so they are read outside the threads that serve the Market.
+        let at_start = self.at_start.clone();
+        let new = match run_blocking(move || at_start.read_again()).await {
             Ok(new) => new,
             Err(error) => {
-                let text = error.to_string();
-                // Without the excerpts of the file, because an alarm is one line.
-                let faults = text.lines().filter(|line| !line.starts_with(' '));
-                let faults = faults.collect::<Vec<_>>().join("; ");
                 let text = format!(
                     "the new configuration is invalid, so the service keeps the old one; correct \
-                     it and reload: {faults}"
+                     it and reload: {}",
+                    error.summary()
                 );
-                self.alarms
-                    .raise(AlarmKind::ConfigRejected, "", text.clone());
-                return Err(ReloadRefused(text));
+                return Err(self.refuse(text));
             }
         };
-        let changed = ConfigDifference::between(&self.current, &new).live;
+        let from_start = ConfigDifference::between(&self.at_start, &new);
+        let mut applied = ConfigDifference::between(&self.current, &new).live;
+        applied.retain(|key| !from_start.needs_restart.contains(key));
         let report = ReloadReport {
-            applied: changed,
-            needs_restart: ConfigDifference::between(&self.at_start, &new).needs_restart,
+            applied,
+            needs_restart: from_start.needs_restart,
         };
-        self.apply(&new).await.map_err(ReloadRefused)?;
+        if let Err(text) = self.apply(&new, &report.needs_restart).await {
+            return Err(self.refuse(text));
+        }
         self.current = new;
         self.alarms.clear(AlarmKind::ConfigRejected, "");
         info!(applied = ?report.applied, "the configuration was read again");
@@ -97,43 +102,71 @@ impl Reloader {
         Ok(report)
     }
 
+    fn refuse(&self, text: String) -> ReloadRefused {
+        self.alarms
+            .raise(AlarmKind::ConfigRejected, "", text.clone());
+        ReloadRefused(text)
+    }
+
     fn current_keys(&self, name: &str) -> Option<&Vec<Secret>> {
         let shop = self.current.shops.iter().find(|shop| shop.name == name);
         shop.map(|shop| &shop.api_keys)
     }
 
-    /// Applies the settings that need no restart. All steps can be repeated, so a failed one is
-    /// corrected by the next reload.
-    async fn apply(&self, new: &Config) -> Result<(), String> {
+    /// Applies the settings that need no restart: first the secrets of all shops, then the rules. All
+    /// steps can be repeated, so a failed one is corrected by the next reload.
+    async fn apply(&self, new: &Config, needs_restart: &[String]) -> Result<(), String> {
         if let Some(password) = &new.ops_password
             && self.current.ops_password.as_ref() != Some(password)
         {
             self.login.replace_password(password);
         }
-        if let Some(log_filter) = &self.log_filter {
-            log_filter.replace(&new.log_filter)?;
-        }
-        let shops = (0..).map(ShopId).zip(&self.at_start.shops);
-        for ((id, old), credentials) in shops.zip(&self.credentials) {
-            let Some(shop) = new.shops.iter().find(|new| new.name == old.name) else {
+        let find = |name: &str| new.shops.iter().find(|new| new.name == name);
+        let shops = || (0..).map(ShopId).zip(&self.at_start.shops);
+        for ((id, old), credentials) in shops().zip(&self.credentials) {
+            let Some(shop) = find(&old.name) else {
                 continue;
             };
             credentials.push_tokens.replace(&shop.push_tokens);
             credentials.feed_keys.replace(&shop.feed_keys);
-            if self.current_keys(&old.name) != Some(&shop.api_keys) {
+            if !shop.api_keys.is_empty() && self.current_keys(&old.name) != Some(&shop.api_keys) {
                 self.migrator.replace_keys(id, &shop.api_keys);
             }
-            self.source_manager
-                .replace_settings(id, &shop.sources, shop.rules.clone())
-                .await
-                .map_err(|error| {
-                    let name = &old.name;
-                    format!(
-                        "the rules of {name} are not applied: {}. Reload again",
-                        causes(&error)
-                    )
-                })?;
         }
-        Ok(())
+        if let Some(log_filter) = &self.log_filter {
+            log_filter.replace(&new.log_filter)?;
+        }
+        let mut failures = Vec::new();
+        for (id, old) in shops() {
+            let Some(shop) = find(&old.name) else {
+                continue;
+            };
+            let is_unchanged_in_reading = |source: &&sources::Config| {
+                let path = format!("shops.{}.sources.{}", shop.name, source.policy.name);
+                let mut others = needs_restart
+                    .iter()
+                    .filter(|key| !key.ends_with(".every_seconds"));
+                others.all(|key| source_of(key) != Some(path.as_str()))
+            };
+            let sources: Vec<_> = shop
+                .sources
+                .iter()
+                .filter(is_unchanged_in_reading)
+                .collect();
+            let replaced = self
+                .source_manager
+                .replace_settings(id, &sources, shop.rules.clone());
+            if let Err(error) = replaced.await {
+                let (name, error) = (&old.name, causes(&error));
+                failures.push(format!("the rules of {name} are not applied: {error}"));
+            }
+        }
+        if failures.is_empty() {
+            return Ok(());
+        }
+        Err(format!(
+            "secrets are replaced, but {}; reload again",
+            failures.join("; ")
+        ))
     }
 }

@@ -42,7 +42,7 @@ pub(super) struct Services {
     pub(super) started: DateTime<Utc>,
 }
 
-/// What the modules get from the previous run.
+/// State of the previous run, for the modules.
 pub(super) struct PreviousState {
     pub(super) notes: Notes,
     /// State of the migrator's worker of each shop.

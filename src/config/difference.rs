@@ -1,8 +1,12 @@
 //! Difference between two configurations, and which of its settings a reload can apply.
 
+use std::collections::BTreeMap;
+
+use strict_http::secret::TokenDigest;
 use toml::{Table, Value};
 
 use super::{Config, ShopConfig};
+use crate::sources::SourceKind;
 
 /// Settings that a reload applies, outside tables.
 const LIVE_SETTINGS: &[&str] = &["ops_password", "log_filter"];
@@ -53,15 +57,42 @@ impl ConfigDifference {
     pub fn between(old: &Config, new: &Config) -> Self {
         let mut changed = Vec::new();
         compare_tables(&effective(old), &effective(new), "", &mut changed);
-        compare_secrets(old, new, &mut changed);
+        compare_hidden(old, new, &mut changed);
         changed.sort_unstable();
         changed.dedup();
-        // Without a password before or after, other rules apply to the whole listener.
+        // Without a password before or after, other rules apply to the whole listener. A worker
+        // that sends cannot be without a key.
         let has_password = |config: &Config| config.ops_password.is_some();
         let is_password_new = has_password(old) != has_password(new);
-        let (live, needs_restart) = changed
-            .into_iter()
-            .partition(|key| is_live(key) && !(is_password_new && key == "ops_password"));
+        let has_no_key = |shop: &ShopConfig| shop.api_keys.is_empty();
+        let without_key: Vec<&str> = old
+            .shops
+            .iter()
+            .chain(&new.shops)
+            .filter(|shop| has_no_key(shop))
+            .map(|shop| shop.name.as_str())
+            .collect();
+        let applies = |key: &String| {
+            let is_key_of = |name: &&str| key.starts_with(&format!("shops.{name}.api_key"));
+            is_live(key)
+                && !(is_password_new && key == "ops_password")
+                && !without_key.iter().any(is_key_of)
+        };
+        let (live, needs_restart): (Vec<_>, Vec<_>) = changed.into_iter().partition(applies);
+        // Settings of a source may need each other, so one that waits for a restart holds back all.
+        let is_held_back = |key: &String| {
+            source_of(key).is_some_and(|source| {
+                let keys = needs_restart
+                    .iter()
+                    .filter(|key| !key.ends_with(".every_seconds"));
+                keys.filter_map(|key| source_of(key))
+                    .any(|other| other == source)
+            })
+        };
+        let (held_back, live): (Vec<_>, Vec<_>) = live.into_iter().partition(is_held_back);
+        let mut needs_restart = needs_restart;
+        needs_restart.extend(held_back);
+        needs_restart.sort_unstable();
         Self {
             live,
             needs_restart,
@@ -126,40 +157,84 @@ fn named_tables(value: &Value) -> Option<Vec<(&str, &Table)>> {
 }
 
 /// Compares what the effective configuration hides: secrets, and lists that are read from files.
-fn compare_secrets(old: &Config, new: &Config, changed: &mut Vec<String>) {
-    if let (Some(old), Some(new)) = (&old.ops_password, &new.ops_password)
-        && old != new
-    {
-        changed.push("ops_password".to_owned());
+fn compare_hidden(old: &Config, new: &Config, changed: &mut Vec<String>) {
+    let (old_secrets, new_secrets) = (named_secrets(old), named_secrets(new));
+    for (key, digest) in &old_secrets {
+        if new_secrets.get(key).is_some_and(|new| new != digest) {
+            changed.push(key.clone());
+        }
     }
     for old in &old.shops {
         if let Some(new) = new.shops.iter().find(|new| new.name == old.name) {
-            compare_shop_secrets(old, new, changed);
+            compare_lists(old, new, changed);
         }
     }
 }
 
-fn compare_shop_secrets(old: &ShopConfig, new: &ShopConfig, changed: &mut Vec<String>) {
-    let shop = &old.name;
-    for (key, old, new) in [
-        ("push_token", &old.push_tokens, &new.push_tokens),
-        ("feed_key", &old.feed_keys, &new.feed_keys),
-        ("api_key", &old.api_keys, &new.api_keys),
-    ] {
-        let pairs = old.iter().zip(new).zip(["", "_2"]);
-        let different = pairs.filter(|((old, new), _)| old != new);
-        changed.extend(different.map(|(_, suffix)| format!("shops.{shop}.{key}{suffix}")));
+/// Returns the digests of all secrets, with names in place of indexes: `shops.moscow.push_token`.
+fn named_secrets(config: &Config) -> BTreeMap<String, TokenDigest> {
+    let mut names = vec![(String::new(), String::new())];
+    for (index, shop) in config.shops.iter().enumerate() {
+        let (indexed, named) = (format!("shops[{index}]."), format!("shops.{}.", shop.name));
+        for (index, source) in shop.sources.iter().enumerate() {
+            let name = &source.policy.name;
+            names.push((
+                format!("{indexed}sources[{index}]."),
+                format!("{named}sources.{name}."),
+            ));
+        }
+        names.push((indexed, named));
     }
+    for (index, channel) in config.notify.iter().enumerate() {
+        names.push((
+            format!("notify[{index}]."),
+            format!("notify.{}.", channel.name),
+        ));
+    }
+    let with_name = |(key, digest): &(String, TokenDigest)| {
+        let table = key.rfind('.').map_or(0, |dot| dot + 1);
+        let (table, key) = key.split_at(table);
+        let (_, named) = names.iter().find(|(indexed, _)| indexed == table)?;
+        Some((format!("{named}{key}"), digest.clone()))
+    };
+    config.secret_digests.iter().filter_map(with_name).collect()
+}
+
+fn compare_lists(old: &ShopConfig, new: &ShopConfig, changed: &mut Vec<String>) {
+    let shop = &old.name;
     if old.rules.overrides != new.rules.overrides {
         changed.push(format!("shops.{shop}.overrides_file"));
     }
+    let same_name = |name: &String| new.sources.iter().position(|new| new.policy.name == *name);
+    let mut positions = Vec::new();
     for old in &old.sources {
         let name = &old.policy.name;
-        let new = new.sources.iter().find(|new| new.policy.name == *name);
-        if new.is_some_and(|new| new.policy.mapping != old.policy.mapping) {
+        let Some(position) = same_name(name) else {
+            continue;
+        };
+        positions.push(position);
+        let new = &new.sources[position];
+        if new.policy.mapping != old.policy.mapping {
             changed.push(format!("shops.{shop}.sources.{name}.mapping_file"));
         }
+        if let (SourceKind::OldHandler { skus: old, .. }, SourceKind::OldHandler { skus: new, .. }) =
+            (&old.kind, &new.kind)
+            && old != new
+        {
+            changed.push(format!("shops.{shop}.sources.{name}.skus_file"));
+        }
     }
+    // The order decides between equal statements, and whose guard applies to the rules.
+    if !positions.is_sorted() {
+        changed.push(format!("shops.{shop}.sources"));
+    }
+}
+
+/// Returns the path of the source that a setting belongs to, such as `shops.moscow.sources.erp`.
+pub(crate) fn source_of(path: &str) -> Option<&str> {
+    let mut dots = path.match_indices('.').map(|(index, _)| index);
+    let end = dots.nth(3)?;
+    path.contains(".sources.").then(|| path.split_at(end).0)
 }
 
 /// Returns true if a reload applies the setting with this path.
@@ -174,7 +249,6 @@ fn is_live(path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::path::Path;
 
     use super::super::{SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS};
@@ -255,6 +329,23 @@ mod tests {
                 vec![],
             ),
             (BASE.to_owned(), vec![], vec![], vec!["ops_password"]),
+            // A pack size belongs to the column that it divides.
+            (
+                format!("{BASE}quantity = \"Packs\"\npack = 2\n"),
+                vec![password],
+                vec![],
+                vec![
+                    "shops.moscow.sources.erp.pack",
+                    "shops.moscow.sources.erp.quantity",
+                ],
+            ),
+            // A worker without a key cannot send.
+            (
+                BASE.to_owned(),
+                vec![password, ("API_KEY", "first-api-key")],
+                vec![],
+                vec!["shops.moscow.api_key"],
+            ),
             (
                 BASE.replace("\"erp\"", "\"sheet\""),
                 vec![password],

@@ -52,6 +52,9 @@ fn toml_text(value: &Value) -> Option<String> {
             let pairs: Vec<String> = map.iter().filter_map(pair).collect();
             format!("{{ {} }}", pairs.join(", "))
         }
-        Value::Bool(_) | Value::Number(_) | Value::String(_) => value.to_string(),
+        // JSON does not escape U+007F, and TOML requires it.
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            value.to_string().replace('\u{7f}', "\\u007F")
+        }
     })
 }

@@ -11,6 +11,8 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::{NOTIFY_SETTINGS, SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS};
+
 /// All faults of a configuration, in the order of the settings.
 #[derive(Debug)]
 pub struct ConfigError {
@@ -107,6 +109,34 @@ impl ConfigError {
         let messages = self.faults.iter().map(|fault| fault.message.clone());
         messages.collect()
     }
+}
+
+impl ConfigError {
+    /// Returns all faults in one line, without excerpts of the file. Of a secret it has only the
+    /// key: the seller may have written a secret where the name of its file belongs.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let faults = self.faults.iter().map(|fault| {
+            let line = fault
+                .place
+                .as_ref()
+                .map(|place| format!("line {}: ", place.line));
+            let text = if is_secret(&fault.key) {
+                format!("{} is invalid, stockbridge check has the reason", fault.key)
+            } else {
+                fault.message.clone()
+            };
+            format!("{}{text}", line.unwrap_or_default())
+        });
+        faults.collect::<Vec<_>>().join("; ")
+    }
+}
+
+fn is_secret(key: &str) -> bool {
+    let key = key.rsplit('.').next().unwrap_or_default();
+    let tables = [SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS, NOTIFY_SETTINGS];
+    let mut settings = tables.into_iter().flatten();
+    settings.any(|it| it.min_secret_chars.is_some() && (it.key == key || it.bare_key() == key))
 }
 
 impl std::error::Error for ConfigError {}

@@ -28,6 +28,7 @@ use axum::http::StatusCode;
 use chrono::{FixedOffset, NaiveDate, TimeDelta};
 
 pub use self::difference::ConfigDifference;
+pub(crate) use self::difference::source_of;
 pub use self::fault::ConfigError;
 use self::reader::SettingsReader;
 pub use self::schema::schema;
@@ -37,7 +38,7 @@ pub use self::template::{settings_reference, template};
 pub use self::values::parse_market_url;
 use market_api::partner::wire::MarketAddress;
 use stock_import::stock_rules::ShopRules;
-use strict_http::secret::Secret;
+use strict_http::secret::{Secret, TokenDigest};
 use strict_http::{ClientConfig, Trust};
 
 use crate::auth_failures::Network;
@@ -103,6 +104,8 @@ pub struct Config {
     /// Channels that send alarms to people.
     pub notify: Vec<ChannelConfig>,
     /// All settings in TOML, with secrets as `***`.
+    // Digests of all secrets, by key with indexes such as `shops[0].push_token`.
+    secret_digests: Vec<(String, TokenDigest)>,
     effective: String,
 }
 
@@ -211,13 +214,14 @@ impl Config {
             .map_err(|error| ConfigError::syntax(text, &error))?;
         let mut reader = SettingsReader::new(table, environment, base, SETTINGS);
         let config = service_settings::read_config(&mut reader, machine);
-        let effective = reader.effective();
+        let (effective, secret_digests) = (reader.effective(), reader.secret_digests());
         let config = config.filter(|_| reader.is_valid());
         let mut faults = reader.finish();
         faults.extend(config.iter().flat_map(conflicts::conflicts));
         match config {
             Some(config) if faults.is_empty() => Ok(Self {
                 effective,
+                secret_digests,
                 ..config
             }),
             Some(_) | None => Err(ConfigError::new(text, faults)),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde::de::value::{Error as ValueError, UnitDeserializer};
-use strict_http::secret::Secret;
+use strict_http::secret::{Secret, TokenDigest};
 use toml::{Table, Value};
 
 use super::effective::table_lines;
@@ -46,6 +46,8 @@ pub(super) struct SettingsReader<'a> {
     unused: Vec<&'static str>,
     // The table as it is printed.
     effective: String,
+    // Digests of the secrets, by key with indexes.
+    secret_digests: Vec<(String, TokenDigest)>,
     tables: Vec<Self>,
 }
 
@@ -75,6 +77,7 @@ impl<'a> SettingsReader<'a> {
             kind: None,
             unused: Vec::new(),
             effective: String::new(),
+            secret_digests: Vec::new(),
             tables: Vec::new(),
         }
     }
@@ -238,6 +241,8 @@ impl<'a> SettingsReader<'a> {
         Some(match secret {
             Ok(secret) => {
                 self.check_length(file_key, &secret, min_chars);
+                let digest = TokenDigest::of(secret.expose());
+                self.secret_digests.push((self.path(key), digest));
                 secret.expose().into()
             }
             Err(fault) => {
@@ -362,6 +367,12 @@ impl<'a> SettingsReader<'a> {
         let comments = comments.into_iter();
         self.effective
             .extend(comments.map(|comment| format!("# {comment}\n")));
+    }
+
+    /// Returns the digests of the secrets of this table and of those below it, by key.
+    pub(super) fn secret_digests(&self) -> Vec<(String, TokenDigest)> {
+        let below = self.tables.iter().flat_map(Self::secret_digests);
+        self.secret_digests.iter().cloned().chain(below).collect()
     }
 
     /// Returns the effective configuration of this table and of those below it.

@@ -75,6 +75,7 @@ pub(super) fn read_config(reader: &mut SettingsReader<'_>, machine: &str) -> Opt
         shops: shops.into_iter().collect::<Option<_>>()?,
         notify: notify.into_iter().collect::<Option<_>>()?,
         effective: String::new(),
+        secret_digests: Vec::new(),
     })
 }
 

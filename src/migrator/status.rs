@@ -38,7 +38,7 @@ pub(super) struct ChangedSkus {
     pub(super) is_incomplete: bool,
 }
 
-/// What a worker does.
+/// Activity of a worker.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WorkerState {
@@ -59,7 +59,7 @@ pub enum WorkerState {
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct WorkerStatus {
-    /// What the worker does.
+    /// Activity.
     pub state: WorkerState,
     /// Reason of the pause.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -134,7 +134,12 @@ impl SyncWorker {
             } else {
                 self.readback.wake_at().unwrap_or(now.monotonic + IDLE_WAIT)
             };
-            let wake = self.planner.wake_at(now).min(readback_at);
+            let wake = if self.handle.has_new_keys() {
+                // The end of a request in flight wakes it.
+                now.monotonic + IDLE_WAIT
+            } else {
+                self.planner.wake_at(now).min(readback_at)
+            };
             self.publish(now);
             tokio::select! {
                 Some(completion) = in_flight.next() => {

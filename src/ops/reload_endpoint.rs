@@ -22,7 +22,7 @@ pub struct ReloadReport {
     pub needs_restart: Vec<String>,
 }
 
-/// Reason why a reload changed nothing.
+/// Reason why a reload failed or was incomplete.
 #[derive(Clone, Debug)]
 pub struct ReloadRefused(pub String);
 
@@ -44,7 +44,8 @@ impl ReloadHandle {
     /// Reads the configuration again, and applies it if it is valid.
     ///
     /// # Errors
-    /// The new configuration is invalid, so the old one stays; or the service stops.
+    /// The new configuration is invalid, so the old one stays; its rules cannot be applied now; or
+    /// the service stops.
     pub async fn reload(&self) -> Result<ReloadReport, ReloadRefused> {
         let stopping = |_| ReloadRefused("the service is stopping".to_owned());
         let (sender, result) = oneshot::channel();

@@ -38,7 +38,7 @@ pub(super) struct ChangeRow {
     pub(super) is_zero: bool,
 }
 
-/// What is held, and what it would change.
+/// Held delivery or rules, with the changes that they would make.
 pub(super) struct HeldView {
     pub(super) accept_action: String,
     pub(super) reasons: Vec<String>,
@@ -83,7 +83,7 @@ impl HeldParams {
     }
 }
 
-/// What is held under a name, for a request.
+/// Held deliveries or rules under a name, for a request.
 pub(super) struct HeldSubject<'a> {
     pub(super) page: &'a PageRequest,
     pub(super) pipeline: &'a DeliveryPipeline,

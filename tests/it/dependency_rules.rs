@@ -113,7 +113,7 @@ const EVERYTHING: &[&str] = &[
     "config",
 ];
 
-/// What a client of the operator API uses: how to send a request, and the responses.
+/// Items for a client of the operator API: how to send a request, and the responses.
 const RESPONSES: &[&str] = &[
     "access",
     "AcceptedDto",

@@ -140,7 +140,7 @@ async fn a_new_api_key_ends_the_pause_of_a_rejected_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_invalid_configuration_keeps_the_old_one_and_raises_an_alarm() {
+async fn an_invalid_configuration_raises_an_alarm() {
     let fixture = ReloadFixture::start().await;
     let endpoints = fixture.service.endpoints;
     fixture.write("push", "a-new-push-token");
@@ -173,7 +173,7 @@ async fn an_invalid_configuration_keeps_the_old_one_and_raises_an_alarm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rules_that_empty_the_shop_are_held_until_they_are_corrected() {
+async fn rules_that_empty_the_shop_are_held() {
     let fixture = ReloadFixture::start().await;
     let endpoints = fixture.service.endpoints;
     fixture.write("rules.csv", "sku;buffer\nA;9\nB;9\n");
@@ -184,6 +184,19 @@ async fn rules_that_empty_the_shop_are_held_until_they_are_corrected() {
     fixture.write("rules.csv", "sku;buffer\nB;1\n");
     assert_eq!(fixture.reload().await.0, 200);
     assert_eq!(endpoints.alarms().await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_in_place_of_its_file_is_not_shown() {
+    let fixture = ReloadFixture::start().await;
+    fixture.edit_config("\"push\"", "\"y0_canary-of-a-secret\"");
+    let (status, error) = fixture.reload().await;
+    assert_eq!(status, 409, "{error}");
+    let alarms = fixture.service.endpoints.status().await["alarms"].to_string();
+    for text in [error.to_string(), alarms] {
+        assert!(text.contains("push_token"), "{text}");
+        assert!(!text.contains("canary"), "{text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

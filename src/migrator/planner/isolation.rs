@@ -53,7 +53,7 @@ struct RejectionEvidence {
     awaited_request: Option<u64>,
 }
 
-/// What the planner does after a response.
+/// Effects of a response.
 #[derive(Debug, Default)]
 pub(super) struct IsolationEffects {
     /// New and extended entries of the quarantine.

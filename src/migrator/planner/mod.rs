@@ -135,6 +135,7 @@ impl Planner {
             policy.resume_rate_limit(now.monotonic, remaining);
         }
         restore_limiter(&deps.limiter, &restored.recent_sends, now);
+        // Stock is stored before its rejection, so the book knows every entry.
         let quarantined = restored.quarantined.into_iter().filter_map(|entry| {
             let known = deps.book.get(target.shop, entry.sku.as_str())?;
             Some((known.id(), entry))

@@ -84,10 +84,7 @@ impl SelftestRunner {
         self.record(ServiceEvent::SelftestStarted {
             sku: sku.as_str().into(),
         });
-        let (mut runner, sku) = (self.clone(), sku.clone());
-        if let Some(keys) = self.worker.replaced_keys() {
-            Arc::make_mut(&mut runner.target).keys = keys;
-        }
+        let (runner, sku) = (self.clone(), sku.clone());
         self.tasks
             .spawn_short_lived(async move { runner.run(&sku).await });
         Ok(())

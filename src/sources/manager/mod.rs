@@ -202,15 +202,15 @@ impl SourceManager {
             .flat_map(|shop| shop.sources.iter().map(|it| &it.config))
     }
 
-    /// Replaces the rules of a shop and the policies of its sources, as far as the sources are the
-    /// same by name. A new order of the sources needs a restart.
+    /// Replaces the rules of a shop and the policies of these sources, by name. Other sources keep
+    /// theirs.
     ///
     /// # Errors
     /// The statements cannot be read or applied.
     pub async fn replace_settings(
         &self,
         shop: ShopId,
-        sources: &[Config],
+        sources: &[&Config],
         rules: ShopRules,
     ) -> Result<(), PipelineError> {
         let Some(pipeline) = self.pipeline(shop) else {

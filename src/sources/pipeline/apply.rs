@@ -13,7 +13,7 @@ use super::outcome::raise_held_alarm;
 use super::preview::{HeldRules, rules_mark};
 use super::rule_context::{RuleContext, next_evaluated};
 use super::stock_step::StockStep;
-use super::{ChangeCounts, DeliveryPipeline, PipelineError, PipelineSettings, RULES_NAME, digest};
+use super::{ChangeCounts, DeliveryPipeline, PipelineError, PipelineSettings, RULES_NAME};
 use crate::ingest::Origin;
 use crate::sources::statements::{ChangeListWriter, GroupFilter, StatementStore};
 use crate::telemetry::AlarmKind;
@@ -53,13 +53,21 @@ impl DeliveryPipeline {
     /// The statements cannot be read or applied.
     pub async fn reapply_rules(&self) -> Result<(), PipelineError> {
         let mut statements = self.statements().await;
+        self.reapply_locked(&mut statements).await
+    }
+
+    /// Does the same with the statements that are already locked.
+    pub(super) async fn reapply_locked(
+        &self,
+        statements: &mut StatementStore,
+    ) -> Result<(), PipelineError> {
         let settings = self.settings();
-        let digest = rules_digest(&settings);
-        let is_unchanged = statements.applied_rules_digest().await? == digest;
+        let digest = &settings.digest;
+        let is_unchanged = statements.applied_rules_digest().await? == *digest;
         self.0.has_new_rules.store(!is_unchanged, Ordering::Relaxed);
         for source in &settings.sources {
             if is_unchanged && statements.source_record(source.id).await?.has_unapplied {
-                self.apply(&mut statements, GroupFilter::Source(source.id))
+                self.apply(statements, GroupFilter::Source(source.id))
                     .await?;
                 statements.mark_applied(source.id).await?;
             }
@@ -68,8 +76,10 @@ impl DeliveryPipeline {
             self.end_of_pending();
             return Ok(());
         }
+        // Rules that were held before are gone. If this fails, the next poll tries it again.
+        *self.0.held_rules.lock() = None;
         let changes = self
-            .count_changes(&mut statements, GroupFilter::All, DeliveryScope::Delta)
+            .count_changes(statements, GroupFilter::All, DeliveryScope::Delta)
             .await?;
         let limits = settings
             .sources
@@ -91,12 +101,12 @@ impl DeliveryPipeline {
             self.record_held_rules(&text);
             *self.0.held_rules.lock() = Some(HeldRules {
                 since: self.0.context.clock.now(),
-                mark: rules_mark(&digest, &text),
+                mark: rules_mark(digest, &text),
                 reason,
             });
             return Ok(());
         }
-        self.apply_rules(&mut statements, &digest).await
+        self.apply_rules(statements, digest).await
     }
 
     /// Applies the held rules, without the guard. `expected` is the mark of the rules that were
@@ -106,15 +116,16 @@ impl DeliveryPipeline {
     /// The rules have not changed, others are held, or the statements cannot be read or applied.
     pub async fn accept_rules(&self, expected: Option<&str>) -> Result<(), PipelineError> {
         let mut statements = self.statements().await;
-        let digest = rules_digest(&self.settings());
-        if statements.applied_rules_digest().await? == digest {
+        let settings = self.settings();
+        let digest = &settings.digest;
+        if statements.applied_rules_digest().await? == *digest {
             return Err(PipelineError::NothingToAccept(RULES_NAME.to_owned()));
         }
         let mark = self.held_rules().map(|held| held.mark);
         if expected.is_some_and(|expected| mark.as_deref() != Some(expected)) {
             return Err(PipelineError::DeliveryChanged(RULES_NAME.to_owned()));
         }
-        self.apply_rules(&mut statements, &digest).await?;
+        self.apply_rules(&mut statements, digest).await?;
         self.record_approved_rules();
         Ok(())
     }
@@ -124,6 +135,9 @@ impl DeliveryPipeline {
         statements: &mut StatementStore,
         digest: &str,
     ) -> Result<(), PipelineError> {
+        // Until all stock is evaluated, no rules are the applied ones: not even those from before,
+        // if they come back.
+        statements.save_rules_digest("").await?;
         self.apply(statements, GroupFilter::All).await?;
         statements.save_rules_digest(digest).await?;
         self.0.has_new_rules.store(false, Ordering::Relaxed);
@@ -317,10 +331,4 @@ impl DeliveryPipeline {
         }
         Ok(steps)
     }
-}
-
-/// Returns the digest of all rules that turn statements into stock.
-fn rules_digest(settings: &PipelineSettings) -> String {
-    let policies = settings.sources.iter().map(|source| &source.policy);
-    digest::rules_digest(&settings.rules, policies)
 }

@@ -45,9 +45,9 @@ impl DeliveryPipeline {
         delivery: Delivery,
         approval: Approval,
     ) -> Result<DeliveryReport, PipelineError> {
+        let mut statements = self.statements().await;
         let settings = self.settings();
         let target = &settings.sources[source];
-        let mut statements = self.statements().await;
         let written = self
             .write_delivery(&mut statements, source, &delivery, &approval)
             .await?;

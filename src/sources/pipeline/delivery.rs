@@ -134,7 +134,9 @@ impl DeliveryPipeline {
         if held.is_empty() {
             return Err(nothing_held());
         }
-        if expected.is_some_and(|expected| expected != delivery_mark(&held)) {
+        if expected
+            .is_some_and(|expected| expected != delivery_mark(&held, &self.settings().digest))
+        {
             return Err(PipelineError::DeliveryChanged(name.to_owned()));
         }
         let mut report = Err(nothing_held());

@@ -1,6 +1,6 @@
 //! Digest of the rules that turn the statements of sources into stock.
 //!
-//! The digest is stored on disk. If it differs at the next start, all stock of the shop is
+//! The digest is stored on disk. If it differs at the next start or reload, all stock of the shop is
 //! evaluated again under the guard. So it is made of explicit bytes, and not of names in the code.
 
 use std::fmt::Write as _;

@@ -120,11 +120,25 @@ struct PipelineState {
     context: Context,
 }
 
-/// Settings that a reload may replace. A delivery keeps those of its beginning.
+/// Settings that a reload may replace. A delivery is staged with the settings of its beginning, and
+/// decided with those of its end.
 #[derive(Debug)]
 struct PipelineSettings {
     sources: Vec<PipelineSource>,
     rules: ShopRules,
+    // Digest of all rules that turn statements into stock.
+    digest: String,
+}
+
+impl PipelineSettings {
+    fn new(sources: Vec<PipelineSource>, rules: ShopRules) -> Arc<Self> {
+        let policies = sources.iter().map(|source| &source.policy);
+        Arc::new(Self {
+            digest: digest::rules_digest(&rules, policies),
+            sources,
+            rules,
+        })
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -177,7 +191,7 @@ impl DeliveryPipeline {
             name: name.to_owned(),
             directory: directory.to_owned(),
             source_names: sources.iter().map(|it| it.policy.name.clone()).collect(),
-            settings: RwLock::new(Arc::new(PipelineSettings { sources, rules })),
+            settings: RwLock::new(PipelineSettings::new(sources, rules)),
             statements: tokio::sync::Mutex::new(statements),
             statuses: Mutex::new(statuses),
             has_new_rules: AtomicBool::new(true),
@@ -227,20 +241,28 @@ impl DeliveryPipeline {
         policies: Vec<SourcePolicy>,
         rules: ShopRules,
     ) -> Result<(), PipelineError> {
-        {
-            let mut statements = self.statements().await;
-            let mut sources = self.settings().sources.clone();
-            for (source, policy) in sources.iter_mut().zip(policies) {
-                statements.set_mapping(source.id, &policy.mapping).await?;
-                let old = std::mem::replace(&mut source.policy, policy);
-                source.policy.scope = old.scope;
-                source.policy.warehouses = old.warehouses;
-                source.policy.variants = old.variants;
-                source.policy.read_settings_text = old.read_settings_text;
-            }
-            *self.0.settings.write() = Arc::new(PipelineSettings { sources, rules });
+        // Held until the guard has decided, so that no delivery is applied under the new rules
+        // before.
+        let mut statements = self.statements().await;
+        let mut sources = self.settings().sources.clone();
+        for (source, policy) in sources.iter_mut().zip(policies) {
+            let old = std::mem::replace(&mut source.policy, policy);
+            source.policy.origin = old.origin;
+            source.policy.scope = old.scope;
+            source.policy.warehouses = old.warehouses;
+            source.policy.variants = old.variants;
+            source.policy.read_settings_text = old.read_settings_text;
         }
-        self.reapply_rules().await
+        let settings = PipelineSettings::new(sources, rules);
+        if settings.digest != self.settings().digest {
+            self.0.has_new_rules.store(true, Ordering::Relaxed);
+        }
+        for source in &settings.sources {
+            let mapping = &source.policy.mapping;
+            statements.set_mapping(source.id, mapping).await?;
+        }
+        *self.0.settings.write() = settings;
+        self.reapply_locked(&mut statements).await
     }
 
     /// Returns the directory for temporary files of connectors.

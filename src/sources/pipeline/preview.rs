@@ -136,7 +136,7 @@ impl DeliveryPipeline {
             return self.held_rules().map(|held| held.mark);
         }
         let held = self.status(self.source_index(name)?).held;
-        (!held.is_empty()).then(|| delivery_mark(&held))
+        (!held.is_empty()).then(|| delivery_mark(&held, &self.settings().digest))
     }
 
     /// Compares what is held under a name, a source or [`RULES_NAME`], with the stock. The
@@ -229,8 +229,9 @@ impl DeliveryPipeline {
             (rules.mark, self.compare_rules(&directory).await?)
         } else {
             let source = self.source_index(name).ok_or_else(nothing_held)?;
+            let digest = self.settings().digest.clone();
             let compared = self.compare_held(source, &directory).await?;
-            (delivery_mark(&compared.held), compared)
+            (delivery_mark(&compared.held, &digest), compared)
         };
         Ok(HeldPreview {
             mark,

@@ -34,10 +34,11 @@ pub struct HeldDelivery {
 
 /// Returns the mark of held deliveries, by which an approval names what it approves.
 ///
-/// It depends on the rows, the completeness and the reasons, but not on the time: a repetition of
-/// the same delivery has the same mark.
-pub(in crate::sources) fn delivery_mark(all_held: &[HeldDelivery]) -> String {
+/// It depends on the rules, the rows, the completeness and the reasons, but not on the time: a
+/// repetition of the same delivery has the same mark.
+pub(in crate::sources) fn delivery_mark(all_held: &[HeldDelivery], rules_digest: &str) -> String {
     let mut digest = Sha256::new();
+    digest.update(rules_digest);
     for held in all_held {
         digest.update(held.digest.to_le_bytes());
         digest.update([u8::from(held.is_snapshot), u8::from(held.implies_absence)]);

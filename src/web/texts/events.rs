@@ -277,7 +277,7 @@ pub(in crate::web) fn event_sentence(event: &ServiceEvent, language: Language) -
     })
 }
 
-/// What an operator did, in Russian and Chinese.
+/// Actions of an operator, in Russian and Chinese.
 const fn operator_action(action: OperatorAction) -> [&'static str; 2] {
     match action {
         OperatorAction::Verify => ["запустил сверку", "请求核对"],

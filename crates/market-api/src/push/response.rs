@@ -23,7 +23,7 @@ const MIDDLE_BYTES: usize = 64;
 // `{"sku":"","warehouseId":,"items":[{"count":,"type":"FIT","updatedAt":"…"}]},` with a count
 // of up to ten digits and a date of up to 27 characters: the bytes of an item without its SKU
 // and warehouse id.
-const ITEM_BYTES: usize = 110;
+const ITEM_BYTES: usize = 112;
 
 const ITEM_START: &[u8; 8] = br#"{"sku":""#;
 
@@ -424,6 +424,36 @@ mod tests {
                 r#"{{"skus":[{{"sku":"A","warehouseId":1,"items":[{{"count":0,"type":"FIT","updatedAt":"{at}"}}]}}]}}"#
             );
             prop_assert_eq!(String::from_utf8(response.finish()).unwrap(), expected);
+        }
+
+        #[test]
+        fn fixed_copies_write_what_the_slow_way_writes(
+            items in prop::collection::vec(
+                ("[A-Z0-9а-я ]{0,60}", 0_i64..2_000_000, 0_i64..260_000_000_000, any::<bool>()),
+                1..20,
+            ),
+            id in "[1-9][0-9]{0,39}",
+            used_bytes in 0_usize..4096,
+        ) {
+            let skus: Vec<&String> = items.iter().map(|(sku, ..)| sku).collect();
+            let skus = serde_json::to_string(&skus).unwrap();
+            let body = format!(r#"{{"warehouseId":{id},"skus":{skus}}}"#);
+            let request = StocksRequest::parse(body.as_bytes()).unwrap();
+            let mut fast = StocksResponseBuilder::in_buffer(&request, vec![b'x'; used_bytes]);
+            let mut slow = StocksResponseBuilder::for_request(&request);
+            for (sku, (text, count, seconds, is_whole)) in request.skus.iter().zip(&items) {
+                let micros = seconds * 1_000_000 + if *is_whole { 0 } else { 250_000 };
+                let level = Level {
+                    count: Count::try_from(*count).unwrap(),
+                    updated_at: Timestamp::from_micros(micros).unwrap(),
+                };
+                fast.push_verbatim(sku, level);
+                slow.push_slowly(text.as_bytes(), level);
+            }
+            prop_assert_eq!(
+                String::from_utf8(fast.finish()).unwrap(),
+                String::from_utf8(slow.finish()).unwrap()
+            );
         }
 
         #[test]

@@ -1,8 +1,8 @@
 //! Rehearsal with the seller's own stock, from a file, an old handler or the configured sources.
 //!
-//! The stock that the service shows to a client of the Market's API after it has read the sources is
-//! expected in its answers to the Market and in the simulator's copy. Stock is sent to the Market
-//! simulator only, and sources are only read.
+//! The service shows its stock to a client of the Market's API after it has read the sources. Its
+//! responses to the Market and the simulator's copy must equal that stock. Stock is sent to the
+//! Market simulator only, and sources are only read.
 
 mod inputs;
 mod source_reports;

@@ -21,7 +21,7 @@ pub enum OldHandlerConfigError {
 pub struct OldHandlerError {
     /// Host of the handler.
     pub host: String,
-    /// What is wrong.
+    /// Fault of the response or of the connection.
     pub fault: OldHandlerFault,
 }
 
