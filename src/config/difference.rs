@@ -294,6 +294,27 @@ mod tests {
     }
 
     #[test]
+    fn the_docs_list_exactly_the_live_settings() {
+        let docs = include_str!("../../docs/configuration.md");
+        let section = docs.split("\n## Reload\n").nth(1).unwrap();
+        let section = section.split("\n## ").next().unwrap();
+        let list = section
+            .split("These settings are used at once:")
+            .nth(1)
+            .unwrap();
+        let list = list.split("- Every other").next().unwrap();
+        let mut listed: Vec<&str> = list.split('`').skip(1).step_by(2).collect();
+        let live = [LIVE_SETTINGS, LIVE_SHOP_SETTINGS, LIVE_SOURCE_SETTINGS].concat();
+        let mut live: Vec<&str> = live
+            .into_iter()
+            .filter(|key| !key.ends_with("_2"))
+            .collect();
+        listed.sort_unstable();
+        live.sort_unstable();
+        assert_eq!(listed, live);
+    }
+
+    #[test]
     fn names_what_changed_and_what_needs_a_restart() {
         let password = ("OPS_PASSWORD", "first-password");
         let old = config(BASE, &[password]);

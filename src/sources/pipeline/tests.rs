@@ -1192,6 +1192,49 @@ async fn rules_that_empty_the_shop_are_held() {
 }
 
 #[tokio::test]
+async fn deliveries_wait_while_new_rules_are_held() {
+    let harness = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
+    harness.deliver(0, numbered_rows(0..10, 5)).await;
+    let rules = ShopRules {
+        adjustments: Adjustments {
+            buffer: 50,
+            ..Adjustments::default()
+        },
+        ..ShopRules::default()
+    };
+    let replace = |rules| {
+        let policies = vec![test_policy("erp")];
+        harness.pipeline.replace_settings(policies, rules)
+    };
+    // Under the new rules it zeros nothing, so the guard of deliveries has no objection.
+    let delivery = harness.deliver(0, numbered_rows(0..10, 56));
+    let (replaced, _) = tokio::join!(replace(rules), delivery);
+    replaced.unwrap();
+    assert!(harness.stock().values().all(|count| *count == 5));
+    assert_eq!(harness.alarms(), ["source_held"]);
+    // The old rules come back, with the statements that have come meanwhile.
+    replace(ShopRules::default()).await.unwrap();
+    assert!(harness.stock().values().all(|count| *count == 56));
+    assert_eq!(harness.alarms(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_replaced_mapping_applies_to_stored_statements() {
+    let harness = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
+    harness.deliver(0, vec![row("box", 40)]).await;
+    assert_eq!(harness.stock(), stock([("box", 40)]));
+    let policy = SourcePolicy {
+        mapping: vec![("box".to_owned(), "A-10".to_owned(), 10)],
+        ..test_policy("erp")
+    };
+    let replaced = harness
+        .pipeline
+        .replace_settings(vec![policy], ShopRules::default());
+    replaced.await.unwrap();
+    assert_eq!(harness.stock()["A-10"], 4);
+}
+
+#[tokio::test]
 async fn restart_applies_unapplied_statements() {
     let harness = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
     harness.deliver(0, numbered_rows(0..5_000, 5)).await;
