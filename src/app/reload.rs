@@ -10,7 +10,7 @@ use strict_http::secret::{Secret, TokenSet};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use crate::config::{Config, ConfigDifference, ShopConfig, source_of};
+use crate::config::{Config, ConfigDifference, ShopConfig, holds_back};
 use crate::migrator::Migrator;
 use crate::ops::{Login, ReloadRefused, ReloadReport, ReloadRequest};
 use crate::sources::{self, SourceManager};
@@ -127,6 +127,13 @@ impl Reloader {
             let Some(shop) = find(&old.name) else {
                 continue;
             };
+            let token = format!("shops.{}.push_token", shop.name);
+            if needs_restart
+                .iter()
+                .any(|waiting| holds_back(waiting, &token))
+            {
+                continue;
+            }
             credentials.push_tokens.replace(&shop.push_tokens);
             credentials.feed_keys.replace(&shop.feed_keys);
             if !shop.api_keys.is_empty() && self.current_keys(&old.name) != Some(&shop.api_keys) {
@@ -141,18 +148,13 @@ impl Reloader {
             let Some(shop) = find(&old.name) else {
                 continue;
             };
-            let is_unchanged_in_reading = |source: &&sources::Config| {
-                let path = format!("shops.{}.sources.{}", shop.name, source.policy.name);
-                let mut others = needs_restart
+            let can_be_applied = |source: &&sources::Config| {
+                let pack = format!("shops.{}.sources.{}.pack", shop.name, source.policy.name);
+                !needs_restart
                     .iter()
-                    .filter(|key| !key.ends_with(".every_seconds"));
-                others.all(|key| source_of(key) != Some(path.as_str()))
+                    .any(|waiting| holds_back(waiting, &pack))
             };
-            let sources: Vec<_> = shop
-                .sources
-                .iter()
-                .filter(is_unchanged_in_reading)
-                .collect();
+            let sources: Vec<_> = shop.sources.iter().filter(can_be_applied).collect();
             let replaced = self
                 .source_manager
                 .replace_settings(id, &sources, shop.rules.clone());

@@ -38,7 +38,6 @@ const LIVE_SOURCE_SETTINGS: &[&str] = &[
     "guard_zeros",
     "guard_bad_rows",
     "guard_repeats",
-    "duplicates",
     "mapping_file",
 ];
 
@@ -79,16 +78,7 @@ impl ConfigDifference {
                 && !without_key.iter().any(is_key_of)
         };
         let (live, needs_restart): (Vec<_>, Vec<_>) = changed.into_iter().partition(applies);
-        // Settings of a source may need each other, so one that waits for a restart holds back all.
-        let is_held_back = |key: &String| {
-            source_of(key).is_some_and(|source| {
-                let keys = needs_restart
-                    .iter()
-                    .filter(|key| !key.ends_with(".every_seconds"));
-                keys.filter_map(|key| source_of(key))
-                    .any(|other| other == source)
-            })
-        };
+        let is_held_back = |key: &String| needs_restart.iter().any(|other| holds_back(other, key));
         let (held_back, live): (Vec<_>, Vec<_>) = live.into_iter().partition(is_held_back);
         let mut needs_restart = needs_restart;
         needs_restart.extend(held_back);
@@ -230,11 +220,27 @@ fn compare_lists(old: &ShopConfig, new: &ShopConfig, changed: &mut Vec<String>) 
     }
 }
 
-/// Returns the path of the source that a setting belongs to, such as `shops.moscow.sources.erp`.
-pub(crate) fn source_of(path: &str) -> Option<&str> {
-    let mut dots = path.match_indices('.').map(|(index, _)| index);
-    let end = dots.nth(3)?;
-    path.contains(".sources.").then(|| path.split_at(end).0)
+/// Returns true if a setting that waits for a restart holds back another one that could be applied.
+///
+/// Settings of a source may need each other: a pack size belongs to the column that it divides. A
+/// shop that moves to another path or campaign may get the secrets of that place with it.
+pub(crate) fn holds_back(waiting: &str, key: &str) -> bool {
+    const PLACES: [&str; 5] = ["base_path", "warehouses", "campaign", "method", "business"];
+    let waiting: Vec<&str> = waiting.split('.').collect();
+    let key: Vec<&str> = key.split('.').collect();
+    match (waiting.as_slice(), key.as_slice()) {
+        (
+            ["shops", shop, "sources", source, rest @ ..],
+            ["shops", shop_2, "sources", source_2, _],
+        ) => (shop, source) == (shop_2, source_2) && rest != ["every_seconds"],
+        (["shops", shop, place], ["shops", shop_2, secret]) => {
+            let is_secret = ["push_token", "feed_key", "api_key"]
+                .iter()
+                .any(|name| secret.starts_with(name));
+            shop == shop_2 && PLACES.contains(place) && is_secret
+        }
+        _ => false,
+    }
 }
 
 /// Returns true if a reload applies the setting with this path.
@@ -359,6 +365,13 @@ mod tests {
                     "shops.moscow.sources.erp.pack",
                     "shops.moscow.sources.erp.quantity",
                 ],
+            ),
+            // Tokens and keys belong to the place to which the shop moves.
+            (
+                BASE.replace("campaign = 1", "campaign = 2\nbuffer = 2"),
+                vec![password, ("PUSH_TOKEN", "other-token")],
+                vec!["shops.moscow.buffer"],
+                vec!["shops.moscow.campaign", "shops.moscow.push_token"],
             ),
             // A worker without a key cannot send.
             (

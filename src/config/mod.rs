@@ -28,7 +28,7 @@ use axum::http::StatusCode;
 use chrono::{FixedOffset, NaiveDate, TimeDelta};
 
 pub use self::difference::ConfigDifference;
-pub(crate) use self::difference::source_of;
+pub(crate) use self::difference::holds_back;
 pub use self::fault::ConfigError;
 use self::reader::SettingsReader;
 pub use self::schema::schema;

@@ -147,7 +147,11 @@ impl SourceManager {
             .await;
             let pipeline = opened.map_err(pipeline_error)?;
             // Ingest errors are retried by the poll loops; read errors are fatal.
-            match pipeline.reapply_rules().await {
+            let applied = match pipeline.reapply_rules().await {
+                Ok(()) => pipeline.reconsider_held().await,
+                failed => failed,
+            };
+            match applied {
                 Ok(()) => {}
                 Err(PipelineError::Ingest(error)) => {
                     warn!(

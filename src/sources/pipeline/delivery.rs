@@ -1,12 +1,14 @@
 //! Reading and staging of a delivery, and the approval of held ones.
 
+use std::sync::atomic::Ordering;
+
 use stock::Timestamp;
 use stock_import::shape_change::RecordedShape;
 use stock_import::{DeliveryEntry, DeliveryScope, VariantListing};
 use tokio::sync::mpsc;
 
 use super::decision::Approval;
-use super::{DeliveryPipeline, DeliveryReport, PipelineError, ReadReport};
+use super::{DeliveryOutcome, DeliveryPipeline, DeliveryReport, PipelineError, ReadReport};
 use crate::sources::EntrySender;
 use crate::sources::statements::{HeldDelivery, StagedDelivery, StagingFile, delivery_mark};
 
@@ -152,6 +154,36 @@ impl DeliveryPipeline {
         }
         self.forget_preview(name);
         report
+    }
+
+    /// Decides again about held deliveries, because the settings have changed: those that the guard
+    /// would not hold now are applied, the oldest first, up to one that stays held. Does nothing
+    /// while rules are held.
+    ///
+    /// # Errors
+    /// The deliveries cannot be read or applied now.
+    pub async fn reconsider_held(&self) -> Result<(), PipelineError> {
+        for source in 0..self.0.source_names.len() {
+            let id = self.source_id(source);
+            // In a statement of its own, because the lock would last as long as the loop.
+            let all_held = self.statements().await.source_record(id).await?.held;
+            for held in all_held {
+                if self.0.has_new_rules.load(Ordering::Relaxed) {
+                    return Ok(());
+                }
+                let started_at = self.0.context.clock.now();
+                let staged = self.statements().await.open_held(&held).await?;
+                let delivery = Delivery::of_held(staged, &held);
+                let report = self.decide(source, delivery, Approval::DryRun).await?;
+                if report.outcome != DeliveryOutcome::Previewed {
+                    break;
+                }
+                let applied = self.accept_held(source, &held).await;
+                self.record_delivery(source, false, &applied);
+                self.record_outcome(source, started_at, true, applied)?;
+            }
+        }
+        Ok(())
     }
 
     async fn accept_held(

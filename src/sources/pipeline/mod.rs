@@ -232,7 +232,8 @@ impl DeliveryPipeline {
 
     /// Replaces the rules of the shop and the policies of its sources, which must be the same ones
     /// in the same order. What belongs to the reading of a source keeps its old value. All stock is
-    /// evaluated again, and held if the new rules would zero too much.
+    /// evaluated again, and held if the new rules would zero too much. Held deliveries that the guard
+    /// would not hold now are applied.
     ///
     /// # Errors
     /// The statements cannot be read or applied.
@@ -251,6 +252,7 @@ impl DeliveryPipeline {
             source.policy.scope = old.scope;
             source.policy.warehouses = old.warehouses;
             source.policy.variants = old.variants;
+            source.policy.duplicates = old.duplicates;
             source.policy.read_settings_text = old.read_settings_text;
         }
         let settings = PipelineSettings::new(sources, rules);
@@ -262,7 +264,9 @@ impl DeliveryPipeline {
             statements.set_mapping(source.id, mapping).await?;
         }
         *self.0.settings.write() = settings;
-        self.reapply_locked(&mut statements).await
+        self.reapply_locked(&mut statements).await?;
+        drop(statements);
+        self.reconsider_held().await
     }
 
     /// Returns the directory for temporary files of connectors.

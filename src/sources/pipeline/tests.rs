@@ -1219,6 +1219,34 @@ async fn deliveries_wait_while_new_rules_are_held() {
 }
 
 #[tokio::test]
+async fn corrected_settings_release_what_the_guard_holds_no_more() {
+    let harness = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
+    harness.deliver(0, numbered_rows(0..10, 5)).await;
+    let with_zeros = [numbered_rows(0..4, 0), numbered_rows(4..10, 5)].concat();
+    harness.deliver(0, with_zeros).await;
+    assert_eq!(harness.alarms(), ["source_held"]);
+    let policy = |max_zeroed_ratio| SourcePolicy {
+        limits: GuardLimits {
+            max_zeroed_ratio,
+            ..GuardLimits::default()
+        },
+        ..test_policy("erp")
+    };
+    let replace = |share| {
+        let policies = vec![policy(share)];
+        harness
+            .pipeline
+            .replace_settings(policies, ShopRules::default())
+    };
+    replace(0.35).await.unwrap();
+    assert_eq!(harness.alarms(), ["source_held"]);
+    assert!(harness.stock().values().all(|count| *count == 5));
+    replace(0.45).await.unwrap();
+    assert_eq!(harness.alarms(), [""; 0]);
+    assert_eq!((harness.stock()["S-0"], harness.stock()["S-9"]), (0, 5));
+}
+
+#[tokio::test]
 async fn a_replaced_mapping_applies_to_stored_statements() {
     let harness = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
     harness.deliver(0, vec![row("box", 40)]).await;
