@@ -1219,7 +1219,31 @@ async fn deliveries_wait_while_new_rules_are_held() {
 }
 
 #[tokio::test]
-async fn corrected_settings_release_what_the_guard_holds_no_more() {
+async fn corrected_rules_release_held_deliveries() {
+    let harness = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
+    harness.deliver(0, numbered_rows(0..10, 5)).await;
+    let with_buffer = |buffer| ShopRules {
+        adjustments: Adjustments {
+            buffer,
+            ..Adjustments::default()
+        },
+        ..ShopRules::default()
+    };
+    let replace = |rules| {
+        let policies = vec![test_policy("erp")];
+        harness.pipeline.replace_settings(policies, rules)
+    };
+    replace(with_buffer(50)).await.unwrap();
+    let sold_out = [vec![row("S-0", 0)], numbered_rows(1..10, 5)].concat();
+    harness.deliver(0, sold_out).await;
+    assert_eq!(harness.alarms(), ["source_held", "source_held"]);
+    replace(with_buffer(0)).await.unwrap();
+    assert_eq!(harness.alarms(), [""; 0]);
+    assert_eq!((harness.stock()["S-0"], harness.stock()["S-9"]), (0, 5));
+}
+
+#[tokio::test]
+async fn corrected_limits_release_held_deliveries() {
     let harness = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
     harness.deliver(0, numbered_rows(0..10, 5)).await;
     let with_zeros = [numbered_rows(0..4, 0), numbered_rows(4..10, 5)].concat();
