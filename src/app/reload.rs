@@ -6,7 +6,7 @@
 
 use lifecycle::{Tasks, run_blocking};
 use strict_http::causes;
-use strict_http::secret::{Secret, TokenSet};
+use strict_http::secret::TokenSet;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -70,8 +70,11 @@ impl Reloader {
 
     async fn reload(&mut self) -> Result<ReloadReport, ReloadRefused> {
         // Lists may be long, so they are read outside the threads that serve the Market.
-        let at_start = self.at_start.clone();
-        let new = match run_blocking(move || at_start.read_again()).await {
+        let Some(path) = self.at_start.path.clone() else {
+            let text = "the configuration was not read from a file, so it cannot be reloaded";
+            return Err(ReloadRefused(text.to_owned()));
+        };
+        let new = match run_blocking(move || Config::load(&path)).await {
             Ok(new) => new,
             Err(error) => {
                 let text = format!(
@@ -108,11 +111,6 @@ impl Reloader {
         ReloadRefused(text)
     }
 
-    fn current_keys(&self, name: &str) -> Option<&Vec<Secret>> {
-        let shop = self.current.shops.iter().find(|shop| shop.name == name);
-        shop.map(|shop| &shop.api_keys)
-    }
-
     /// Applies the settings that need no restart: first the secrets of all shops, then the rules. All
     /// steps can be repeated, so a failed one is corrected by the next reload.
     async fn apply(&self, new: &Config, needs_restart: &[String]) -> Result<(), String> {
@@ -136,7 +134,7 @@ impl Reloader {
             }
             credentials.push_tokens.replace(&shop.push_tokens);
             credentials.feed_keys.replace(&shop.feed_keys);
-            if !shop.api_keys.is_empty() && self.current_keys(&old.name) != Some(&shop.api_keys) {
+            if !shop.api_keys.is_empty() {
                 self.migrator.replace_keys(id, &shop.api_keys);
             }
         }

@@ -177,19 +177,6 @@ impl Config {
         Ok(config)
     }
 
-    /// Reads the same file again, with the environment of this process.
-    ///
-    /// # Errors
-    /// As for [`load`](Self::load); or this configuration was not read from a file.
-    pub fn read_again(&self) -> Result<Self, ConfigError> {
-        match &self.path {
-            Some(path) => Self::load(path),
-            None => Err(ConfigError::without_place(
-                "the configuration was not read from a file".to_owned(),
-            )),
-        }
-    }
-
     /// Reads a text and these environment variables. Relative paths start at `base`.
     ///
     /// # Errors

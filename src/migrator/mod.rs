@@ -215,7 +215,7 @@ impl Migrator {
                     "DRY RUN: stock of {name} is compared with the Market, but not sent"
                 );
             }
-            let worker = Arc::new(WorkerHandle::default());
+            let worker = Arc::new(WorkerHandle::new(target.keys.clone()));
             worker.set_paused_since(restored.paused_since);
             let selftests = SelftestRunner {
                 target: Arc::new(target.clone()),

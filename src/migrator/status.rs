@@ -26,8 +26,9 @@ pub(super) struct WorkerHandle {
     pub(super) readback: Mutex<ReadbackReport>,
     readback_requested: AtomicBool,
     paused_since: Mutex<Option<DateTime<Utc>>>,
-    // Keys that replace those of the start, with true until the worker uses them.
-    replaced_keys: Mutex<Option<(Vec<Secret>, bool)>>,
+    keys: Mutex<Vec<Secret>>,
+    // The worker does not use these keys yet.
+    has_new_keys: AtomicBool,
 }
 
 /// SKUs that changed since the worker last took them.
@@ -166,34 +167,38 @@ impl WorkerHandle {
         self.readback_requested.swap(false, Ordering::Relaxed)
     }
 
+    pub(super) fn new(keys: Vec<Secret>) -> Self {
+        Self {
+            keys: Mutex::new(keys),
+            ..Self::default()
+        }
+    }
+
     /// Replaces the Api-Keys and wakes the worker, unless they are the same.
-    pub(super) fn replace_keys(&self, keys: &[Secret]) {
-        let mut replaced = self.replaced_keys.lock();
-        if replaced.as_ref().is_none_or(|(known, _)| known != keys) {
-            *replaced = Some((keys.to_vec(), true));
+    pub(super) fn replace_keys(&self, new: &[Secret]) {
+        let mut keys = self.keys.lock();
+        if *keys != new {
+            *keys = new.to_vec();
+            self.has_new_keys.store(true, Ordering::Relaxed);
             self.wake.notify_one();
         }
     }
 
-    /// Returns the keys that replace those of the start, if any do.
-    pub(super) fn replaced_keys(&self) -> Option<Vec<Secret>> {
-        self.replaced_keys
-            .lock()
-            .as_ref()
-            .map(|(keys, _)| keys.clone())
+    /// Returns the latest keys.
+    pub(super) fn keys(&self) -> Vec<Secret> {
+        self.keys.lock().clone()
     }
 
     /// Returns true if the worker does not use the latest keys yet.
     pub(super) fn has_new_keys(&self) -> bool {
-        matches!(*self.replaced_keys.lock(), Some((_, true)))
+        self.has_new_keys.load(Ordering::Relaxed)
     }
 
-    /// Returns the latest keys, which the worker uses from now on.
+    /// Returns the latest keys if they are new. The worker uses them from now on.
     pub(super) fn take_new_keys(&self) -> Option<Vec<Secret>> {
-        let mut replaced = self.replaced_keys.lock();
-        let (keys, is_new) = replaced.as_mut().filter(|(_, is_new)| *is_new)?;
-        *is_new = false;
-        Some(keys.clone())
+        let keys = self.keys.lock();
+        let is_new = self.has_new_keys.swap(false, Ordering::Relaxed);
+        is_new.then(|| keys.clone())
     }
 
     /// Returns the time at which the operator paused sending.

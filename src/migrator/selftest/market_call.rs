@@ -44,9 +44,7 @@ impl SelftestRunner {
         loop {
             let request = |key| async move { self.send_request(call, sku, &key).await };
             let mut target = (*self.target).clone();
-            if let Some(keys) = self.worker.replaced_keys() {
-                target.keys = keys;
-            }
+            target.keys = self.worker.keys();
             let outcome = target.call_with_any_key(0, request).await;
             let verdict = match (classify_response(&outcome), outcome) {
                 (ResponseVerdict::Accepted, CallOutcome::Response(response)) => {

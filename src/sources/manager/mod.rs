@@ -147,12 +147,8 @@ impl SourceManager {
             .await;
             let pipeline = opened.map_err(pipeline_error)?;
             // Ingest errors are retried by the poll loops; read errors are fatal.
-            let applied = match pipeline.reapply_rules().await {
+            match pipeline.reapply_rules().await {
                 Ok(()) => pipeline.reconsider_held().await,
-                failed => failed,
-            };
-            match applied {
-                Ok(()) => {}
                 Err(PipelineError::Ingest(error)) => {
                     warn!(
                         shop = name,

@@ -5,7 +5,9 @@ use std::sync::atomic::Ordering;
 use stock::Timestamp;
 use stock_import::shape_change::RecordedShape;
 use stock_import::{DeliveryEntry, DeliveryScope, VariantListing};
+use strict_http::causes;
 use tokio::sync::mpsc;
+use tracing::warn;
 
 use super::decision::Approval;
 use super::{DeliveryOutcome, DeliveryPipeline, DeliveryReport, PipelineError, ReadReport};
@@ -143,47 +145,62 @@ impl DeliveryPipeline {
         }
         let mut report = Err(nothing_held());
         for held in held {
-            let started_at = self.0.context.clock.now();
-            let accepted = self.accept_held(source, &held).await;
-            if let Err(PipelineError::DeliveryChanged(_)) = accepted {
-                // Another delivery has replaced it a moment ago. That is not a failure of the source.
-                return accepted;
-            }
-            self.record_delivery(source, true, &accepted);
-            report = Ok(self.record_outcome(source, started_at, true, accepted)?);
+            report = Ok(self.apply_held(source, &held, true).await?);
         }
         self.forget_preview(name);
         report
     }
 
-    /// Decides again about held deliveries, because the settings have changed: those that the guard
-    /// would not hold now are applied, the oldest first, up to one that stays held. Does nothing
-    /// while rules are held.
-    ///
-    /// # Errors
-    /// The deliveries cannot be read or applied now.
-    pub async fn reconsider_held(&self) -> Result<(), PipelineError> {
+    /// Decides again about held deliveries, because the settings may have changed: those that the
+    /// guard would not hold now are applied, the oldest first, up to one that stays held. Does
+    /// nothing while rules are held. A delivery that cannot be decided about stays held.
+    pub async fn reconsider_held(&self) {
         for source in 0..self.0.source_names.len() {
-            let id = self.source_id(source);
-            // In a statement of its own, because the lock would last as long as the loop.
-            let all_held = self.statements().await.source_record(id).await?.held;
-            for held in all_held {
-                if self.0.has_new_rules.load(Ordering::Relaxed) {
-                    return Ok(());
-                }
-                let started_at = self.0.context.clock.now();
-                let staged = self.statements().await.open_held(&held).await?;
-                let delivery = Delivery::of_held(staged, &held);
-                let report = self.decide(source, delivery, Approval::DryRun).await?;
-                if report.outcome != DeliveryOutcome::Previewed {
-                    break;
-                }
-                let applied = self.accept_held(source, &held).await;
-                self.record_delivery(source, false, &applied);
-                self.record_outcome(source, started_at, true, applied)?;
+            if let Err(error) = self.reconsider_source(source).await {
+                let (shop, name, error) = (&self.0.name, self.source_name(source), causes(&error));
+                warn!(
+                    shop,
+                    source = name,
+                    "a held delivery of {name} stays held: {error}"
+                );
             }
         }
+    }
+
+    async fn reconsider_source(&self, source: usize) -> Result<(), PipelineError> {
+        let id = self.source_id(source);
+        // In a statement of its own, because the lock would last as long as the loop.
+        let all_held = self.statements().await.source_record(id).await?.held;
+        for held in all_held {
+            if self.0.has_new_rules.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            let staged = self.statements().await.open_held(&held).await?;
+            let delivery = Delivery::of_held(staged, &held);
+            let report = self.decide(source, delivery, Approval::DryRun).await?;
+            if report.outcome != DeliveryOutcome::Previewed {
+                return Ok(());
+            }
+            self.apply_held(source, &held, false).await?;
+        }
         Ok(())
+    }
+
+    /// Applies a held delivery and records the result.
+    async fn apply_held(
+        &self,
+        source: usize,
+        held: &HeldDelivery,
+        is_approved: bool,
+    ) -> Result<DeliveryReport, PipelineError> {
+        let started_at = self.0.context.clock.now();
+        let applied = self.accept_held(source, held).await;
+        if let Err(PipelineError::DeliveryChanged(_)) = applied {
+            // Another delivery has replaced it a moment ago. That is not a failure of the source.
+            return applied;
+        }
+        self.record_delivery(source, is_approved, &applied);
+        self.record_outcome(source, started_at, true, applied)
     }
 
     async fn accept_held(

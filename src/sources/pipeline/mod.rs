@@ -259,14 +259,17 @@ impl DeliveryPipeline {
         if settings.digest != self.settings().digest {
             self.0.has_new_rules.store(true, Ordering::Relaxed);
         }
-        for source in &settings.sources {
-            let mapping = &source.policy.mapping;
-            statements.set_mapping(source.id, mapping).await?;
+        for (source, old) in settings.sources.iter().zip(&self.settings().sources) {
+            if source.policy.mapping != old.policy.mapping {
+                let mapping = &source.policy.mapping;
+                statements.set_mapping(source.id, mapping).await?;
+            }
         }
         *self.0.settings.write() = settings;
         self.reapply_locked(&mut statements).await?;
         drop(statements);
-        self.reconsider_held().await
+        self.reconsider_held().await;
+        Ok(())
     }
 
     /// Returns the directory for temporary files of connectors.

@@ -1271,6 +1271,33 @@ async fn corrected_limits_release_held_deliveries() {
 }
 
 #[tokio::test]
+async fn an_unreadable_held_delivery_does_not_stop_new_settings() {
+    let harness = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
+    harness.deliver(0, numbered_rows(0..10, 5)).await;
+    harness.deliver(0, numbered_rows(0..10, 0)).await;
+    let files = std::fs::read_dir(harness.directory.path().join("sources")).unwrap();
+    let paths = files.map(|file| file.unwrap().path());
+    let held = |path: &std::path::PathBuf| path.to_string_lossy().contains("held-");
+    let held: Vec<_> = paths.filter(held).collect();
+    assert!(!held.is_empty());
+    held.iter()
+        .for_each(|path| std::fs::remove_file(path).unwrap());
+    let rules = ShopRules {
+        adjustments: Adjustments {
+            buffer: 2,
+            ..Adjustments::default()
+        },
+        ..ShopRules::default()
+    };
+    let replaced = harness
+        .pipeline
+        .replace_settings(vec![test_policy("erp")], rules);
+    replaced.await.unwrap();
+    assert!(harness.stock().values().all(|count| *count == 3));
+    assert_eq!(harness.alarms(), ["source_held"]);
+}
+
+#[tokio::test]
 async fn a_replaced_mapping_applies_to_stored_statements() {
     let harness = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
     harness.deliver(0, vec![row("box", 40)]).await;

@@ -45,6 +45,9 @@ const ITEM_END_BYTES: usize = 52;
 /// Position of the date in [`ITEM_END`].
 const DATE_POSITION: usize = 27;
 
+/// Position of the time of the day in [`ITEM_END`].
+const TIME_POSITION: usize = DATE_POSITION + 11;
+
 /// Dates that are remembered, by their day modulo this number. Most stock was stated in the last
 /// days.
 const REMEMBERED_DATES: usize = 64;
@@ -195,14 +198,7 @@ impl<'a> StocksResponseBuilder<'a> {
         *at = ITEM_END;
         at[DATE_POSITION..DATE_POSITION + 10].copy_from_slice(&date);
         let second = u32::try_from(second).ok()?;
-        for (place, number) in [
-            (11, second / 3600),
-            (14, second / 60 % 60),
-            (17, second % 60),
-        ] {
-            let place = DATE_POSITION + place;
-            at[place..place + 2].copy_from_slice(&TWO_DIGITS[number as usize]);
-        }
+        write_time(&mut at[TIME_POSITION..], second);
         self.end += 8 + sku.len() + self.item_middle.len() + digits + ITEM_END_BYTES;
         Some(())
     }
@@ -263,10 +259,15 @@ fn format_to_second(at: Timestamp) -> Option<[u8; 19]> {
     let second = u32::try_from(seconds.rem_euclid(SECONDS_PER_DAY)).ok()?;
     let mut text = *b"0000-00-00T00:00:00";
     text[..10].copy_from_slice(&date);
-    [text[11], text[12]] = TWO_DIGITS[(second / 3600) as usize];
-    [text[14], text[15]] = TWO_DIGITS[(second / 60 % 60) as usize];
-    [text[17], text[18]] = TWO_DIGITS[(second % 60) as usize];
+    write_time(&mut text[11..], second);
     Some(text)
+}
+
+/// Writes a second of the day into `00:00:00`.
+fn write_time(text: &mut [u8], second: u32) {
+    [text[0], text[1]] = TWO_DIGITS[(second / 3600) as usize];
+    [text[3], text[4]] = TWO_DIGITS[(second / 60 % 60) as usize];
+    [text[6], text[7]] = TWO_DIGITS[(second % 60) as usize];
 }
 
 fn format_date(day: i64) -> Option<[u8; 10]> {
@@ -404,6 +405,18 @@ mod tests {
         }
         assert_eq!(civil_date(first_day - 1), None);
         assert_eq!(civil_date(first_day + 3_652_425), None);
+    }
+
+    #[test]
+    fn usual_items_are_written_by_fixed_copies() {
+        let body = r#"{"warehouseId":569667,"skus":["A","БОЛТ-М5","0557722-0557722-055"]}"#;
+        let body = format!("{body}{}", " ".repeat(MAX_SHORT_SKU));
+        let request = StocksRequest::parse(body.as_bytes()).unwrap();
+        let mut response = StocksResponseBuilder::for_request(&request);
+        for sku in &request.skus {
+            let level = level(1500, "2026-01-01T00:00:00Z");
+            assert_eq!(response.push_short(sku.0.as_bytes(), level), Some(()));
+        }
     }
 
     proptest! {
