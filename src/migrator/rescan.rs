@@ -8,8 +8,8 @@ use std::collections::HashSet;
 use chrono::{DateTime, TimeDelta, Utc};
 use stock::{Activity, ShopId, Sku, SkuId};
 
+use super::ShopData;
 use super::ledger::is_due;
-use super::planner::PlannerDeps;
 use super::queue::{SendQueue, Urgency};
 
 /// Largest number of SKUs that one rescan finds due for a refresh. With a rescan every five minutes
@@ -21,7 +21,7 @@ pub struct Rescan {
     pub(super) queue: SendQueue,
     pub(super) quarantined: HashSet<SkuId>,
     pub(super) shop: ShopId,
-    pub(super) deps: PlannerDeps,
+    pub(super) data: ShopData,
     pub(super) now: DateTime<Utc>,
 }
 
@@ -40,17 +40,17 @@ impl Rescan {
             mut queue,
             quarantined,
             shop,
-            deps,
+            data,
             now,
         } = self;
         let mut due_for_refresh = Vec::new();
-        deps.ledger.read(shop, |per_sku| {
-            deps.book.for_each(shop, |sku, entry| {
+        data.ledger.read(shop, |per_sku| {
+            data.book.for_each(shop, |sku, entry| {
                 let id = entry.id();
                 let acked = per_sku.get(id);
                 let is_refresh_due = |at| {
                     is_due_for_refresh(sku, at, now)
-                        && is_stated_since(&deps.activity, shop, id, at, now)
+                        && is_stated_since(&data.activity, shop, id, at, now)
                 };
                 let is_due = is_due(entry.level(), acked);
                 if is_due && !queue.is_taken(id) && !quarantined.contains(&id) {

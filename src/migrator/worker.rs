@@ -66,24 +66,17 @@ impl SyncWorker {
         rng: StdRng,
     ) -> Self {
         let deps = PlannerDeps {
-            book: Arc::clone(&context.data.book),
-            ledger: Arc::clone(&context.data.ledger),
+            data: context.data.clone(),
             alarms: context.alarms.clone(),
             metrics: context.metrics.clone(),
             limiter,
             rejected_keys,
-            activity: Arc::clone(&context.data.activity),
-            history: Arc::clone(&context.data.history),
         };
         let readback_context = ReadbackContext {
             target: target.clone(),
             pass_interval: context.readback_every,
             grace: context.grace,
-            book: Arc::clone(&context.data.book),
-            ledger: Arc::clone(&context.data.ledger),
-            activity: Arc::clone(&context.data.activity),
-            observations: Arc::clone(&context.data.observations),
-            history: Arc::clone(&context.data.history),
+            data: context.data.clone(),
         };
         let now = read_clocks(context.clock);
         let readback = ReadbackDriver::new(readback_context, restored.last_equal, now);

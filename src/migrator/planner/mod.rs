@@ -19,7 +19,6 @@ mod tests;
 mod turns;
 mod update_batch;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -30,7 +29,7 @@ pub(super) use self::update_batch::max_skus_per_request;
 pub use self::update_batch::{CompletedBatch, UpdateBatch};
 
 use market_api::partner::wire::MarketAddress;
-use stock::{Activity, Sku, StockBook};
+use stock::Sku;
 use strict_http::secret::Secret;
 
 use self::in_flight::RequestsInFlight;
@@ -38,15 +37,15 @@ use self::isolation::Isolation;
 use self::retry_groups::GroupOrder;
 use super::backoff::{SendPolicy, SendState};
 use super::clock_skew::ClockSkew;
-use super::ledger::{Ledger, is_due};
+use super::ledger::is_due;
 use super::quarantine::Quarantine;
 use super::queue::{QueuedSku, SendQueue, Urgency, WaitingSince};
 use super::rate_limit::SharedRateLimiter;
 use super::rejected_keys::RejectedKeys;
 use super::rescan::{Rescan, RescanResult};
 use super::status::WorkerStatus;
-use super::{MarketTarget, Metrics, RestoredState, readback};
-use crate::history::{EventKind, History};
+use super::{MarketTarget, Metrics, RestoredState, ShopData, readback};
+use crate::history::EventKind;
 use crate::store::{QuarantineEntry, RecentSend};
 use crate::telemetry::Alarms;
 
@@ -74,10 +73,8 @@ impl Now {
 /// Dependencies of a planner.
 #[derive(Clone, Debug)]
 pub struct PlannerDeps {
-    /// The seller's stock.
-    pub book: Arc<StockBook>,
-    /// Stock that the Market has acknowledged.
-    pub ledger: Arc<Ledger>,
+    /// Stock, and what is known about each SKU.
+    pub data: ShopData,
     /// Alarms for pauses, quarantine, drift and missing acknowledgements.
     pub alarms: Alarms,
     /// Counters of requests and SKUs.
@@ -86,10 +83,6 @@ pub struct PlannerDeps {
     pub limiter: SharedRateLimiter,
     /// Rejected Api-Keys, shared by all workers.
     pub rejected_keys: RejectedKeys,
-    /// Time at which the seller last stated each SKU.
-    pub activity: Arc<Activity>,
-    /// Recent events of each SKU.
-    pub history: Arc<History>,
 }
 
 /// Decides the batches of one shop and evaluates their responses.
@@ -137,7 +130,7 @@ impl Planner {
         restore_limiter(&deps.limiter, &restored.recent_sends, now);
         // Stock is stored before its rejection, so the book knows every entry.
         let quarantined = restored.quarantined.into_iter().filter_map(|entry| {
-            let known = deps.book.get(target.shop, entry.sku.as_str())?;
+            let known = deps.data.book.get(target.shop, entry.sku.as_str())?;
             Some((known.id(), entry))
         });
         let mut planner = Self {
@@ -209,7 +202,7 @@ impl Planner {
             queue,
             quarantined: self.quarantined_skus(),
             shop: self.target.shop,
-            deps: self.deps.clone(),
+            data: self.deps.data.clone(),
             now: now.wall,
         }
     }
@@ -218,7 +211,7 @@ impl Planner {
     pub fn end_rescan(&mut self, result: RescanResult, now: Now) {
         self.queue = result.queue;
         self.next_rescan_at = now.monotonic + RESCAN_EVERY;
-        self.deps.ledger.mark_for_resend(
+        self.deps.data.ledger.mark_for_resend(
             self.target.shop,
             result.due_for_refresh.iter().map(|(id, _)| *id),
         );
@@ -230,7 +223,7 @@ impl Planner {
 
     /// Queues a SKU if it is due, and removes it from queue and quarantine if it is not.
     fn enqueue_if_due(&mut self, sku: &Sku, since: WaitingSince, now: Now) {
-        let PlannerDeps { book, ledger, .. } = &self.deps;
+        let ShopData { book, ledger, .. } = &self.deps.data;
         let Some(entry) = book.get(self.target.shop, sku.as_str()) else {
             return;
         };
@@ -272,7 +265,7 @@ impl Planner {
 
     /// Records a quarantine event in the history of a SKU.
     fn record_event(&self, sku: &Sku, kind: EventKind, now: Now) {
-        let PlannerDeps { book, history, .. } = &self.deps;
+        let ShopData { book, history, .. } = &self.deps.data;
         let entry = book.get(self.target.shop, sku.as_str());
         let skus = entry.iter().map(|entry| (entry.id(), entry.level().count));
         history.record(self.target.shop, now.wall, kind, skus);

@@ -6,7 +6,8 @@ use stock::Level;
 use super::retry_groups::BatchOrigin;
 use super::turns::BatchSource;
 use super::update_batch::{BatchItem, UpdateBatch};
-use super::{Now, Planner, PlannerDeps};
+use super::{Now, Planner};
+use crate::migrator::ShopData;
 use crate::migrator::ledger::is_due;
 use crate::migrator::queue::{QueuedSku, clamp_to_window};
 
@@ -83,7 +84,7 @@ impl Planner {
         reserved: usize,
         now: Now,
     ) -> Option<(UpdateBatch, Vec<u8>)> {
-        let PlannerDeps { book, ledger, .. } = &self.deps;
+        let ShopData { book, ledger, .. } = &self.deps.data;
         let shop = self.target.shop;
         let mut body = UpdateBody::new(MAX_BODY_BYTES, &self.target.address);
         let mut items = Vec::with_capacity(skus.len());

@@ -35,7 +35,7 @@ impl Planner {
         // The Market has or may have accepted these dates.
         if let ResponseVerdict::Accepted | ResponseVerdict::Retry { .. } = verdict {
             let dates = batch.items.iter().map(|item| (item.sku.id, item.date));
-            self.deps.ledger.record_dates(self.target.shop, dates);
+            self.deps.data.ledger.record_dates(self.target.shop, dates);
         }
         self.record_history(&batch, &verdict, trace_id.clone(), completed_at);
         let PlannerDeps {
@@ -140,6 +140,7 @@ impl Planner {
         };
         let items = batch.items.iter().map(|item| (item.sku.id, item.level));
         self.deps
+            .data
             .history
             .record_request(self.target.shop, sent_batch, items);
     }
@@ -186,6 +187,7 @@ impl Planner {
         let raised_items = || batch.items.iter().filter(|item| item.is_date_raised);
         let is_raised = raised_items().next().is_some();
         self.deps
+            .data
             .ledger
             .clear_dates(self.target.shop, raised_items().map(|item| item.sku.id));
         self.clock_skew.confirm(now.wall) || is_raised

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lifecycle::Clock;
 use market_api::partner::client::{CallOutcome, MarketResponse, RateHeaders, RequestTimes};
 use rand::SeedableRng;
-use stock::{Count, Level, PerSku, ShopId};
+use stock::{Activity, Count, Level, PerSku, ShopId, StockBook};
 use strict_http::secret::Secret;
 
 use super::isolation::REJECTIONS_UNTIL_SYSTEMIC;
@@ -20,8 +20,7 @@ const REJECTED_BODY: &str =
 /// Planner with its book, its ledger and its persisted quarantine.
 struct PlannerHarness {
     planner: Planner,
-    book: Arc<StockBook>,
-    ledger: Arc<Ledger>,
+    data: ShopData,
     quarantined: BTreeMap<String, QuarantineEntry>,
     now: Now,
     requests: usize,
@@ -54,8 +53,11 @@ impl PlannerHarness {
             monotonic: Instant::now(),
             wall,
         };
-        let book = Arc::new(StockBook::new([0]));
-        let ledger = Arc::new(Ledger::new(vec![PerSku::default()]));
+        let data = ShopData::new(
+            StockBook::new([0]),
+            vec![PerSku::default()],
+            Activity::new(vec![vec![7]]),
+        );
         let target = MarketTarget {
             shop: SHOP,
             name: "moscow".to_owned(),
@@ -68,22 +70,18 @@ impl PlannerHarness {
             limit_share: 1.0,
         };
         let deps = PlannerDeps {
-            book: Arc::clone(&book),
-            ledger: Arc::clone(&ledger),
+            data: data.clone(),
             alarms: Alarms::new(Clock::starting_at(wall)),
             metrics: Metrics::default(),
             limiter: SharedRateLimiter::new(address, 1.0),
             rejected_keys: RejectedKeys::default(),
-            activity: Arc::new(Activity::new(vec![vec![7]])),
-            history: Arc::default(),
         };
         let rng = StdRng::seed_from_u64(7);
         let planner = Planner::new(target, deps, restored, now, rng);
         let idle = Duration::from_secs(1);
         Self {
             planner,
-            book,
-            ledger,
+            data,
             quarantined: BTreeMap::new(),
             now,
             requests: 0,
@@ -98,7 +96,7 @@ impl PlannerHarness {
             count,
             updated_at: self.now.wall.into(),
         };
-        StockBook::apply(&self.book, SHOP, &sku, level);
+        StockBook::apply(&self.data.book, SHOP, &sku, level);
         self.planner.on_changed(&[sku], self.now);
     }
 
@@ -154,7 +152,7 @@ impl PlannerHarness {
             let acked = ids
                 .into_iter()
                 .zip(rows.into_iter().map(|(_, acked)| acked));
-            self.ledger.record(SHOP, acked);
+            self.data.ledger.record(SHOP, acked);
         }
         let changes = self.planner.on_response(completed, self.now);
         self.apply_changes(changes);
@@ -176,8 +174,8 @@ impl PlannerHarness {
 
     fn unsent(&self) -> BTreeSet<String> {
         let mut unsent = BTreeSet::new();
-        self.book.for_each(SHOP, |sku, entry| {
-            if self.ledger.get(SHOP, entry.id()).level() != Some(entry.level()) {
+        self.data.book.for_each(SHOP, |sku, entry| {
+            if self.data.ledger.get(SHOP, entry.id()).level() != Some(entry.level()) {
                 unsent.insert(sku.to_string());
             }
         });

@@ -62,18 +62,18 @@ impl PassStats {
         now: DateTime<Utc>,
     ) -> bool {
         let (context, shop) = (&self.context, self.context.target.shop);
-        let Some(entry) = context.book.get(shop, Sku::trim(&offer.sku)) else {
+        let Some(entry) = context.data.book.get(shop, Sku::trim(&offer.sku)) else {
             if let Ok(sku) = Sku::parse(&offer.sku) {
-                context.observations.record_unknown(shop, sku);
+                context.data.observations.record_unknown(shop, sku);
             }
             self.add_example(&offer.sku, MatchClass::NotOurs, None, Some(offer));
             return false;
         };
         let id = entry.id();
-        let acked = context.ledger.get(shop, id);
+        let acked = context.data.ledger.get(shop, id);
         let expected = context.expected(entry, acked, max_clock_skew);
         let class = expected.classify(offer, now);
-        context.observations.with(shop, |per_sku| {
+        context.data.observations.with(shop, |per_sku| {
             // If several warehouses share the stock, the worst class counts.
             let previous = per_sku.get(id).class_in(self.pass);
             if previous.is_none_or(|previous| previous < class) {
@@ -88,10 +88,11 @@ impl PassStats {
         let count = shown.unwrap_or(entry.level().count);
         let kind = EventKind::Readback(class.number());
         context
+            .data
             .history
             .record(shop, now, kind, std::iter::once((id, count)));
         let is_lost = class == MatchClass::Drifted && !expected.is_dry_run && {
-            let is_stated_since = |at| is_stated_since(&context.activity, shop, id, at, now);
+            let is_stated_since = |at| is_stated_since(&context.data.activity, shop, id, at, now);
             acked.acked_at().is_some_and(is_stated_since) || expected.is_provably_lost(offer)
         };
         self.add_example(Sku::trim(&offer.sku), class, Some(expected), Some(offer));
@@ -128,8 +129,8 @@ impl PassStats {
     /// and newer updates may be accepted meanwhile. Returns false if too many SKUs are marked.
     fn mark_lost(&mut self, sku: Sku, id: SkuId, expected: Acked) -> bool {
         let fits = self.lost_count < MAX_RESENT_SKUS;
-        let ReadbackContext { ledger, target, .. } = &self.context;
-        if fits && ledger.clear_if_unchanged(target.shop, id, expected) {
+        let ReadbackContext { data, target, .. } = &self.context;
+        if fits && data.ledger.clear_if_unchanged(target.shop, id, expected) {
             self.lost.push(sku);
             self.lost_count += 1;
         }
@@ -154,12 +155,12 @@ impl FindMissing {
         let Self { context, pass } = self;
         let shop = context.target.shop;
         let mut missing = Vec::new();
-        context.book.for_each(shop, |sku, entry| {
-            let observed = context.observations.get(shop, entry.id());
+        context.data.book.for_each(shop, |sku, entry| {
+            let observed = context.data.observations.get(shop, entry.id());
             if observed.class_in(pass).is_some() || missing.len() >= MAX_RESENT_SKUS {
                 return;
             }
-            let acked = context.ledger.get(shop, entry.id());
+            let acked = context.data.ledger.get(shop, entry.id());
             let expected = context.expected(entry, acked, TimeDelta::zero());
             if expected.classify_missing(pass.began) == MatchClass::Unknown {
                 missing.push(sku.clone());
@@ -184,16 +185,11 @@ impl FinishPass {
     #[must_use]
     pub fn run(self, quarantined: &HashSet<SkuId>, now: DateTime<Utc>) -> PassResult {
         let Self(mut stats) = self;
-        let ReadbackContext {
-            book,
-            observations,
-            target,
-            ..
-        } = stats.context.clone();
+        let ReadbackContext { data, target, .. } = stats.context.clone();
         let mut counts = [0; MatchClass::ALL.len()];
         counts[usize::from(MatchClass::NotOurs.number())] = stats.not_ours;
-        book.for_each(target.shop, |sku, entry| {
-            let observed = observations.get(target.shop, entry.id());
+        data.book.for_each(target.shop, |sku, entry| {
+            let observed = data.observations.get(target.shop, entry.id());
             let seen_class = observed.class_in(stats.pass);
             let mut class = seen_class.unwrap_or_else(|| stats.record_missing(sku, entry, now));
             stats.count_dry_run(entry, seen_class.map(|_| observed.available()));
@@ -211,10 +207,10 @@ impl PassStats {
     /// Classifies and records a SKU that was on no page, not even when it was queried by SKU.
     fn record_missing(&mut self, sku: &Sku, entry: BookEntry, now: DateTime<Utc>) -> MatchClass {
         let (context, shop) = (&self.context, self.context.target.shop);
-        let acked = context.ledger.get(shop, entry.id());
+        let acked = context.data.ledger.get(shop, entry.id());
         let expected = context.expected(entry, acked, TimeDelta::zero());
         let class = expected.classify_missing(self.pass.began);
-        let previous = context.observations.get(shop, entry.id());
+        let previous = context.data.observations.get(shop, entry.id());
         let mut is_recorded = true;
         if class == MatchClass::Unknown {
             self.add_example(sku.as_str(), class, Some(expected), None);
@@ -241,7 +237,7 @@ impl PassStats {
                 class
             };
             let observed = Observed::new(0, now, self.pass, recorded);
-            let observations = &self.context.observations;
+            let observations = &self.context.data.observations;
             observations.with(shop, |per_sku| per_sku.set(entry.id(), observed));
         }
         class

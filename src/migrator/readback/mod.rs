@@ -15,7 +15,6 @@ mod page_cursor;
 mod readback_report;
 mod schedule;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -29,15 +28,13 @@ pub use readback_report::{DryRunEstimate, ReadbackExample, ReadbackProgress, Rea
 use market_api::partner::client::CallOutcome;
 use market_api::partner::readback_page::{ReadbackPage, ReadbackQuery, ReadbackSelection};
 use market_api::partner::wire::MarketAddress;
-use stock::{Activity, BookEntry, StockBook};
+use stock::BookEntry;
 
 use self::classify::Expected;
 use self::page_cursor::PageCursor;
 use super::classify_response::{ResponseVerdict, classify_response};
 use super::clock_skew::SkewRange;
-use super::ledger::Ledger;
-use super::{MarketTarget, Mode};
-use crate::history::History;
+use super::{MarketTarget, Mode, ShopData};
 use crate::store::Acked;
 
 /// Dependencies and settings of a read-back driver.
@@ -50,21 +47,13 @@ pub struct ReadbackContext {
     /// Time that the Market may take to show an accepted update. Source: `updateStocks`, "several
     /// minutes".
     pub grace: TimeDelta,
-    /// The seller's stock.
-    pub book: Arc<StockBook>,
-    /// Stock that the Market has acknowledged.
-    pub ledger: Arc<Ledger>,
-    /// Time at which the seller last stated each SKU.
-    pub activity: Arc<Activity>,
-    /// Result of the last read-back of each SKU.
-    pub observations: Arc<Observations>,
-    /// Recent events of each SKU.
-    pub history: Arc<History>,
+    /// Stock, and what is known about each SKU.
+    pub data: ShopData,
 }
 
 impl ReadbackContext {
     fn expected(&self, entry: BookEntry, acked: Acked, max_clock_skew: TimeDelta) -> Expected {
-        let sent_date = self.ledger.sent_date(self.target.shop, entry.id());
+        let sent_date = self.data.ledger.sent_date(self.target.shop, entry.id());
         Expected {
             level: entry.level(),
             acked,

@@ -250,8 +250,9 @@ fn catches_up_two_minutes_after_an_outage() {
             simulation.advance(Duration::from_secs(1)).await;
         }
         let waiting = simulation
+            .data
             .ledger
-            .count_dirty(super::simulation::SHOP, &simulation.book);
+            .count_dirty(super::simulation::SHOP, &simulation.data.book);
         assert!(waiting <= 60 * 15, "{waiting} SKUs are not sent");
         assert!(simulation.lanes[0].store.quarantined.is_empty());
         simulation.check_limits().unwrap();
@@ -280,8 +281,9 @@ fn skus_rejected_by_business_delay_no_zeros() {
         simulation.advance(Duration::from_secs(61)).await;
         let waiting = |simulation: &MigratorSimulation| {
             simulation
+                .data
                 .ledger
-                .count_dirty(super::simulation::SHOP, &simulation.book)
+                .count_dirty(super::simulation::SHOP, &simulation.data.book)
         };
         let count = |sku: &str| simulation.market_record(sku).map(|held| held.count);
         assert!((0..300).all(|n| count(&format!("falls-{n}")) == Some(0)));

@@ -135,6 +135,7 @@ fn a_slow_response_does_not_hide_a_lost_update() {
         );
         assert!(
             simulation
+                .data
                 .ledger
                 .get(SHOP, simulation.id(0, "A"))
                 .level()

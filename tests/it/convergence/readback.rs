@@ -265,7 +265,11 @@ fn an_invalid_response_acknowledges_nothing() {
                 simulation.set_stock("A", 5);
                 simulation.advance(VISIBILITY_DELAY).await;
                 assert_eq!(
-                    simulation.ledger.get(SHOP, simulation.id(0, "A")).level(),
+                    simulation
+                        .data
+                        .ledger
+                        .get(SHOP, simulation.id(0, "A"))
+                        .level(),
                     None
                 );
                 assert_eq!(

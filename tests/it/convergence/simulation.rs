@@ -24,7 +24,6 @@ use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use stock::{Activity, Count, Hour, LastStated, Level, PerSku, ShopId, Sku, SkuId, StockBook};
-use stockbridge::history::History;
 use stockbridge::migrator::classify_response::{ResponseVerdict, classify_response};
 use stockbridge::migrator::planner::{
     CompletedBatch, DurableChange, Now, Planner, PlannerDeps, UpdateBatch,
@@ -34,7 +33,7 @@ use stockbridge::migrator::readback::{
     self, MatchClass, Observations, ReadbackContext, ReadbackDriver, ReadbackReport, ReadbackStep,
 };
 use stockbridge::migrator::rejected_keys::RejectedKeys;
-use stockbridge::migrator::{Ledger, MarketTarget, Metrics, Mode, RestoredState};
+use stockbridge::migrator::{Ledger, MarketTarget, Metrics, Mode, RestoredState, ShopData};
 use stockbridge::store::{Acked, QuarantineEntry, RecentSend};
 use stockbridge::telemetry::{AlarmKind, Alarms};
 use strict_http::secret::Secret;
@@ -174,11 +173,7 @@ pub(super) struct SimulatedLane {
 
 pub(super) struct MigratorSimulation {
     setup: SimulationSetup,
-    pub(super) book: Arc<StockBook>,
-    pub(super) ledger: Arc<Ledger>,
-    pub(super) activity: Arc<Activity>,
-    pub(super) observations: Arc<Observations>,
-    pub(super) history: Arc<History>,
+    pub(super) data: ShopData,
     pub(super) alarms: Alarms,
     pub(super) lanes: Vec<SimulatedLane>,
     pub(super) market: MarketSimulator,
@@ -204,14 +199,13 @@ impl MigratorSimulation {
         let market = MarketSimulator::new(setup.market.clone());
         let clock = setup.clock;
         let count = setup.lanes.len();
-        let book = Arc::new(StockBook::new(vec![0; count]));
-        let ledger = Ledger::new((0..count).map(|_| PerSku::default()).collect());
+        let data = ShopData::new(
+            StockBook::new(vec![0; count]),
+            (0..count).map(|_| PerSku::default()).collect(),
+            Activity::new(setup.lanes.clone()),
+        );
         let mut simulation = Self {
-            book,
-            ledger: Arc::new(ledger),
-            activity: Arc::new(Activity::new(setup.lanes.clone())),
-            observations: Arc::new(Observations::new(count)),
-            history: Arc::default(),
+            data,
             alarms: Alarms::new(clock),
             lanes: Vec::new(),
             transport: MarketTransport {
@@ -286,14 +280,11 @@ impl MigratorSimulation {
 
     fn planner_deps(&self, limiter: SharedRateLimiter, keys: RejectedKeys) -> PlannerDeps {
         PlannerDeps {
-            book: Arc::clone(&self.book),
-            ledger: Arc::clone(&self.ledger),
+            data: self.data.clone(),
             alarms: self.alarms.clone(),
             metrics: Metrics::default(),
             limiter,
             rejected_keys: keys,
-            activity: Arc::clone(&self.activity),
-            history: Arc::clone(&self.history),
         }
     }
 
@@ -302,11 +293,7 @@ impl MigratorSimulation {
             target: target.clone(),
             pass_interval: self.setup.verify_every,
             grace: TimeDelta::minutes(15),
-            book: Arc::clone(&self.book),
-            ledger: Arc::clone(&self.ledger),
-            activity: Arc::clone(&self.activity),
-            observations: Arc::clone(&self.observations),
-            history: Arc::clone(&self.history),
+            data: self.data.clone(),
         }
     }
 
@@ -337,7 +324,7 @@ impl MigratorSimulation {
             count: Count::try_from(count).unwrap(),
             updated_at: (now.wall + ahead).into(),
         };
-        self.book.apply(shop_id(lane), &sku, level);
+        self.data.book.apply(shop_id(lane), &sku, level);
         self.restate(lane, sku.as_str());
         let lane = &mut self.lanes[lane];
         if count == 0 {
@@ -353,11 +340,13 @@ impl MigratorSimulation {
             origin: 0,
         };
         let id = std::iter::once(self.id(lane, sku));
-        self.activity.record_stated(shop_id(lane), id, assertion);
+        self.data
+            .activity
+            .record_stated(shop_id(lane), id, assertion);
     }
 
     pub(super) fn id(&self, lane: usize, sku: &str) -> SkuId {
-        self.book.get(shop_id(lane), sku).unwrap().id()
+        self.data.book.get(shop_id(lane), sku).unwrap().id()
     }
 
     /// Answers are on their way for so long, after the Market has dated them.
@@ -386,14 +375,14 @@ impl MigratorSimulation {
         let acked_per_lane = lanes.iter().map(|lane| {
             let mut acked_by_sku = PerSku::default();
             for (sku, acked) in &lane.store.acked {
-                if let Some(entry) = self.book.get(lane.target.shop, sku.as_str()) {
+                if let Some(entry) = self.data.book.get(lane.target.shop, sku.as_str()) {
                     acked_by_sku.set(entry.id(), *acked);
                 }
             }
             acked_by_sku
         });
-        self.ledger = Arc::new(Ledger::new(acked_per_lane.collect()));
-        self.observations = Arc::new(Observations::new(lanes.len()));
+        self.data.ledger = Arc::new(Ledger::new(acked_per_lane.collect()));
+        self.data.observations = Arc::new(Observations::new(lanes.len()));
         self.start(
             lanes
                 .into_iter()
@@ -512,7 +501,7 @@ impl MigratorSimulation {
         if let Some(batch) = outcome.accepted() {
             let (ids, rows) = batch.to_acked(sent_at);
             let acks = ids.into_iter().zip(rows.iter().map(|(_, acked)| *acked));
-            self.ledger.record(target.shop, acks);
+            self.data.ledger.record(target.shop, acks);
             disk.acked.extend(rows);
         }
         let changes = plan.on_response(outcome, now);
@@ -573,7 +562,7 @@ impl MigratorSimulation {
 
     /// Class of a SKU of the first worker in its last read-back.
     pub(super) fn class(&self, sku: &str) -> Option<MatchClass> {
-        self.observations.get(SHOP, self.id(0, sku)).class()
+        self.data.observations.get(SHOP, self.id(0, sku)).class()
     }
 
     /// Last count that was sent of a SKU to the first campaign.
@@ -597,7 +586,7 @@ impl MigratorSimulation {
         self.check_limits()?;
         for lane in &self.lanes {
             let mut book_stock = Vec::new();
-            self.book.for_each(lane.target.shop, |sku, entry| {
+            self.data.book.for_each(lane.target.shop, |sku, entry| {
                 if !lane.store.quarantined.contains_key(sku) {
                     book_stock.push((sku.to_string(), entry.level().count.get()));
                 }
