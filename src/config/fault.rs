@@ -13,6 +13,10 @@ use toml::de::{DeTable, DeValue};
 
 use super::{NOTIFY_SETTINGS, SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS};
 
+/// Longest unknown key that is printed completely, in characters. It is longer than the name of any
+/// setting.
+const MAX_PRINTED_KEY: usize = 32;
+
 /// All faults of a configuration, in the order of the settings.
 #[derive(Debug)]
 pub struct ConfigError {
@@ -42,6 +46,23 @@ impl ConfigFault {
     /// Creates a fault of a key. The message is the key and this text.
     pub(super) fn of(key: &str, text: &str) -> Self {
         Self::new(key, format!("{key}{text}"))
+    }
+
+    /// Creates a fault of a key that no setting has. A key that may be a secret, pasted in place of
+    /// a setting, is not printed completely: the message may go to logs and notifications.
+    pub(super) fn of_unknown_key(prefix: &str, key: &str) -> Self {
+        let path = format!("{prefix}{key}");
+        let is_word = |c: char| c.is_alphabetic() || matches!(c, '_' | '-' | ' ' | '.');
+        if key.chars().count() <= MAX_PRINTED_KEY && key.chars().all(is_word) {
+            return Self::of(&path, " is unknown: no setting has this name");
+        }
+        let start: String = key.chars().take(4).collect();
+        let message = format!(
+            "{prefix}{start}… is unknown: no setting has this name. The rest of it is not printed, \
+             because it may be a secret. A secret belongs in a file, and the file's path in the \
+             configuration"
+        );
+        Self::new(&path, message)
     }
 
     /// Creates a fault that is not in the file, such as one of an environment variable.
@@ -244,7 +265,7 @@ impl<'t> SettingPlaces<'t> {
         let is_shown = !written.is_empty() && message.contains(written);
         let (excerpt, mark) = if is_shown && has_name && !slice(&setting).contains('\n') {
             (setting, value)
-        } else if has_name {
+        } else if has_name && message.contains(slice(key).trim_matches(['"', '\''])) {
             (key.clone(), key)
         } else {
             (key.start..key.start, key)
@@ -322,6 +343,32 @@ mod tests {
         ]);
         assert_eq!(all.matches("shop.toml:").count(), 2);
         assert!(!all.contains("canary"), "{all}");
+    }
+
+    #[test]
+    fn a_secret_in_place_of_a_key_is_not_printed() {
+        for (start, rest) in [
+            ("ACMA", ":canary1"),
+            ("cana", "ry-canary-canary-canary-canary"),
+        ] {
+            let secret = format!("{start}{rest}");
+            let text = format!("[[shops]]\n\"{secret}\" = 1\n");
+            let fault = ConfigFault::of_unknown_key("shops[0].", &secret);
+            let error = ConfigError::new(&text, vec![fault]);
+            for shown in [error.to_string(), error.summary()] {
+                assert!(
+                    shown.contains(&format!("shops[0].{start}… is unknown")),
+                    "{shown}"
+                );
+                assert!(!shown.contains(rest), "{shown}");
+            }
+            assert!(error.to_string().starts_with("2:1: "), "{error}");
+        }
+        let typo = ConfigFault::of_unknown_key("shops[0].", "ware-houses");
+        assert_eq!(
+            typo.message,
+            "shops[0].ware-houses is unknown: no setting has this name"
+        );
     }
 
     #[test]

@@ -389,11 +389,14 @@ impl<'a> SettingsReader<'a> {
     pub(super) fn finish(mut self) -> Vec<ConfigFault> {
         let keys: Vec<String> = self.table.keys().cloned().collect();
         for key in keys.iter().filter(|key| !self.used.contains(*key)) {
-            let text = match self.settings.iter().any(|setting| setting.key == key) {
-                true => " is not valid here: it belongs to another kind or needs another setting",
-                false => " is unknown: no setting has this name",
-            };
-            self.faults.push(ConfigFault::of(&self.path(key), text));
+            let is_known = self.settings.iter().any(|setting| setting.key == key);
+            self.faults.push(if is_known {
+                let text =
+                    " is not valid here: it belongs to another kind or needs another setting";
+                ConfigFault::of(&self.path(key), text)
+            } else {
+                ConfigFault::of_unknown_key(&self.key_prefix, key)
+            });
         }
         let variables = self.environment.keys();
         let unknown = variables.filter(|name| !self.used.contains(*name));
