@@ -121,9 +121,8 @@ impl App {
             web::routes(web::Config { time_zone }),
             web::unknown_page(web::Config { time_zone }),
         );
-        tasks
-            .ops
-            .spawn("ops", ops_server.run(ops_router, tasks.ops.clone()));
+        let ops_server = ops_server.run(ops_router, tasks.ops.clone());
+        tasks.ops.spawn("ops", ops_server);
 
         let mut registry = Registry::with_prefix("stockbridge");
         public_server.metrics().register(&mut registry);
@@ -170,6 +169,7 @@ impl App {
             source_manager: source_manager.clone(),
             migrator: migrator.clone(),
             alarms: services.alarms.clone(),
+            events: services.events.clone(),
             log_filter: None,
         };
         ops.set_ready(

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::config::{Config, ConfigDifference, ShopConfig, holds_back};
+use crate::event_log::{EventLog, ServiceEvent};
 use crate::migrator::Migrator;
 use crate::ops::{Login, ReloadRefused, ReloadReport, ReloadRequest};
 use crate::sources::{self, SourceManager};
@@ -48,6 +49,7 @@ pub(super) struct Reloader {
     pub(super) source_manager: SourceManager,
     pub(super) migrator: Migrator,
     pub(super) alarms: Alarms,
+    pub(super) events: EventLog,
     pub(super) log_filter: Option<LogFilter>,
 }
 
@@ -97,6 +99,10 @@ impl Reloader {
         }
         self.current = new;
         self.alarms.clear(AlarmKind::ConfigRejected, "");
+        self.events.record(ServiceEvent::ConfigReloaded {
+            applied: report.applied.join(", ").into(),
+            needs_restart: report.needs_restart.join(", ").into(),
+        });
         info!(applied = ?report.applied, "the configuration was read again");
         if !report.needs_restart.is_empty() {
             let keys = report.needs_restart.join(", ");

@@ -35,6 +35,7 @@ pub(super) fn course(event: &ServiceEvent) -> Option<&'static str> {
         | ServiceEvent::SelftestStarted { .. }
         | ServiceEvent::SelftestEnded { .. }
         | ServiceEvent::OperatorAction { .. }
+        | ServiceEvent::ConfigReloaded { .. }
         | ServiceEvent::EventsLost { .. }
         | ServiceEvent::FileReplaced { .. }
         | ServiceEvent::Unknown => None,

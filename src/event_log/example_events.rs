@@ -57,6 +57,10 @@ pub(super) fn examples() -> Vec<ServiceEvent> {
             action: OperatorAction::Import,
             object: text(),
         },
+        ServiceEvent::ConfigReloaded {
+            applied: text(),
+            needs_restart: text(),
+        },
         ServiceEvent::EventsLost { events: 5 },
         ServiceEvent::FileReplaced {
             file: "events.db".to_owned(),

@@ -25,6 +25,12 @@ impl EventText {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Returns true if the text is empty.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 impl<T: Into<String>> From<T> for EventText {
@@ -254,6 +260,13 @@ pub enum ServiceEvent {
         /// it.
         object: EventText,
     },
+    /// The configuration was read again while the service runs.
+    ConfigReloaded {
+        /// Changed settings that are in use now, separated by commas; empty if there are none.
+        applied: EventText,
+        /// Changed settings that keep their old value until a restart; empty if there are none.
+        needs_restart: EventText,
+    },
     /// Events were not written, because the disk was full or too slow.
     EventsLost {
         /// Number of these events.
@@ -346,11 +359,27 @@ impl fmt::Display for ServiceEvent {
                 let outcome = if *passed { "passed" } else { "failed" };
                 write!(f, "self-test of '{sku}' {outcome}")
             }
-            Self::OperatorAction { action, object } if object.as_str().is_empty() => {
+            Self::OperatorAction { action, object } if object.is_empty() => {
                 write!(f, "an operator {}", action.text())
             }
             Self::OperatorAction { action, object } => {
                 write!(f, "an operator {}: {object}", action.text())
+            }
+            Self::ConfigReloaded {
+                applied,
+                needs_restart,
+            } => {
+                f.write_str("the configuration was read again")?;
+                if applied.is_empty() && needs_restart.is_empty() {
+                    return f.write_str(": no setting has changed");
+                }
+                if !applied.is_empty() {
+                    write!(f, "; changed: {applied}")?;
+                }
+                if !needs_restart.is_empty() {
+                    write!(f, "; wait for a restart: {needs_restart}")?;
+                }
+                Ok(())
             }
             Self::EventsLost { events } => write!(
                 f,

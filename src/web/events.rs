@@ -200,6 +200,7 @@ const fn severity(event: &ServiceEvent) -> HealthLevel {
         | ServiceEvent::SendingDelayed { .. }
         | ServiceEvent::SelftestStarted { .. }
         | ServiceEvent::OperatorAction { .. }
+        | ServiceEvent::ConfigReloaded { .. }
         | ServiceEvent::Unknown => HealthLevel::Waiting,
     }
 }

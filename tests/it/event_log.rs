@@ -18,7 +18,7 @@ impl Endpoints {
     }
 
     /// Waits for an event of a kind after another event. Events are written in the background.
-    async fn wait_for_event(self, kind: &str, after: i64) -> Value {
+    pub(crate) async fn wait_for_event(self, kind: &str, after: i64) -> Value {
         let deadline = Instant::now() + TIMEOUT;
         loop {
             let events = self.events(&format!("kind={kind}")).await;

@@ -98,6 +98,13 @@ async fn new_secrets_and_lists_are_used_without_a_restart() {
         "shops.moscow.push_token"
     ]);
     assert_eq!(report, json!({ "applied": applied, "needs_restart": [] }));
+    let endpoints = fixture.service.endpoints;
+    let event = endpoints.wait_for_event("config_reloaded", 0).await;
+    assert_eq!(
+        event["applied"],
+        "shops.moscow.feed_key, shops.moscow.overrides_file, shops.moscow.push_token"
+    );
+    assert_eq!(event["needs_restart"], "");
     assert_eq!(fixture.status_with_token("a-new-push-token").await, 200);
     assert_eq!(
         fixture.status_with_token(fixture.shop.push_token()).await,

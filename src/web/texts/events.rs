@@ -82,6 +82,39 @@ pub(in crate::web) fn event_reason(event: &ServiceEvent) -> &str {
     }
 }
 
+/// Sentence about a reload. The names of settings are the same in all languages.
+fn reload_sentence(applied: &str, needs_restart: &str, language: Language) -> String {
+    let read = [
+        "the configuration was read again",
+        "конфигурация прочитана заново",
+        "配置已重新读取",
+    ];
+    let parts = [
+        (["; changed: ", "; изменено: ", "；已更改："], applied),
+        (
+            [
+                "; wait for a restart: ",
+                "; ждут перезапуска: ",
+                "；需重启后生效：",
+            ],
+            needs_restart,
+        ),
+    ];
+    let mut sentence = language.choose(read).to_owned();
+    for (label, keys) in parts.iter().filter(|(_, keys)| !keys.is_empty()) {
+        sentence += language.choose(*label);
+        sentence += keys;
+    }
+    if applied.is_empty() && needs_restart.is_empty() {
+        sentence += language.choose([
+            ": no setting has changed",
+            ": ни одна настройка не изменилась",
+            "：没有设置被更改",
+        ]);
+    }
+    sentence
+}
+
 /// Sentence about an event, without its [`event_reason`].
 #[expect(
     clippy::too_many_lines,
@@ -185,6 +218,10 @@ pub(in crate::web) fn event_sentence(event: &ServiceEvent, language: Language) -
                 format!("较新的数据取代了 {deliveries} 批待批准的数据"),
             ]
         }
+        ServiceEvent::ConfigReloaded {
+            applied,
+            needs_restart,
+        } => return reload_sentence(applied.as_str(), needs_restart.as_str(), language),
         ServiceEvent::RulesApproved => [
             event.to_string(),
             "отложенные правила подтверждены".to_owned(),
