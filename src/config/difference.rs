@@ -5,41 +5,8 @@ use std::collections::BTreeMap;
 use strict_http::secret::TokenDigest;
 use toml::{Table, Value};
 
-use super::{Config, ShopConfig};
+use super::{Config, SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS, Setting, ShopConfig};
 use crate::sources::SourceKind;
-
-/// Settings that a reload applies, outside tables.
-const LIVE_SETTINGS: &[&str] = &["ops_password", "log_filter"];
-
-/// Settings of a shop that a reload applies.
-const LIVE_SHOP_SETTINGS: &[&str] = &[
-    "push_token",
-    "push_token_2",
-    "feed_key",
-    "feed_key_2",
-    "api_key",
-    "api_key_2",
-    "combine",
-    "buffer",
-    "zero_below",
-    "cap",
-    "overrides_file",
-];
-
-/// Settings of a source that a reload applies: those that do not change how it is read.
-const LIVE_SOURCE_SETTINGS: &[&str] = &[
-    "absent",
-    "places",
-    "pack",
-    "buffer",
-    "zero_below",
-    "cap",
-    "guard_rows",
-    "guard_zeros",
-    "guard_bad_rows",
-    "guard_repeats",
-    "mapping_file",
-];
 
 /// Keys of the settings that differ between two configurations, such as `shops.moscow.buffer`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -246,18 +213,22 @@ pub(crate) fn holds_back(waiting: &str, key: &str) -> bool {
 /// Returns true if a reload applies the setting with this path.
 fn is_live(path: &str) -> bool {
     match path.split('.').collect::<Vec<_>>().as_slice() {
-        [key] => LIVE_SETTINGS.contains(key),
-        ["shops", _, key] => LIVE_SHOP_SETTINGS.contains(key),
-        ["shops", _, "sources", _, key] => LIVE_SOURCE_SETTINGS.contains(key),
+        [key] => has_live(SETTINGS, key),
+        ["shops", _, key] => has_live(SHOP_SETTINGS, key),
+        ["shops", _, "sources", _, key] => has_live(SOURCE_SETTINGS, key),
         _ => false,
     }
+}
+
+fn has_live(settings: &[Setting], key: &str) -> bool {
+    let named = |setting: &&Setting| setting.key == key || setting.bare_key() == key;
+    settings.iter().find(named).is_some_and(|it| it.is_live)
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use super::super::{SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS};
     use super::*;
 
     const BASE: &str = "store = \"s\"\n[[shops]]\nname = \"moscow\"\nwarehouses = [1]\n\
@@ -283,23 +254,6 @@ mod tests {
     }
 
     #[test]
-    fn live_settings_exist() {
-        for (live, settings) in [
-            (LIVE_SETTINGS, SETTINGS),
-            (LIVE_SHOP_SETTINGS, SHOP_SETTINGS),
-            (LIVE_SOURCE_SETTINGS, SOURCE_SETTINGS),
-        ] {
-            for key in live {
-                let is_known = |known: &str| known == *key || known == format!("{key}_file");
-                assert!(
-                    settings.iter().any(|setting| is_known(setting.key)),
-                    "{key}"
-                );
-            }
-        }
-    }
-
-    #[test]
     fn the_docs_list_exactly_the_live_settings() {
         let docs = include_str!("../../docs/configuration.md");
         let section = docs.split("\n## Reload\n").nth(1).unwrap();
@@ -310,9 +264,10 @@ mod tests {
             .unwrap();
         let list = list.split("- Every other").next().unwrap();
         let mut listed: Vec<&str> = list.split('`').skip(1).step_by(2).collect();
-        let live = [LIVE_SETTINGS, LIVE_SHOP_SETTINGS, LIVE_SOURCE_SETTINGS].concat();
+        let settings = [SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS].concat();
+        let live = settings.iter().filter(|setting| setting.is_live);
         let mut live: Vec<&str> = live
-            .into_iter()
+            .map(Setting::bare_key)
             .filter(|key| !key.ends_with("_2"))
             .collect();
         listed.sort_unstable();

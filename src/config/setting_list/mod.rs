@@ -76,6 +76,8 @@ pub struct Setting {
     /// Minimum length of the secret that the file contains, or an environment variable that is
     /// named without `_FILE`. `None` for other settings.
     pub min_secret_chars: Option<usize>,
+    /// True if a reload applies a new value. The other settings need a restart.
+    pub is_live: bool,
 }
 
 impl Setting {
@@ -89,6 +91,7 @@ impl Setting {
             kinds: &[],
             is_required: false,
             min_secret_chars: None,
+            is_live: false,
         }
     }
 
@@ -114,6 +117,11 @@ impl Setting {
 
     const fn secret(mut self) -> Self {
         self.min_secret_chars = Some(1);
+        self
+    }
+
+    const fn live(mut self) -> Self {
+        self.is_live = true;
         self
     }
 

@@ -36,7 +36,7 @@ settings! {
     /// and the commands read STOCKBRIDGE_OPS_PASSWORD_FILE.
     ops_password_file: Option<SecretText>,
         "a file that holds the operator's password, at least 8 characters"
-        .example("\"secrets/ops_password\"").chosen_secret();
+        .example("\"secrets/ops_password\"").chosen_secret().live();
     /// The password is also needed for /metrics, /healthz and /readyz. Set it if others can reach
     /// the listener. Prometheus then sends the password as its credentials.
     ops_protect_metrics: bool, "true or false".default("false").example("true");
@@ -110,5 +110,5 @@ settings! {
     /// Log lines that are written: a level (error, warn, info, debug, trace), and other levels for
     /// single modules. Use debug for a module while you search for a fault.
     log_filter: LogFilter, "a level, and levels of modules: info,stockbridge::migrator=debug"
-        .default("info").example("\"info,stockbridge::migrator=debug\"");
+        .default("info").example("\"info,stockbridge::migrator=debug\"").live();
 }

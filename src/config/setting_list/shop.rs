@@ -53,28 +53,28 @@ settings! {
     /// Token in the Authorization header of the Market's requests, as the cabinet shows it. A
     /// request with another token gets 403.
     push_token_file: Option<SecretText>, "a file that holds the token the Market sends"
-        .example("\"secrets/push_token\"").required().secret();
+        .example("\"secrets/push_token\"").required().secret().live();
     /// Second token that is also accepted. Set it while the token changes in the cabinet, so that
     /// one of both is always valid.
     push_token_2_file: Option<SecretText>, "a file that holds a second token, for a change"
-        .example("\"secrets/push_token_2\"").secret();
+        .example("\"secrets/push_token_2\"").secret().live();
     /// Key that the seller's programs send as Api-Key to update stock here. Make one with `openssl
     /// rand -hex 24`. A shop that has sources needs none.
     feed_key_file: Option<SecretText>,
         "a file that holds the key the seller's program sends us, at least 8 characters"
-        .example("\"secrets/feed_key\"").required().chosen_secret();
+        .example("\"secrets/feed_key\"").required().chosen_secret().live();
     /// Second key that is also accepted, while programs change from one to the other.
     feed_key_2_file: Option<SecretText>,
         "a file that holds a second key, for a change, at least 8 characters"
-        .example("\"secrets/feed_key_2\"").chosen_secret();
+        .example("\"secrets/feed_key_2\"").chosen_secret().live();
     /// Api-Key of the cabinet with which stock is sent and read back. It needs the access rights
     /// that `stockbridge doctor` names. Not needed with migrate = "off".
     api_key_file: Option<SecretText>, "a file that holds our Api-Key for the Market"
-        .example("\"secrets/api_key\"").required().secret();
+        .example("\"secrets/api_key\"").required().secret().live();
     /// Second Api-Key, while you replace the first one in the cabinet.
     api_key_2_file: Option<SecretText>,
         "a file that holds a second Api-Key, tried if one is refused"
-        .example("\"secrets/api_key_2\"").secret();
+        .example("\"secrets/api_key_2\"").secret().live();
     /// Sending to the Market. on sends. dry-run computes and reports what would be sent, reads the
     /// Market's stock and changes nothing. off never calls the Market. Start with dry-run if the
     /// Market has stock that you want to compare first.
@@ -95,21 +95,22 @@ settings! {
     /// How the numbers of several sources become one: the newest statement, their sum, the smallest
     /// one, or that of the first source in the configuration that has the SKU. Use sum if each
     /// source is a warehouse of its own.
-    combine: Combine, "latest, sum, minimum or first".default("latest").example("\"sum\"");
+    combine: Combine, "latest, sum, minimum or first".default("latest").example("\"sum\"").live();
     /// Pieces that are subtracted from every number of the sources and never offered. Use it if the
     /// same stock is sold elsewhere and updates take time. Numbers of programs are not changed.
     buffer: Whole<0, 1_000_000>, "pieces kept back, a whole number up to 1000000"
-        .default("0").example("1");
+        .default("0").example("1").live();
     /// Smallest number of the sources that is offered. A smaller one becomes 0. Use it for stock
     /// that is often wrong by a piece.
     zero_below: Whole<0, 1_000_000>, "pieces, a whole number up to 1000000"
-        .default("0").example("3");
+        .default("0").example("3").live();
     /// Largest number of the sources that is offered. A larger one becomes this one. Use it to hide
     /// how much you have.
-    cap: Option<Whole<0, MAX_COUNT>>, "pieces, a whole number up to 2000000000".example("500");
+    cap: Option<Whole<0, MAX_COUNT>>, "pieces, a whole number up to 2000000000"
+        .example("500").live();
     /// Rules of single SKUs. `count` fixes the number whatever sources state; an empty cell keeps
     /// the value of the shop. Use it to stop the sale of one product.
     overrides_file: Option<FilePath>,
         "a CSV file with the columns sku, count, buffer, zero_below and cap"
-        .example("\"overrides.csv\"");
+        .example("\"overrides.csv\"").live();
 }

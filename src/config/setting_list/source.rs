@@ -52,7 +52,7 @@ settings! {
         .example("\"snapshot\"").kinds(&[FILE, EXCHANGE, SQL]);
     /// Stock of a product that a snapshot lacks, if the same source has stated it before. Set zero
     /// if products that are sold out disappear from the export.
-    absent: AbsentPolicy, "keep or zero".default("keep").example("\"zero\"").kinds(ALL);
+    absent: AbsentPolicy, "keep or zero".default("keep").example("\"zero\"").kinds(ALL).live();
     /// Warehouses of the source that feed this shop, by the names or ids in its data. Needed as
     /// soon as the data has several warehouses.
     warehouses: Vec<TrimmedText>, "a list of names or ids the source uses, or \"*\" for all"
@@ -132,38 +132,41 @@ settings! {
         .default("reject").example("\"sum\"").kinds(&[FILE, EXCHANGE]);
     // Rules.
     /// How the source's warehouses of one SKU become one number.
-    places: SumOrMinimum, "sum or minimum".default("sum").example("\"minimum\"").kinds(ALL);
+    places: SumOrMinimum, "sum or minimum".default("sum").example("\"minimum\"").kinds(ALL).live();
     /// Pieces in one unit that the shop sells. Quantities are divided by it and rounded down. Use
     /// it if the source counts pieces and the Market sells packs.
     pack: Whole<1, 1_000_000>, "a whole number between 1 and 1000000"
-        .default("1").example("10").kinds(ALL);
+        .default("1").example("10").kinds(ALL).live();
     /// Pieces of this source that are subtracted from each SKU and never offered.
     buffer: Whole<0, 1_000_000>, "pieces kept back, a whole number up to 1000000"
-        .default("0").example("2").kinds(ALL);
+        .default("0").example("2").kinds(ALL).live();
     /// Smallest number of this source that is offered. A smaller one becomes 0.
     zero_below: Whole<0, 1_000_000>, "pieces, a whole number up to 1000000"
-        .default("0").example("3").kinds(ALL);
+        .default("0").example("3").kinds(ALL).live();
     /// Largest number of this source that is offered. A larger one becomes this one.
     cap: Option<Whole<0, MAX_COUNT>>, "pieces, a whole number up to 2000000000"
-        .example("500").kinds(ALL);
+        .example("500").kinds(ALL).live();
     /// Translation of the source's names into SKUs. Set it if the source does not use the Market's
     /// SKUs, or if one product is sold in several packs.
     mapping_file: Option<FilePath>, "a CSV file with the columns source_sku, sku and pack"
-        .example("\"mapping.csv\"").kinds(ALL);
+        .example("\"mapping.csv\"").kinds(ALL).live();
     // Guard.
     /// Guard against cut exports: a snapshot with fewer rows than this part of the last one is held
     /// for approval. 0 switches the rule off.
-    guard_rows: Share<0>, "a number between 0 and 1".default("0.5").example("0.8").kinds(ALL);
+    guard_rows: Share<0>, "a number between 0 and 1"
+        .default("0.5").example("0.8").kinds(ALL).live();
     /// Guard against empty exports: a delivery that would turn more than this part of the SKUs in
     /// stock to zero is held for approval. 1 switches the rule off.
-    guard_zeros: Share<0>, "a number between 0 and 1".default("0.3").example("0.1").kinds(ALL);
+    guard_zeros: Share<0>, "a number between 0 and 1"
+        .default("0.3").example("0.1").kinds(ALL).live();
     /// Guard against damaged exports: a delivery with a larger part of rejected or suspicious rows
     /// is held for approval. 1 switches the rule off.
-    guard_bad_rows: Share<0>, "a number between 0 and 1".default("0.01").example("0.05").kinds(ALL);
+    guard_bad_rows: Share<0>, "a number between 0 and 1"
+        .default("0.01").example("0.05").kinds(ALL).live();
     /// Repeats of exactly the same delivery after which a held one is applied without approval. 0
     /// waits for approval for as long as it takes.
     guard_repeats: Whole<0, 1_000>, "a whole number up to 1000; 0 means never"
-        .default("0").example("3").kinds(ALL);
+        .default("0").example("3").kinds(ALL).live();
     // Connection.
     /// User name: of the web server, of MoySklad, or the one that you enter in 1C.
     login: Option<LoginName>, "a name without a colon"

@@ -42,7 +42,7 @@ pub(super) const fn alarm_text(kind: AlarmKind) -> AlarmText {
             remedy: "请通过您的程序、数据源或 stockbridge import 提供店铺的全部库存。",
         },
         AlarmKind::ConfigRejected => AlarmText {
-            title: "新配置无效",
+            title: "新配置未应用",
             consequence: "服务仍使用旧配置，新的密钥、列表和规则尚未生效；接收、发送和应答仍在继续。",
             remedy: "请更正告警中指出的错误，然后重新加载配置。请先运行 stockbridge check。",
         },

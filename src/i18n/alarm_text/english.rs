@@ -42,7 +42,7 @@ pub(super) const fn alarm_text(kind: AlarmKind) -> AlarmText {
             remedy: "Deliver the complete stock of the shop by your program, by a source or with stockbridge import.",
         },
         AlarmKind::ConfigRejected => AlarmText {
-            title: "New configuration is invalid",
+            title: "New configuration is not applied",
             consequence: "The service works with the old configuration, so new secrets, lists and rules \
                 are not used yet; accepting, sending and answering continue.",
             remedy: "Correct the fault that the alarm names, and reload. Run stockbridge check first.",
