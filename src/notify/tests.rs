@@ -390,6 +390,9 @@ async fn secrets_are_in_no_log_and_no_error() {
         .with_max_level(tracing::Level::TRACE)
         .with_writer(move || writer.clone())
         .finish();
+    // With a single subscriber, `tracing` lets the first thread that reaches a log line decide whether
+    // the line is enabled, and the thread of another test has no subscriber.
+    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
     let _guard = tracing::subscriber::set_default(subscriber);
     let broken = Recorder::start(|_| (StatusCode::INTERNAL_SERVER_ERROR, TOKEN)).await;
     let unreachable = {
