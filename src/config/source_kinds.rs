@@ -12,8 +12,8 @@ use super::setting_list::{MIN_CHOSEN_SECRET_CHARS, SourceTable};
 use super::source_settings::source_warehouses;
 use super::values::{EachOrTogether, FilePath, MarketId, WebUrl, Whole, parse_base_path};
 use crate::sources::{
-    DuplicatePolicy, ExchangeConfig, SourceKind, SourceKindName, SourceWarehouses, files,
-    http_file, moysklad, operator_files, sql,
+    DuplicatePolicy, SourceKind, SourceKindName, SourceWarehouses, files, http_file, moysklad,
+    onec_exchange, operator_files, sql,
 };
 
 /// Settings of the kind that have no effect in this table, because another one replaces them.
@@ -152,7 +152,7 @@ fn read_exchange(reader: &mut SettingsReader<'_>, table: &SourceTable) -> Option
     reader.needed("login", table.login.as_ref());
     let (login, password) = read_login(reader, table)?;
     reader.check_length("password_file", &password, MIN_CHOSEN_SECRET_CHARS);
-    Some(SourceKind::Exchange(ExchangeConfig {
+    Some(SourceKind::Exchange(onec_exchange::Config {
         path: path?,
         login,
         password,

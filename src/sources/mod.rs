@@ -34,7 +34,7 @@ pub use pipeline::{
     StatementStep, StockStep,
 };
 pub use read_once::read_once;
-pub use source_config::{Config, ExchangeConfig, SourceKind, SourceKindName};
+pub use source_config::{Config, SourceKind, SourceKindName};
 pub use statements::{
     HeldDelivery, PreviewRow, StageCounts, StatementError, StockChange, StockChangeKind,
     StockChangeTotals,

@@ -34,34 +34,38 @@ use tracing::{debug, warn};
 use self::file_name::FileName;
 use self::sessions::ExchangeSessions;
 use self::transfer::{ImportProgress, Transfers};
-use crate::auth_failures::{AuthFailures, Credential};
 
 /// Part size announced to 1C, in bytes. A part must arrive within the listener's deadline for
 /// bodies, over a shop's own line.
-pub const FILE_LIMIT: u64 = 512 * 1024;
+const FILE_LIMIT: u64 = 512 * 1024;
 
 /// Largest accepted part, in bytes, for clients that ignore [`FILE_LIMIT`].
 const MAX_PART_BYTES: u64 = 16 * FILE_LIMIT;
 
-/// Configuration of one URL that 1C uploads to.
+/// Settings of a source to which 1C uploads.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Config {
+    /// Full path of the URL, such as `/shop/1c_exchange.php`.
+    pub path: String,
+    /// User name that 1C logs in with.
+    pub login: String,
+    /// Password that 1C logs in with.
+    pub password: Secret,
+    /// Limit of one transfer, in bytes; unpacked it may be ten times as large.
+    pub max_bytes: u64,
+}
+
+/// One URL that 1C uploads to.
 #[derive(Clone, Debug)]
 pub struct ExchangeEndpoint {
     /// Position of its source in the configuration.
     pub source_index: usize,
     /// Name of the source, for logs.
     pub name: String,
-    /// Full path, such as `/shop/1c_exchange.php`.
-    pub path: String,
-    /// User name that 1C logs in with.
-    pub login: String,
-    /// Password that 1C logs in with.
-    pub password: Secret,
+    /// Settings of the source.
+    pub config: Config,
     /// Directory for this endpoint alone; its content may be deleted at any time.
     pub spool: PathBuf,
-    /// Limit of one transfer, in bytes; unpacked it may be ten times as large.
-    pub max_bytes: u64,
-    /// True if 1C may send ZIP archives.
-    pub accepts_zip: bool,
 }
 
 /// A completely uploaded file.
@@ -89,6 +93,21 @@ pub struct ImportedFile {
 pub type DeliverUpload =
     Arc<dyn Fn(Upload) -> BoxFuture<'static, Result<ImportedFile, String>> + Send + Sync>;
 
+/// Request with a wrong login, or with the cookie of no active session. It has no `Debug`, because it
+/// contains secrets.
+pub struct RefusedLogin {
+    /// Path of the endpoint.
+    pub path: String,
+    /// Wrong credentials as they were sent.
+    pub offered: String,
+    /// Head of the request.
+    pub head: Parts,
+}
+
+/// Function that records a wrong login. The response waits for its future, so that it can slow down
+/// an attacker.
+pub type RecordRefusedLogin = Arc<dyn Fn(RefusedLogin) -> BoxFuture<'static, ()> + Send + Sync>;
+
 /// Dependencies of the endpoints.
 #[derive(Clone)]
 pub struct Context {
@@ -98,8 +117,8 @@ pub struct Context {
     pub tasks: Tasks,
     /// Clock for the date of the empty list of orders.
     pub clock: Clock,
-    /// Counter of failed logins.
-    pub auth_failures: AuthFailures,
+    /// Records wrong logins.
+    pub record_refused_login: RecordRefusedLogin,
 }
 
 /// Returns a router with one route for each endpoint.
@@ -107,12 +126,18 @@ pub fn router(context: &Context, endpoints: Vec<ExchangeEndpoint>) -> Router {
     endpoints
         .into_iter()
         .fold(Router::new(), |router, endpoint| {
-            let path = endpoint.path.clone();
+            let Config {
+                path,
+                login,
+                password,
+                ..
+            } = &endpoint.config;
+            let path = path.clone();
             let handler = ExchangeHandler {
-                sessions: ExchangeSessions::new(&endpoint.login, &endpoint.password),
+                sessions: ExchangeSessions::new(login, password),
                 transfers: Transfers::new(&endpoint, context),
                 clock: context.clock,
-                auth_failures: context.auth_failures.clone(),
+                record_refused_login: Arc::clone(&context.record_refused_login),
                 endpoint,
             };
             router.route(&path, any(handle).with_state(Arc::new(handler)))
@@ -125,7 +150,7 @@ struct ExchangeHandler {
     sessions: ExchangeSessions,
     transfers: Transfers,
     clock: Clock,
-    auth_failures: AuthFailures,
+    record_refused_login: RecordRefusedLogin,
 }
 
 /// Successful response to 1C.
@@ -180,12 +205,12 @@ async fn handle(State(handler): State<Arc<ExchangeHandler>>, request: Request) -
                 debug!(source, "1C exchange {source}: request without a login");
             }
             ExchangeError::WrongLogin | ExchangeError::SessionEnded => {
-                let name = format!("1C exchange {}", handler.endpoint.path);
-                let credentials = sessions::offered_credentials(&head);
-                let auth_failures = &handler.auth_failures;
-                auth_failures
-                    .penalize(Credential::ExchangeLogin, &name, &credentials, &head)
-                    .await;
+                let refused = RefusedLogin {
+                    path: handler.endpoint.config.path.clone(),
+                    offered: sessions::offered_credentials(&head),
+                    head,
+                };
+                (handler.record_refused_login)(refused).await;
             }
             ExchangeError::Message(text) => {
                 warn!(source, mode, "1C exchange request {mode} failed: {text}");
@@ -259,12 +284,7 @@ impl ExchangeHandler {
     /// Returns the upload parameters. A client that sends its protocol version gets ours in return,
     /// and then uses no mode that our version lacks.
     fn init_reply(&self, query: &ExchangeQuery) -> ExchangeReply {
-        let zip = if self.endpoint.accepts_zip {
-            "yes"
-        } else {
-            "no"
-        };
-        let mut lines = vec![format!("zip={zip}"), format!("file_limit={FILE_LIMIT}")];
+        let mut lines = vec!["zip=yes".to_owned(), format!("file_limit={FILE_LIMIT}")];
         if query.has_version {
             lines.push(format!("sessid={}", query.session_id));
             lines.push("version=2.08".to_owned());

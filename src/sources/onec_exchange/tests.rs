@@ -15,17 +15,17 @@ use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
 use super::*;
-use crate::telemetry::Alarms;
 
 /// `1c:secret`, and the same name with another password.
 const VALID_LOGIN: (&str, &str) = ("authorization", "Basic MWM6c2VjcmV0");
 const WRONG_LOGIN: (&str, &str) = ("authorization", "Basic MWM6U2VjcmV0");
 
-/// Endpoint as 1C sees it, with the files it delivered.
+/// Endpoint as 1C sees it, with the files it delivered and the credentials it refused.
 struct TestSite {
     router: Router,
     tasks: Tasks,
     delivered: Arc<Mutex<Vec<(String, String)>>>,
+    refused: Arc<Mutex<Vec<(String, String)>>>,
     spool: TempDir,
 }
 
@@ -57,27 +57,34 @@ impl TestSite {
         });
         let tasks = Tasks::new(CrashSignal::default());
         let clock = Clock::starting_at("2026-11-22T10:00:00Z".parse().unwrap());
-        let auth_failures = AuthFailures::new(clock, Alarms::new(clock), Vec::new(), 10_000);
+        let refused = Arc::new(Mutex::new(Vec::new()));
+        let recorded = Arc::clone(&refused);
+        let record_refused_login: RecordRefusedLogin = Arc::new(move |login: RefusedLogin| {
+            recorded.lock().push((login.path, login.offered));
+            async {}.boxed()
+        });
         let context = Context {
             deliver,
             tasks: tasks.clone(),
             clock,
-            auth_failures,
+            record_refused_login,
         };
         let endpoint = ExchangeEndpoint {
             source_index: 7,
             name: "stock".to_owned(),
-            path: "/shop/1c_exchange.php".to_owned(),
-            login: "1c".to_owned(),
-            password: Secret::new("secret"),
+            config: Config {
+                path: "/shop/1c_exchange.php".to_owned(),
+                login: "1c".to_owned(),
+                password: Secret::new("secret"),
+                max_bytes,
+            },
             spool: spool.path().to_owned(),
-            max_bytes,
-            accepts_zip: true,
         };
         Self {
             router: router(&context, vec![endpoint]),
             tasks,
             delivered,
+            refused,
             spool,
         }
     }
@@ -296,6 +303,18 @@ async fn rejects_wrong_credentials() {
             .await,
         (200, ended)
     );
+    // A request without a login is not a guess.
+    let refused = std::mem::take(&mut *site.refused.lock());
+    let offered = [
+        "1c:Secret\n",
+        "1c:Secret\n",
+        "\n00000000000000000000000000000000",
+    ];
+    let path = "/shop/1c_exchange.php".to_owned();
+    assert_eq!(
+        refused,
+        offered.map(|offered| (path.clone(), offered.to_owned()))
+    );
     assert_eq!(
         site.send_request("GET", init, &[stale, VALID_LOGIN], Body::empty())
             .await
@@ -305,6 +324,7 @@ async fn rejects_wrong_credentials() {
     let cookie = site.begin().await;
     let both = format!("other=1; {cookie}");
     assert!(site.get(&both, "init").await.starts_with("zip=yes"));
+    assert_eq!(*site.refused.lock(), []);
 }
 
 #[tokio::test(start_paused = true)]

@@ -76,7 +76,7 @@ impl Transfers {
         Self {
             source_index: endpoint.source_index,
             source_name: endpoint.name.clone(),
-            max_bytes: endpoint.max_bytes,
+            max_bytes: endpoint.config.max_bytes,
             spool: Spool::new(&endpoint.spool),
             deliver: Arc::clone(&context.deliver),
             tasks: context.tasks.clone(),
