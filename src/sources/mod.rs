@@ -17,6 +17,7 @@ pub mod operator_files;
 mod pipeline;
 mod private_files;
 mod read_once;
+mod read_report;
 pub mod source;
 mod source_config;
 pub mod sql;
@@ -28,12 +29,12 @@ pub use manager::{
     import_source,
 };
 pub use pipeline::{
-    AbsentPolicy, ChangeCounts, Completeness, Context, DeliveryOutcome, DeliveryPipeline,
-    DeliveryReport, DuplicatePolicy, HeldPreview, HeldRules, PipelineError, PreviewProgress,
-    RULES_NAME, ReadReport, SourcePolicy, SourceState, SourceStatus, SourceWarehouses,
-    StatementStep, StockStep,
+    AbsentPolicy, ChangeCounts, Context, DeliveryOutcome, DeliveryPipeline, DeliveryReport,
+    DuplicatePolicy, HeldPreview, HeldRules, PipelineError, PreviewProgress, RULES_NAME,
+    SourcePolicy, SourceState, SourceStatus, SourceWarehouses, StatementStep, StockStep,
 };
 pub use read_once::read_once;
+pub use read_report::{Completeness, ReadReport};
 pub use source_config::{Config, SourceKind, SourceKindName};
 pub use statements::{
     HeldDelivery, PreviewRow, StageCounts, StatementError, StockChange, StockChangeKind,

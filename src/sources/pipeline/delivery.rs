@@ -10,9 +10,9 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::decision::Approval;
-use super::{DeliveryOutcome, DeliveryPipeline, DeliveryReport, PipelineError, ReadReport};
-use crate::sources::EntrySender;
+use super::{DeliveryOutcome, DeliveryPipeline, DeliveryReport, PipelineError};
 use crate::sources::statements::{HeldDelivery, StagedDelivery, StagingFile, delivery_mark};
+use crate::sources::{EntrySender, ReadReport};
 
 /// A delivery that was read to its end.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use strict_http::causes;
 
 use super::tests::{PipelineHarness, now, numbered_rows, row, test_policy, zero_absent_policy};
 use super::*;
-use crate::sources::{EntrySender, files};
+use crate::sources::{Completeness, EntrySender, files};
 
 /// More polls than any delivery in these tests takes.
 const MANY_STEPS: u32 = 5_000;

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::ingest::{self, Origin, StatedSkus};
-use crate::sources::EntrySender;
+use crate::sources::{Completeness, EntrySender, ReadReport};
 use crate::store::{self, ShopIdentity, Store};
 
 pub(in crate::sources) const SHOP: ShopId = ShopId(0);
