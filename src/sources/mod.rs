@@ -18,6 +18,8 @@ mod pipeline;
 mod private_files;
 mod read_once;
 mod read_report;
+#[cfg(test)]
+mod row_collector;
 pub mod source;
 mod source_config;
 pub mod sql;

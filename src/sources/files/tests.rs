@@ -1,56 +1,41 @@
-//! Tests of the file watcher: growing and replaced files, links, restarts, and exports of several
-//! files.
+//! Tests of the file watcher: growing and replaced files, links, directories and packed files.
 
 use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::fs::symlink;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use lifecycle::Clock;
 use stock_import::DeliveryScope;
-use stock_import::delivery_guard::GuardLimits;
 use stock_import::formats::FileSummary;
-use stock_import::stock_rules::ShopRules;
 use tempfile::TempDir;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
 use super::found_file::open_file;
 use super::*;
-use crate::sources::manager::poll_loop::SourcePoller;
-use crate::sources::pipeline::tests::{PipelineHarness, stock, test_policy, zero_absent_policy};
-use crate::sources::{DeliveryOutcome, DeliveryReport, SourcePolicy, SourceWarehouses};
+use crate::sources::row_collector::{self, CollectedDelivery};
 
 const HEADER: &str = "Артикул;Остаток\n";
 
-/// Shop with a source of files, and the directory of these files.
-struct FileShop {
-    harness: PipelineHarness,
+/// Directory with files, and a watcher of it.
+struct WatchedDirectory {
     directory: TempDir,
-    watcher: SourcePoller<FileWatcher>,
-    config: Config,
+    watcher: FileWatcher,
 }
 
-impl FileShop {
-    async fn new(pattern: &str) -> Self {
-        Self::with_policy(pattern, unset_scope_policy(), false).await
-    }
-
-    async fn with_policy(pattern: &str, policy: SourcePolicy, is_one_delivery: bool) -> Self {
+impl WatchedDirectory {
+    fn new(pattern: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let config = Config {
             path: directory.path().join(pattern),
             format: None,
-            is_one_delivery,
+            is_one_delivery: false,
         };
         Self {
-            harness: PipelineHarness::new(vec![policy], ShopRules::default()).await,
             directory,
-            watcher: poller(&config),
-            config,
+            watcher: FileWatcher::new(config, ReadSettings::default()),
         }
     }
 
@@ -70,38 +55,22 @@ impl FileShop {
         file.set_modified(changed).unwrap();
     }
 
-    async fn poll(&mut self) -> Vec<DeliveryReport> {
-        self.try_poll().await.unwrap()
+    async fn try_poll(&mut self) -> Result<Vec<CollectedDelivery>, String> {
+        row_collector::poll(&mut self.watcher).await
     }
 
-    async fn try_poll(&mut self) -> Result<Vec<DeliveryReport>, String> {
-        let (now, no_skus) = (Clock::wall().now(), Arc::new(Vec::new));
-        self.watcher
-            .poll(&self.harness.pipeline, 0, now, no_skus)
-            .await
+    /// Polls once, and returns SKU and quantity of the rows of each delivery.
+    async fn poll(&mut self) -> Vec<Vec<(String, String)>> {
+        let deliveries = self.try_poll().await.unwrap();
+        let complete = deliveries.iter().filter(|delivery| delivery.report.is_ok());
+        complete.map(CollectedDelivery::quantities).collect()
     }
 
-    /// Polls twice, which imports the files that do not change in between.
-    async fn poll_twice(&mut self) -> Vec<DeliveryReport> {
-        let mut reports = self.poll().await;
-        reports.extend(self.poll().await);
-        reports
-    }
-
-    fn last_failure(&self) -> Option<String> {
-        let status = self.harness.pipeline.status(0);
-        status.last_failure.map(|(_, text)| text)
-    }
-}
-
-fn poller(config: &Config) -> SourcePoller<FileWatcher> {
-    SourcePoller::new(FileWatcher::new(config.clone(), ReadSettings::default()))
-}
-
-fn unset_scope_policy() -> SourcePolicy {
-    SourcePolicy {
-        scope: None,
-        ..test_policy("erp")
+    /// Polls twice, which reads the files that do not change in between.
+    async fn poll_twice(&mut self) -> Vec<Vec<(String, String)>> {
+        let mut deliveries = self.poll().await;
+        deliveries.extend(self.poll().await);
+        deliveries
     }
 }
 
@@ -111,9 +80,15 @@ fn csv(rows: &[(&str, u32)]) -> String {
     })
 }
 
+fn quantities(rows: &[(&str, u32)]) -> Vec<(String, String)> {
+    let rows = rows.iter();
+    rows.map(|(sku, count)| ((*sku).to_owned(), count.to_string()))
+        .collect()
+}
+
 #[tokio::test]
 async fn imports_a_growing_file_once_when_it_is_complete() {
-    let mut shop = FileShop::new("stock.csv").await;
+    let mut files = WatchedDirectory::new("stock.csv");
     let growing = [
         csv(&[("A", 5)]),
         csv(&[("A", 5), ("B", 6)]),
@@ -121,34 +96,28 @@ async fn imports_a_growing_file_once_when_it_is_complete() {
     ];
     for (age, text) in (0..3).rev().zip(&growing) {
         // The last two have the same length, so only the time shows the change.
-        shop.write_old("stock.csv", text, age);
-        assert_eq!(shop.poll().await.len(), 0);
-        assert!(shop.harness.stock().is_empty());
+        files.write_old("stock.csv", text, age);
+        assert_eq!(files.poll().await.len(), 0);
     }
-    assert_eq!(shop.poll().await.len(), 1);
-    assert_eq!(shop.harness.stock(), stock([("A", 5), ("B", 7)]));
-    shop.harness.put_stock("A", 1).await;
-    assert_eq!(shop.poll_twice().await.len(), 0);
-    assert_eq!(shop.harness.stock()["A"], 1);
+    assert_eq!(files.poll().await, [quantities(&[("A", 5), ("B", 7)])]);
+    assert_eq!(files.poll_twice().await.len(), 0);
 }
 
 #[tokio::test]
 async fn imports_replaced_files() {
-    let mut shop = FileShop::new("stock.csv").await;
-    let missing = shop.try_poll().await;
+    let mut files = WatchedDirectory::new("stock.csv");
+    let missing = files.try_poll().await;
     assert!(missing.is_err(), "a file named in the settings must exist");
-    shop.write("stock.csv", csv(&[("A", 5)]));
-    assert_eq!(shop.poll_twice().await.len(), 1);
-    shop.write("stock.csv.new", csv(&[("A", 6)]));
-    std::fs::rename(shop.path("stock.csv.new"), shop.path("stock.csv")).unwrap();
-    assert_eq!(shop.poll_twice().await.len(), 1);
-    assert_eq!(shop.harness.stock(), stock([("A", 6)]));
+    files.write("stock.csv", csv(&[("A", 5)]));
+    assert_eq!(files.poll_twice().await, [quantities(&[("A", 5)])]);
+    files.write("stock.csv.new", csv(&[("A", 6)]));
+    std::fs::rename(files.path("stock.csv.new"), files.path("stock.csv")).unwrap();
+    assert_eq!(files.poll_twice().await, [quantities(&[("A", 6)])]);
     // Some programs empty a file for a moment; one poll of the empty file does not import it.
-    shop.write("stock.csv", "");
-    assert!(shop.poll().await.is_empty());
-    shop.write("stock.csv", csv(&[("A", 7)]));
-    assert_eq!(shop.poll_twice().await.len(), 1);
-    assert_eq!(shop.harness.stock(), stock([("A", 7)]));
+    files.write("stock.csv", "");
+    assert!(files.poll().await.is_empty());
+    files.write("stock.csv", csv(&[("A", 7)]));
+    assert_eq!(files.poll_twice().await, [quantities(&[("A", 7)])]);
 }
 
 #[test]
@@ -195,9 +164,9 @@ async fn follows_only_links_named_in_the_settings() {
     let target = elsewhere.path().join("real.csv");
     std::fs::write(&target, csv(&[("A", 5)])).unwrap();
     for (pattern, imported) in [("", 0), ("*.csv", 0), ("stock.csv", 1)] {
-        let mut shop = FileShop::new(pattern).await;
-        symlink(&target, shop.path("stock.csv")).unwrap();
-        assert_eq!(shop.poll_twice().await.len(), imported, "{pattern}");
+        let mut files = WatchedDirectory::new(pattern);
+        symlink(&target, files.path("stock.csv")).unwrap();
+        assert_eq!(files.poll_twice().await.len(), imported, "{pattern}");
     }
     // A link that replaces the file after the listing.
     let link = elsewhere.path().join("link.csv");
@@ -209,10 +178,10 @@ async fn follows_only_links_named_in_the_settings() {
 #[tokio::test]
 async fn imports_a_directory_oldest_file_first() {
     for pattern in ["", "*.csv*"] {
-        let mut shop = FileShop::new(pattern).await;
-        shop.write_old("a.csv", csv(&[("A", 3), ("C", 3)]), 1);
-        shop.write_old("b.csv", csv(&[("A", 2), ("B", 2), ("C", 2)]), 2);
-        shop.write_old("c.csv", csv(&[("A", 1), ("D", 1)]), 3);
+        let mut files = WatchedDirectory::new(pattern);
+        files.write_old("a.csv", csv(&[("A", 3), ("C", 3)]), 1);
+        files.write_old("b.csv", csv(&[("A", 2), ("B", 2), ("C", 2)]), 2);
+        files.write_old("c.csv", csv(&[("A", 1), ("D", 1)]), 3);
         for name in [
             ".csv",
             "~$d.csv",
@@ -220,106 +189,19 @@ async fn imports_a_directory_oldest_file_first() {
             "d.csv.part",
             "d.csv.filepart",
         ] {
-            shop.write(name, csv(&[("UNFINISHED", 1)]));
+            files.write(name, csv(&[("UNFINISHED", 1)]));
         }
-        std::fs::create_dir(shop.path("old.csv")).unwrap();
-        assert_eq!(shop.poll_twice().await.len(), 3, "{pattern}");
-        let expected = [("A", 3), ("B", 2), ("C", 3), ("D", 1)];
-        assert_eq!(shop.harness.stock(), stock(expected));
-        // An older file that arrives later is the newest delivery.
-        shop.write_old("e.csv", csv(&[("B", 9)]), 4);
-        assert_eq!(shop.poll_twice().await.len(), 1);
-        assert_eq!(shop.harness.stock()["B"], 9);
+        std::fs::create_dir(files.path("old.csv")).unwrap();
+        let expected = [
+            quantities(&[("A", 1), ("D", 1)]),
+            quantities(&[("A", 2), ("B", 2), ("C", 2)]),
+            quantities(&[("A", 3), ("C", 3)]),
+        ];
+        assert_eq!(files.poll_twice().await, expected, "{pattern}");
+        // An older file that arrives later is a delivery too.
+        files.write_old("e.csv", csv(&[("B", 9)]), 4);
+        assert_eq!(files.poll_twice().await, [quantities(&[("B", 9)])]);
     }
-}
-
-#[tokio::test]
-async fn imports_nothing_twice_over_a_restart() {
-    let mut shop = FileShop::new("").await;
-    shop.write("a.csv", csv(&[("A", 5)]));
-    shop.write("b.csv", "<html><title>Login</title></html>");
-    assert_eq!(shop.poll_twice().await.len(), 1);
-    let policies = vec![unset_scope_policy()];
-    shop.harness = shop.harness.restart(policies, ShopRules::default()).await;
-    shop.watcher = poller(&shop.config);
-    shop.harness.put_stock("A", 1).await;
-    shop.poll_twice().await;
-    assert_eq!(shop.harness.stock(), stock([("A", 1)]));
-    assert_eq!(shop.harness.pipeline.status(0).failed_total, 0);
-}
-
-#[tokio::test]
-async fn retries_unreadable_files_only_when_they_change() {
-    let mut shop = FileShop::new("stock.csv").await;
-    shop.write(
-        "stock.csv",
-        "<!DOCTYPE html><html><body>Войдите</body></html>",
-    );
-    assert!(shop.poll_twice().await.is_empty());
-    let failure = shop.last_failure().unwrap();
-    assert!(failure.contains("stock.csv"), "{failure}");
-    assert!(shop.poll_twice().await.is_empty());
-    assert_eq!(shop.harness.pipeline.status(0).failed_total, 1);
-    assert_eq!(shop.harness.alarms(), ["source_failed"]);
-    shop.write("stock.csv", csv(&[("A", 5)]));
-    assert_eq!(shop.poll_twice().await.len(), 1);
-    assert_eq!(
-        (shop.last_failure(), shop.harness.alarms()),
-        (None, Vec::new())
-    );
-}
-
-#[tokio::test]
-async fn held_files_are_held_once_and_can_be_accepted() {
-    let mut shop = FileShop::with_policy("stock.csv", zero_absent_policy(), false).await;
-    let full = csv(&[("A", 5), ("B", 5), ("C", 5), ("D", 5)]);
-    shop.write("stock.csv", full);
-    shop.poll_twice().await;
-    let half_sold_out = csv(&[("A", 0), ("B", 0), ("C", 5), ("D", 5)]);
-    shop.write("stock.csv", half_sold_out);
-    let reports = shop.poll_twice().await;
-    assert!(
-        matches!(reports[0].outcome, DeliveryOutcome::Held(_)),
-        "{reports:?}"
-    );
-    assert!(shop.poll_twice().await.is_empty());
-    assert_eq!(shop.harness.stock()["A"], 5);
-    shop.harness.pipeline.accept("erp", None).await.unwrap();
-    let expected = [("A", 0), ("B", 0), ("C", 5), ("D", 5)];
-    assert_eq!(shop.harness.stock(), stock(expected));
-}
-
-#[tokio::test]
-async fn joins_the_files_of_a_1c_export() {
-    let policy = SourcePolicy {
-        scope: None,
-        warehouses: SourceWarehouses::All,
-        limits: GuardLimits {
-            max_rejected_ratio: 1.0,
-            ..GuardLimits::default()
-        },
-        ..test_policy("1c")
-    };
-    let mut shop = FileShop::with_policy("", policy, true).await;
-    let fixture = |name: &str| {
-        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/sources");
-        std::fs::read_to_string(directory.join(name)).unwrap()
-    };
-    // By time the offers would come first; the role puts the catalogue, which has the SKUs, first.
-    shop.write_old("import0_1.xml", fixture("import.xml"), 1);
-    shop.write_old("offers0_1.xml", fixture("offers.xml"), 3);
-    shop.poll().await;
-    shop.write_old("rests0_1.xml", fixture("rests.xml"), 2);
-    assert_eq!(shop.poll().await.len(), 0, "one of the files is new");
-    let reports = shop.poll().await;
-    assert_eq!(reports.len(), 1);
-    assert_eq!(shop.harness.stock()["ART-9"], 210);
-    assert!(shop.poll_twice().await.is_empty());
-    // One new file is a new export of all files.
-    let changed = fixture("rests.xml").replace(">201<", ">1<");
-    shop.write("rests0_1.xml", changed);
-    assert_eq!(shop.poll_twice().await.len(), 1);
-    assert_eq!(shop.harness.stock()["ART-9"], 10);
 }
 
 #[tokio::test]
@@ -333,16 +215,18 @@ async fn imports_packed_files() {
     zip.write_all(csv(&[("A", 5)]).as_bytes()).unwrap();
     let zip = zip.finish().unwrap().into_inner();
     for (name, bytes) in [("stock.csv.gz", gzip), ("stock.zip", zip)] {
-        let mut shop = FileShop::new(name).await;
-        shop.write(name, &bytes[..bytes.len() - 3]);
-        assert!(
-            shop.poll_twice().await.is_empty(),
-            "{name} is truncated and was imported"
+        let mut files = WatchedDirectory::new(name);
+        files.write(name, &bytes[..bytes.len() - 3]);
+        assert_eq!(files.poll().await.len(), 0);
+        let truncated = files.try_poll().await.unwrap();
+        let failure = truncated[0].report.as_ref().unwrap_err();
+        assert!(!failure.is_temporary, "{failure:?}");
+        files.write(name, &bytes);
+        assert_eq!(
+            files.poll_twice().await,
+            [quantities(&[("A", 5)])],
+            "{name}"
         );
-        assert!(shop.last_failure().is_some());
-        shop.write(name, &bytes);
-        assert_eq!(shop.poll_twice().await.len(), 1, "{name}");
-        assert_eq!(shop.harness.stock(), stock([("A", 5)]));
     }
 }
 

@@ -6,20 +6,17 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::HeaderMap;
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::http::header::AUTHORIZATION;
 use axum::response::{IntoResponse as _, Response as Reply};
-use lifecycle::{Clock, CrashSignal, Tasks};
+use lifecycle::{CrashSignal, Tasks};
 use parking_lot::Mutex;
-use stock_import::stock_rules::ShopRules;
 use strict_http::client;
 use strict_http::test_server::{TestServer, serve_at};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::sources::SourcePolicy;
-use crate::sources::manager::poll_loop::SourcePoller;
-use crate::sources::pipeline::tests::{PipelineHarness, stock, test_policy};
+use crate::sources::row_collector::{self, CollectedDelivery};
 
 const STOCK: &str = "sku;stock\nA;5\nB;7\n";
 const DATE: &str = "Sun, 01 Nov 2026 10:00:00 GMT";
@@ -48,22 +45,7 @@ async fn recording_server_at(
     (serve_at(address, router).await, requests)
 }
 
-async fn pipeline_fixture() -> PipelineHarness {
-    PipelineHarness::new(
-        vec![SourcePolicy {
-            scope: None,
-            ..test_policy("feed")
-        }],
-        ShopRules::default(),
-    )
-    .await
-}
-
-fn http_file(url: &str) -> SourcePoller<HttpFile> {
-    SourcePoller::new(remote_file(url))
-}
-
-fn remote_file(url: &str) -> HttpFile {
+fn http_file(url: &str) -> HttpFile {
     let login = Some(("anna".to_owned(), Secret::new("canary")));
     let config = Config {
         url: url.parse().unwrap(),
@@ -84,8 +66,8 @@ fn remote_file(url: &str) -> HttpFile {
 const PUBLIC: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// Creates a file on a host that counts as public, so that its redirects are limited.
-fn public_http_file(url: &str) -> SourcePoller<HttpFile> {
-    let mut file = remote_file(url);
+fn public_http_file(url: &str) -> HttpFile {
+    let mut file = http_file(url);
     let is_public: AddressRule = |address| address == PUBLIC;
     let rule = ClientConfig {
         trust: Trust::PlainHttpOnly,
@@ -94,7 +76,7 @@ fn public_http_file(url: &str) -> SourcePoller<HttpFile> {
     };
     file.clients.public = client(&rule).unwrap();
     file.is_public = is_public;
-    SourcePoller::new(file)
+    file
 }
 
 /// Starts a server on the public host that redirects every path to `to`.
@@ -104,19 +86,26 @@ async fn redirecting_server(to: String) -> (TestServer, RecordedRequests) {
     recording_server_at(PUBLIC, respond).await
 }
 
-async fn poll(file: &mut SourcePoller<HttpFile>, fixture: &PipelineHarness) -> Result<(), String> {
-    let (now, no_skus) = (Clock::wall().now(), Arc::new(Vec::new));
-    let reports = file.poll(&fixture.pipeline, 0, now, no_skus).await;
-    reports.map(drop)
+/// Polls a file that has changed.
+async fn read(file: &mut HttpFile) -> CollectedDelivery {
+    let mut deliveries = row_collector::poll(file).await.unwrap();
+    assert_eq!(deliveries.len(), 1, "{deliveries:?}");
+    deliveries.remove(0)
 }
 
-fn last_failure(fixture: &PipelineHarness) -> String {
-    fixture
-        .pipeline
-        .status(0)
-        .last_failure
-        .map(|(_, text)| text)
-        .unwrap_or_default()
+async fn read_quantities(file: &mut HttpFile) -> Vec<(String, String)> {
+    let delivery = read(file).await;
+    assert!(delivery.report.is_ok(), "{delivery:?}");
+    delivery.quantities()
+}
+
+/// Returns the error of a poll that does not get the file.
+async fn poll_error(file: &mut HttpFile) -> String {
+    row_collector::poll(file).await.unwrap_err()
+}
+
+fn stock_rows() -> [(String, String); 2] {
+    [("A", "5"), ("B", "7")].map(|(sku, count)| (sku.to_owned(), count.to_owned()))
 }
 
 #[tokio::test]
@@ -134,19 +123,18 @@ async fn downloads_unchanged_files_only_once() {
         ([(ETAG, "\"one\""), (LAST_MODIFIED, DATE)], STOCK).into_response()
     })
     .await;
-    let fixture = pipeline_fixture().await;
     let url = format!("{}/stock.csv", server.url);
-    let mut first = http_file(&url);
-    for mut file in [None, None, Some(http_file(&url))] {
-        poll(file.as_mut().unwrap_or(&mut first), &fixture)
-            .await
-            .unwrap();
-        assert_eq!(fixture.pipeline.status(0).applied_total, 1);
+    let mut file = http_file(&url);
+    let first = read(&mut file).await;
+    assert_eq!(first.quantities(), stock_rows());
+    let stated_at = first.stated_at.unwrap().to_utc();
+    assert_eq!(stated_at.to_rfc2822(), "Sun, 1 Nov 2026 10:00:00 +0000");
+    let mut restarted = http_file(&url);
+    restarted.restore(&first.state.unwrap());
+    for file in [&mut file, &mut restarted] {
+        assert_eq!(row_collector::poll(file).await.unwrap().len(), 0);
     }
     assert_eq!(requests.lock().len(), 3);
-    assert_eq!(fixture.stock(), stock([("A", 5), ("B", 7)]));
-    let at = fixture.pipeline.status(0).last_report.unwrap().stated_at;
-    assert_eq!(at.to_utc().to_rfc2822(), "Sun, 1 Nov 2026 10:00:00 +0000");
 }
 
 #[tokio::test]
@@ -162,10 +150,8 @@ async fn redirects_do_not_leak_the_password() {
         (StatusCode::FOUND, [(LOCATION, to)]).into_response()
     })
     .await;
-    let fixture = pipeline_fixture().await;
     let mut file = http_file(&format!("{}/near", server.url));
-    poll(&mut file, &fixture).await.unwrap();
-    assert_eq!(fixture.stock(), stock([("A", 5), ("B", 7)]));
+    assert_eq!(read_quantities(&mut file).await, stock_rows());
     assert!(
         requests
             .lock()
@@ -184,7 +170,6 @@ async fn redirects_do_not_leak_the_password() {
 async fn public_hosts_cannot_redirect_to_private_addresses() {
     let (private, requests) = recording_server(|_, _| STOCK.into_response()).await;
     let port = private.url.rsplit(':').next().unwrap().to_owned();
-    let fixture = pipeline_fixture().await;
     for (host, reason) in [
         // An address in the URL, in spellings of it, and a name that resolves to it.
         (
@@ -205,14 +190,14 @@ async fn public_hosts_cannot_redirect_to_private_addresses() {
     ] {
         let (public, _) = redirecting_server(format!("http://{host}:{port}/stock.csv")).await;
         let mut file = public_http_file(&format!("{}/stock.csv", public.url));
-        let error = poll(&mut file, &fixture).await.unwrap_err();
+        let error = poll_error(&mut file).await;
         assert!(error.contains(reason), "{host}: {error}");
     }
     // Not even through another public host.
     let (second, _) = redirecting_server(format!("{}/stock.csv", private.url)).await;
     let (first, _) = redirecting_server(format!("{}/next", second.url)).await;
     let mut file = public_http_file(&format!("{}/stock.csv", first.url));
-    poll(&mut file, &fixture).await.unwrap_err();
+    poll_error(&mut file).await;
     assert_eq!(requests.lock().len(), 0);
 }
 
@@ -220,10 +205,8 @@ async fn public_hosts_cannot_redirect_to_private_addresses() {
 async fn public_hosts_may_redirect_to_public_hosts() {
     let (last, requests) = recording_server_at(PUBLIC, |_, _| STOCK.into_response()).await;
     let (first, _) = redirecting_server(format!("{}/stock.csv", last.url)).await;
-    let fixture = pipeline_fixture().await;
     let mut file = public_http_file(&format!("{}/stock.csv", first.url));
-    poll(&mut file, &fixture).await.unwrap();
-    assert_eq!(fixture.stock(), stock([("A", 5), ("B", 7)]));
+    assert_eq!(read_quantities(&mut file).await, stock_rows());
     // Another port is another server: it does not get the password.
     assert!(!requests.lock()[0].1.contains_key(AUTHORIZATION));
 }
@@ -236,25 +219,24 @@ async fn error_messages_do_not_contain_the_url() {
         _ => StatusCode::FORBIDDEN.into_response(),
     })
     .await;
-    let fixture = pipeline_fixture().await;
-    let poll_error = async |path: &str| {
+    let error_at = async |path: &str| {
         let mut file = http_file(&format!("{}{path}?token=canary", server.url));
-        poll(&mut file, &fixture).await.unwrap_err()
+        poll_error(&mut file).await
     };
-    assert_eq!(poll_error("/round").await, "more than 5 redirects");
+    assert_eq!(error_at("/round").await, "more than 5 redirects");
     assert_eq!(requests.lock().len(), 6);
     for (path, reason) in [
         ("/nowhere", "without a valid Location header"),
         ("/x", "answered 403 Forbidden"),
     ] {
-        let error = poll_error(path).await;
+        let error = error_at(path).await;
         assert!(
             error.contains(reason) && !error.contains("canary"),
             "{error}"
         );
     }
     let mut unreachable = http_file("http://127.0.0.1:1/stock.csv?token=canary");
-    let error = poll(&mut unreachable, &fixture).await.unwrap_err();
+    let error = poll_error(&mut unreachable).await;
     assert!(!error.contains("canary"), "{error}");
 }
 
@@ -278,32 +260,6 @@ fn rejects_redirects_from_https_to_http() {
     redirect("http://shop.example/a", "http://[").unwrap_err();
 }
 
-#[tokio::test]
-async fn login_pages_are_rejected_and_polled_again() {
-    let (server, requests) = recording_server(|_, headers| {
-        let page = "<!DOCTYPE html><html><title>Вход</title><body><form></form></body></html>";
-        assert!(
-            !headers.contains_key(IF_NONE_MATCH),
-            "the validators of a rejected page were saved"
-        );
-        ([(CONTENT_TYPE, "text/html"), (ETAG, "\"login\"")], page).into_response()
-    })
-    .await;
-    let fixture = pipeline_fixture().await;
-    let mut file = http_file(&format!("{}/stock.csv", server.url));
-    for _ in 0..2 {
-        poll(&mut file, &fixture).await.unwrap();
-        assert!(
-            last_failure(&fixture).contains("page"),
-            "{}",
-            last_failure(&fixture)
-        );
-    }
-    assert_eq!(requests.lock().len(), 2);
-    assert!(fixture.stock().is_empty());
-    assert_eq!(fixture.alarms(), ["source_failed"]);
-}
-
 /// Starts a server that responds once with these bytes and closes the connection.
 async fn hang_up_after(bytes: String) -> (String, Tasks) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -319,10 +275,7 @@ async fn hang_up_after(bytes: String) -> (String, Tasks) {
 }
 
 #[tokio::test]
-async fn interrupted_downloads_do_not_change_stock() {
-    let fixture = pipeline_fixture().await;
-    fixture.put_stock("A", 9).await;
-    let before = fixture.stock();
+async fn interrupted_downloads_are_not_complete() {
     let body = "sku;stock\nA;5\nB;7\n";
     let lengths = [
         format!("Content-Length: {}\r\n\r\n{body}", body.len() + 1),
@@ -340,16 +293,16 @@ async fn interrupted_downloads_do_not_change_stock() {
         let (url, _server) =
             hang_up_after(format!("HTTP/1.1 200 OK\r\nETag: \"new\"\r\n{rest}")).await;
         let mut file = http_file(&url);
-        poll(&mut file, &fixture).await.unwrap();
+        let delivery = read(&mut file).await;
+        let failure = delivery.report.unwrap_err();
         assert!(
-            last_failure(&fixture).starts_with("the download was interrupted"),
-            "{rest:?}: {}",
-            last_failure(&fixture)
+            failure.message.starts_with("the download was interrupted"),
+            "{rest:?}: {failure:?}"
         );
-        assert_eq!(fixture.stock(), before);
+        assert!(failure.is_temporary);
+        assert_eq!(delivery.entries.len(), 0);
         assert_eq!(
-            fixture.pipeline.reader_state(0).await.unwrap(),
-            "",
+            delivery.state, None,
             "validators of an interrupted download were saved"
         );
     }

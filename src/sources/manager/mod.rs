@@ -6,7 +6,9 @@
 mod create_source;
 mod import;
 mod onec_uploads;
-pub(super) mod poll_loop;
+mod poll_loop;
+#[cfg(test)]
+mod poll_tests;
 mod read_through;
 
 use std::path::Path;

@@ -106,7 +106,7 @@ pub(super) async fn run_passive(
 }
 
 /// Source with the state between its polls.
-pub(in crate::sources) struct SourcePoller<S> {
+pub(super) struct SourcePoller<S> {
     source: S,
     is_restored: bool,
     /// State that could not be saved yet.
@@ -114,7 +114,7 @@ pub(in crate::sources) struct SourcePoller<S> {
 }
 
 impl<S: Source> SourcePoller<S> {
-    pub(in crate::sources) fn new(source: S) -> Self {
+    pub(super) fn new(source: S) -> Self {
         Self {
             source,
             is_restored: false,
@@ -127,7 +127,7 @@ impl<S: Source> SourcePoller<S> {
     ///
     /// # Errors
     /// The source cannot be reached, or its state cannot be read or saved.
-    pub(in crate::sources) async fn poll(
+    pub(super) async fn poll(
         &mut self,
         pipeline: &DeliveryPipeline,
         index: usize,
