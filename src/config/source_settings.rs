@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use connectors::{files, http_file};
 use stock::MAX_COUNT;
 use stock_import::delivery_guard::GuardLimits;
 use stock_import::formats::Format;
@@ -18,7 +19,7 @@ use super::values::{
 };
 use crate::sources::{
     AbsentPolicy, Config, DuplicatePolicy, SourceKind, SourceKindName, SourcePolicy,
-    SourceWarehouses, files, http_file, operator_files,
+    SourceWarehouses, operator_files,
 };
 
 /// Settings by which the data of a source is read, in the order in which the store has them. A

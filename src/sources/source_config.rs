@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
+use connectors::{files, http_file, moysklad, onec_exchange, sql};
 use market_api::push::client::OldHandlerConfig;
 use serde::{Deserialize, Serialize};
 use stock::Sku;
 use stock_import::ReadSettings;
 
-use super::{SourcePolicy, files, http_file, moysklad, onec_exchange, sql};
+use super::SourcePolicy;
 use crate::ingest::Origin;
 
 /// Configuration of one source of a shop.

@@ -1,14 +1,14 @@
 //! Creation of a source from its configuration, with the HTTP clients that it needs.
 
+use connectors::files::FileWatcher;
+use connectors::http_file::HttpFile;
+use connectors::moysklad::{MoySklad, MoySkladSource};
+use connectors::old_handler::OldHandlerSource;
+use connectors::sql::SqlSource;
 use market_api::push::client::OldHandlerClient;
 use strict_http::ClientConfig;
 
 use super::SourceStartError;
-use crate::sources::files::FileWatcher;
-use crate::sources::http_file::HttpFile;
-use crate::sources::moysklad::{MoySklad, MoySkladSource};
-use crate::sources::old_handler::OldHandlerSource;
-use crate::sources::sql::SqlSource;
 use crate::sources::{Config, SourceKind};
 
 /// Source that is ready to be polled.

@@ -21,6 +21,7 @@ pub(super) use self::create_source::{ReadySource, create_source, old_handler_cli
 pub use self::import::{ImportRequest, import_source};
 use self::poll_loop::{PollLoop, SourcePoller, run_passive};
 pub use self::read_through::READ_THROUGH_TIMEOUT;
+use connectors::Source;
 use lifecycle::Clock;
 use lifecycle::Tasks;
 use market_api::push::client::{OldHandlerClient, OldHandlerConfigError};
@@ -28,7 +29,6 @@ use stock::{ShopId, Sku};
 use stock_import::stock_rules::ShopRules;
 use strict_http::{ClientConfig, ClientError};
 
-use super::source::Source;
 use super::{Config, Context, DeliveryPipeline, PipelineError};
 
 /// Function that returns all known SKUs of a shop, from any origin.

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 
 use axum::Router;
+use connectors::files::{self, combined_scope};
+use connectors::onec_exchange::{self, ExchangeEndpoint, ImportedFile, RecordRefusedLogin, Upload};
+use connectors::{Completeness, EntrySender, ReadReport};
 use lifecycle::Tasks;
 use stock::{ShopId, Timestamp};
 use stock_import::formats::Format;
@@ -10,13 +13,7 @@ use strict_http::causes;
 
 use super::SourceManager;
 use crate::auth_failures::{AuthFailures, Credential};
-use crate::sources::files::{self, combined_scope};
-use crate::sources::onec_exchange::{
-    self, ExchangeEndpoint, ImportedFile, RecordRefusedLogin, Upload,
-};
-use crate::sources::{
-    Completeness, DeliveryOutcome, DeliveryReport, EntrySender, ReadReport, SourceKind,
-};
+use crate::sources::{DeliveryOutcome, DeliveryReport, SourceKind};
 
 /// Counts wrong logins of 1C, and delays their responses.
 fn record_refused_login(auth_failures: &AuthFailures) -> RecordRefusedLogin {

@@ -3,16 +3,14 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use connectors::{DeliveryEnd, DueDelivery, EntrySender, PollContext, Source};
 use lifecycle::Tasks;
 use stock::Sku;
 use strict_http::causes;
 use tokio::time::sleep;
 
 use super::{ManagedShop, ManagedSource, SourceManager};
-use crate::sources::source::{DeliveryEnd, DueDelivery, PollContext, Source};
-use crate::sources::{
-    DeliveryOutcome, DeliveryPipeline, DeliveryReport, EntrySender, PipelineError,
-};
+use crate::sources::{DeliveryOutcome, DeliveryPipeline, DeliveryReport, PipelineError};
 
 /// Poll loop of one source.
 pub(super) struct PollLoop<S> {
@@ -194,7 +192,7 @@ impl<S: Source> SourcePoller<S> {
     }
 }
 
-/// Returns the end of a delivery. `is_temporary` is [`ReadFailure::is_temporary`](crate::sources::source::ReadFailure),
+/// Returns the end of a delivery. `is_temporary` is [`ReadFailure::is_temporary`](connectors::ReadFailure),
 /// if the source could not be read.
 fn delivery_end(
     delivered: &Result<DeliveryReport, PipelineError>,
@@ -220,13 +218,13 @@ fn delivery_end(
 
 #[cfg(test)]
 mod tests {
+    use connectors::{ReadFailure, ReadReport};
     use lifecycle::Clock;
     use stock_import::stock_rules::ShopRules;
 
     use super::*;
+    use crate::sources::StatementError;
     use crate::sources::pipeline::tests::{PipelineHarness, test_policy};
-    use crate::sources::source::ReadFailure;
-    use crate::sources::{ReadReport, StatementError};
 
     /// Source that never has anything due.
     struct IdleSource<const CONTACTS: bool>;

@@ -10,6 +10,8 @@ use std::time::{Duration, SystemTime};
 use axum::Router;
 use axum::extract::Request;
 use axum::http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use connectors::files::{self, FileWatcher};
+use connectors::http_file::{self, HttpFile};
 use lifecycle::Clock;
 use stock_import::ReadSettings;
 use stock_import::delivery_guard::GuardLimits;
@@ -19,8 +21,6 @@ use strict_http::{ClientConfig, Trust};
 use tempfile::TempDir;
 
 use super::poll_loop::SourcePoller;
-use crate::sources::files::{self, FileWatcher};
-use crate::sources::http_file::{self, HttpFile};
 use crate::sources::pipeline::tests::{PipelineHarness, stock, test_policy, zero_absent_policy};
 use crate::sources::{DeliveryOutcome, DeliveryReport, SourcePolicy, SourceWarehouses};
 

@@ -18,8 +18,8 @@ use stock_import::{
 use strict_http::json::{JsonText, StrictObject, expand_exponent};
 
 use super::json_error;
-use crate::sources::moysklad::products::{ProductsWithoutSku, SkuProducts, StockWithoutSku};
-use crate::sources::moysklad::{MoySkladError, StockType, StoreSelection};
+use crate::moysklad::products::{ProductsWithoutSku, SkuProducts, StockWithoutSku};
+use crate::moysklad::{MoySkladError, StockType, StoreSelection};
 
 #[derive(Deserialize)]
 struct WireReportRow<'a> {
@@ -46,15 +46,15 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(
 
 /// Reader of a stock report.
 #[derive(Clone)]
-pub(in crate::sources::moysklad) struct ReportReader {
-    pub(in crate::sources::moysklad) stock_type: StockType,
-    pub(in crate::sources::moysklad) stores: StoreSelection,
-    pub(in crate::sources::moysklad) without_sku: Arc<ProductsWithoutSku>,
+pub(in crate::moysklad) struct ReportReader {
+    pub(in crate::moysklad) stock_type: StockType,
+    pub(in crate::moysklad) stores: StoreSelection,
+    pub(in crate::moysklad) without_sku: Arc<ProductsWithoutSku>,
     /// Stock of variants, kits and batches without a SKU.
-    pub(in crate::sources::moysklad) stock_without_sku: Arc<StockWithoutSku>,
+    pub(in crate::moysklad) stock_without_sku: Arc<StockWithoutSku>,
     /// Requested ids; all other rows are ignored. `None` reads all rows.
-    pub(in crate::sources::moysklad) only_ids: Option<HashSet<String>>,
-    pub(in crate::sources::moysklad) settings: ReadSettings,
+    pub(in crate::moysklad) only_ids: Option<HashSet<String>>,
+    pub(in crate::moysklad) settings: ReadSettings,
 }
 
 /// Receiver of the entries of a report.
@@ -77,7 +77,7 @@ enum ReportRow {
 }
 
 impl ReportReader {
-    pub(in crate::sources::moysklad) fn new(
+    pub(in crate::moysklad) fn new(
         (stock_type, stores): (StockType, StoreSelection),
         without_sku: Arc<ProductsWithoutSku>,
         settings: &ReadSettings,
@@ -101,7 +101,7 @@ impl ReportReader {
 
     /// Reads a report row by row and marks its products as reported. Returns the number of ignored
     /// rows.
-    pub(in crate::sources::moysklad) fn read(
+    pub(in crate::moysklad) fn read(
         &self,
         body: impl io::Read,
         products: &mut SkuProducts,
@@ -139,7 +139,7 @@ impl ReportReader {
     }
 
     /// Reads a report only for the stock of products without a SKU.
-    pub(in crate::sources::moysklad) fn collect_stock_without_sku(
+    pub(in crate::moysklad) fn collect_stock_without_sku(
         &self,
         body: impl io::Read,
         stock_without_sku: &mut StockWithoutSku,
@@ -279,7 +279,7 @@ fn plain_number(literal: &str) -> std::borrow::Cow<'_, str> {
 }
 
 /// Returns the bit of the store at that position of the selection; stores beyond 127 share a bit.
-pub(in crate::sources::moysklad) fn store_bit(at: usize) -> u128 {
+pub(in crate::moysklad) fn store_bit(at: usize) -> u128 {
     1 << at.min(127)
 }
 

@@ -10,8 +10,8 @@ use strict_http::causes;
 use tracing::{info, warn};
 
 use super::pull;
-use crate::sources::source::{DeliveryEnd, DueDelivery, PollContext, ReadFailure, Source};
-use crate::sources::{Completeness, EntrySender, ReadReport};
+use crate::source::{DeliveryEnd, DueDelivery, PollContext, ReadFailure, Source};
+use crate::{Completeness, EntrySender, ReadReport};
 
 /// Old handler as a source.
 #[derive(Debug)]

@@ -38,7 +38,7 @@ use lifecycle::run_blocking;
 use stock_import::{DeliveryEntry, ReadSettings};
 
 use self::summary::{kits_notice, missing_notice};
-use crate::sources::EntrySender;
+use crate::EntrySender;
 
 pub use self::source::{AccountRead, MoySkladSource};
 

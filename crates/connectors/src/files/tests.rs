@@ -15,7 +15,7 @@ use zip::write::SimpleFileOptions;
 
 use super::found_file::open_file;
 use super::*;
-use crate::sources::row_collector::{self, CollectedDelivery};
+use crate::row_collector::{self, CollectedDelivery};
 
 const HEADER: &str = "Артикул;Остаток\n";
 

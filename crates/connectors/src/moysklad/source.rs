@@ -8,8 +8,8 @@ use stock_import::{DeliveryScope, ReadSettings};
 use strict_http::causes;
 
 use super::MoySklad;
-use crate::sources::source::{DeliveryEnd, DueDelivery, PollContext, ReadFailure, Source};
-use crate::sources::{Completeness, EntrySender, ReadReport};
+use crate::source::{DeliveryEnd, DueDelivery, PollContext, ReadFailure, Source};
+use crate::{Completeness, EntrySender, ReadReport};
 
 /// Interval between two snapshots; deltas are read in between.
 const SNAPSHOT_INTERVAL: TimeDelta = TimeDelta::hours(24);

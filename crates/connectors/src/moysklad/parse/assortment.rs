@@ -13,10 +13,8 @@ use stock_import::{DeliveryEntry, ReadSettings, RejectedRow, RowProblem};
 use strict_http::json::{JsonText, StrictObject};
 
 use super::json_error;
-use crate::sources::moysklad::products::{
-    ProductKind, ProductWithoutSku, ProductsWithoutSku, SkuProducts,
-};
-use crate::sources::moysklad::{MoySkladError, PAGE_SIZE, SkuField};
+use crate::moysklad::products::{ProductKind, ProductWithoutSku, ProductsWithoutSku, SkuProducts};
+use crate::moysklad::{MoySkladError, PAGE_SIZE, SkuField};
 
 #[derive(Deserialize)]
 struct WireAssortmentPage {
@@ -98,7 +96,7 @@ pub(super) struct MoySkladProduct {
 
 /// Page of the assortment.
 #[derive(Debug)]
-pub(in crate::sources::moysklad) struct AssortmentPage {
+pub(in crate::moysklad) struct AssortmentPage {
     /// Number of products on all pages, according to the service.
     pub(super) size: Option<usize>,
     /// A product, or the text of an unreadable row with the reason.
@@ -106,7 +104,7 @@ pub(in crate::sources::moysklad) struct AssortmentPage {
 }
 
 /// Reads a page of the assortment.
-pub(in crate::sources::moysklad) fn parse_page(
+pub(in crate::moysklad) fn parse_page(
     body: impl io::Read,
     field: SkuField,
     settings: &ReadSettings,
@@ -178,9 +176,9 @@ fn parse_product(
 
 /// Products of the pages read so far.
 #[derive(Debug, Default)]
-pub(in crate::sources::moysklad) struct AssortmentBuilder {
+pub(in crate::moysklad) struct AssortmentBuilder {
     /// Offset of the next page.
-    pub(in crate::sources::moysklad) offset: usize,
+    pub(in crate::moysklad) offset: usize,
     ids: HashSet<String>,
     /// SKUs of products in use.
     skus: HashSet<String>,
@@ -197,7 +195,7 @@ pub(in crate::sources::moysklad) struct AssortmentBuilder {
 
 impl AssortmentBuilder {
     /// Adds a page. Returns true if it is the last one.
-    pub(in crate::sources::moysklad) fn add_page(
+    pub(in crate::moysklad) fn add_page(
         &mut self,
         page: AssortmentPage,
     ) -> Result<bool, MoySkladError> {
@@ -269,13 +267,13 @@ impl AssortmentBuilder {
         }
     }
 
-    pub(in crate::sources::moysklad) fn take_entries(&mut self) -> Vec<DeliveryEntry> {
+    pub(in crate::moysklad) fn take_entries(&mut self) -> Vec<DeliveryEntry> {
         std::mem::take(&mut self.entries)
     }
 
     /// Returns the entries of archived products, to be called after the last page. If a product in
     /// use has the same SKU, the archived product counts as one without a SKU.
-    pub(in crate::sources::moysklad) fn archived_entries(&mut self) -> Vec<DeliveryEntry> {
+    pub(in crate::moysklad) fn archived_entries(&mut self) -> Vec<DeliveryEntry> {
         let mut entries = Vec::new();
         let mut archived = HashSet::new();
         for (line, id, sku) in std::mem::take(&mut self.archived) {
@@ -299,7 +297,7 @@ impl AssortmentBuilder {
 
     /// Returns the products with and without a SKU, after
     /// [`archived_entries`](Self::archived_entries).
-    pub(in crate::sources::moysklad) fn finish(self) -> (SkuProducts, ProductsWithoutSku) {
+    pub(in crate::moysklad) fn finish(self) -> (SkuProducts, ProductsWithoutSku) {
         /// Bound of the search for a parent with a SKU. The longest documented chain has two links:
         /// a batch of a variant of a product.
         const MAX_PARENT_LINKS: usize = 4;

@@ -18,7 +18,7 @@ use strict_http::test_server::{TestServer, plain_client, serve};
 
 use super::*;
 
-const ASSORTMENT: &str = include_str!("../../../fixtures/sources/moysklad-assortment.json");
+const ASSORTMENT: &str = include_str!("../../../../fixtures/sources/moysklad-assortment.json");
 
 type ServiceResponder = Arc<dyn Fn(usize, &str) -> Response + Send + Sync>;
 type RequestedUris = Arc<Mutex<Vec<String>>>;
@@ -226,7 +226,7 @@ async fn continues_after_rate_limiting() {
 
 #[tokio::test(start_paused = true)]
 async fn errors_are_reported_without_the_credentials() {
-    let denied = include_str!("../../../fixtures/sources/moysklad-denied.json");
+    let denied = include_str!("../../../../fixtures/sources/moysklad-denied.json");
     let cases: [(ServiceResponder, &str, usize); 5] = [
         (
             Arc::new(move |_, _| (StatusCode::UNAUTHORIZED, gzip(denied)).into_response()),

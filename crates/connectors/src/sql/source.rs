@@ -8,8 +8,8 @@ use stock_import::shape_change::RecordedShape;
 use strict_http::causes;
 
 use super::{Config, read};
-use crate::sources::source::{DeliveryEnd, DueDelivery, PollContext, ReadFailure, Source};
-use crate::sources::{Completeness, EntrySender, ReadReport};
+use crate::source::{DeliveryEnd, DueDelivery, PollContext, ReadFailure, Source};
+use crate::{Completeness, EntrySender, ReadReport};
 
 /// Database as a source.
 #[derive(Debug)]

@@ -8,14 +8,12 @@ use stock_import::{DeliveryCancelled, DeliveryEntry, ProductKey, ReadSettings, R
 
 use super::assortment::{AssortmentPage, MoySkladProduct};
 use super::*;
-use crate::sources::moysklad::products::{
-    ProductKind, ProductsWithoutSku, SkuProducts, StockWithoutSku,
-};
-use crate::sources::moysklad::{SkuField, StockType, StoreSelection};
+use crate::moysklad::products::{ProductKind, ProductsWithoutSku, SkuProducts, StockWithoutSku};
+use crate::moysklad::{SkuField, StockType, StoreSelection};
 
-const ALL: &str = include_str!("../../../../fixtures/sources/moysklad-stock-all.json");
-const BY_STORE: &str = include_str!("../../../../fixtures/sources/moysklad-stock-by-store.json");
-const ASSORTMENT: &str = include_str!("../../../../fixtures/sources/moysklad-assortment.json");
+const ALL: &str = include_str!("../../../../../fixtures/sources/moysklad-stock-all.json");
+const BY_STORE: &str = include_str!("../../../../../fixtures/sources/moysklad-stock-by-store.json");
+const ASSORTMENT: &str = include_str!("../../../../../fixtures/sources/moysklad-assortment.json");
 const FIRST_STORE: &str = "12345678-b123-aaee-0a80-012b0001bb10";
 
 fn report_reader(stock_type: StockType, stores: &[&str], without_sku: &[&str]) -> ReportReader {

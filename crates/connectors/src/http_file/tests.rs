@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::sources::row_collector::{self, CollectedDelivery};
+use crate::row_collector::{self, CollectedDelivery};
 
 const STOCK: &str = "sku;stock\nA;5\nB;7\n";
 const DATE: &str = "Sun, 01 Nov 2026 10:00:00 GMT";

@@ -16,7 +16,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::ExchangeError;
 use super::file_name::FileName;
-use crate::sources::private_files;
+use crate::private_files;
 
 /// Most files of one transfer.
 pub(super) const MAX_FILES: usize = 1_000;

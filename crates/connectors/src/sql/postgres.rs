@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::cell::{ColumnKind, SqlCell, SqlColumn, SqlRow};
 use super::{CLOSE_TIMEOUT, QueryRun, QuerySummary, SqlError};
-use crate::sources::EntrySender;
+use crate::EntrySender;
 
 /// Microseconds from 1970 to 2000, the epoch of PostgreSQL.
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;

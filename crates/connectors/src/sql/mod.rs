@@ -32,7 +32,7 @@ use self::cell::{Dialect, SqlRow};
 use self::columns::SqlColumns;
 use self::placeholder::PreparedQuery;
 use self::row_reader::SqlReadSettings;
-use crate::sources::EntrySender;
+use crate::EntrySender;
 
 pub use self::source::SqlSource;
 

@@ -12,7 +12,7 @@ use super::client::EncodedBody;
 use super::parse::ReportReader;
 use super::products::{SkuProducts, StockWithoutSku};
 use super::{MoySklad, MoySkladError, MoySkladSummary, StoreSelection};
-use crate::sources::EntrySender;
+use crate::EntrySender;
 
 /// Most bytes of a decompressed report, about two million rows by store. Rows are parsed while
 /// decompressing, so only one row is in memory at a time.

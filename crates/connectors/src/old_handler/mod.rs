@@ -26,7 +26,7 @@ use stock_import::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::sources::EntrySender;
+use crate::EntrySender;
 
 pub use self::source::OldHandlerSource;
 

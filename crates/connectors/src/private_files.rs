@@ -9,7 +9,7 @@ const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
 
 /// Creates a directory and its missing parents.
-pub(super) fn create_directory(path: &Path) -> io::Result<()> {
+pub fn create_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new()
         .recursive(true)
         .mode(DIRECTORY_MODE)
@@ -17,33 +17,33 @@ pub(super) fn create_directory(path: &Path) -> io::Result<()> {
 }
 
 /// Returns options that create a file if it is missing.
-pub(super) fn create_options() -> OpenOptions {
+pub fn create_options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.create(true).mode(FILE_MODE);
     options
 }
 
 /// Returns options that create a file, or truncate it.
-pub(super) fn truncate_options() -> OpenOptions {
+pub fn truncate_options() -> OpenOptions {
     let mut options = create_options();
     options.write(true).truncate(true);
     options
 }
 
 /// Creates a file, or truncates it.
-pub(super) fn create_file(path: &Path) -> io::Result<File> {
+pub fn create_file(path: &Path) -> io::Result<File> {
     truncate_options().open(path)
 }
 
 /// Creates a file unless it exists. SQLite gives its WAL the permissions of the database file, so
 /// it is enough to create the latter.
-pub(super) fn ensure_file(path: &Path) -> io::Result<()> {
+pub fn ensure_file(path: &Path) -> io::Result<()> {
     create_options().append(true).open(path).map(drop)
 }
 
 /// Removes the permissions of group and others from a path and everything below it. An earlier
 /// version or a copy of the directory may have granted them. Symbolic links are not followed.
-pub(super) fn restrict_recursively(path: &Path) -> io::Result<()> {
+pub fn restrict_recursively(path: &Path) -> io::Result<()> {
     let metadata = fs::symlink_metadata(path)?;
     let is_directory = metadata.is_dir();
     if !is_directory && !metadata.is_file() {

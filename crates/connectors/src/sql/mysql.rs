@@ -9,7 +9,7 @@ use tracing::debug;
 
 use super::cell::{ColumnKind, SqlCell, SqlColumn, SqlRow};
 use super::{CLOSE_TIMEOUT, QueryRun, QuerySummary, SqlError};
-use crate::sources::EntrySender;
+use crate::EntrySender;
 
 /// Runs the query on a MySQL or MariaDB server.
 pub(super) async fn run_query(

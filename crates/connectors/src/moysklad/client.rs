@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn shortens_error_messages_of_the_service() {
-        let body = include_bytes!("../../../fixtures/sources/moysklad-denied.json");
+        let body = include_bytes!("../../../../fixtures/sources/moysklad-denied.json");
         let message = "Ошибка аутентификации: Неправильный пароль или имя пользователя или ключ \
                     авторизации (1056)";
         let plain = EncodedBody::new(Bytes::from_static(body), &header_map(&[]));

@@ -11,8 +11,8 @@ use stock_import::{DeliveryEntry, DeliveryScope, ReadSettings};
 use strict_http::causes;
 
 use super::found_file::{FileStamp, FoundFile, OneCFileRole, open_file};
-use crate::sources::source::ReadFailure;
-use crate::sources::{EntrySender, ReadReport};
+use crate::source::ReadFailure;
+use crate::{EntrySender, ReadReport};
 
 /// Creates the failure of a file. Only errors of the disk are temporary; bad content stays bad.
 fn format_failure(path: &Path, error: &FormatError) -> ReadFailure {
