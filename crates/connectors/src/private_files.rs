@@ -9,6 +9,9 @@ const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
 
 /// Creates a directory and its missing parents.
+///
+/// # Errors
+/// One of them cannot be created.
 pub fn create_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new()
         .recursive(true)
@@ -17,32 +20,38 @@ pub fn create_directory(path: &Path) -> io::Result<()> {
 }
 
 /// Returns options that create a file if it is missing.
-pub fn create_options() -> OpenOptions {
+pub(crate) fn create_options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.create(true).mode(FILE_MODE);
     options
 }
 
 /// Returns options that create a file, or truncate it.
-pub fn truncate_options() -> OpenOptions {
+pub(crate) fn truncate_options() -> OpenOptions {
     let mut options = create_options();
     options.write(true).truncate(true);
     options
 }
 
 /// Creates a file, or truncates it.
-pub fn create_file(path: &Path) -> io::Result<File> {
+pub(crate) fn create_file(path: &Path) -> io::Result<File> {
     truncate_options().open(path)
 }
 
 /// Creates a file unless it exists. SQLite gives its WAL the permissions of the database file, so
 /// it is enough to create the latter.
+///
+/// # Errors
+/// It does not exist and cannot be created, or it cannot be written.
 pub fn ensure_file(path: &Path) -> io::Result<()> {
     create_options().append(true).open(path).map(drop)
 }
 
 /// Removes the permissions of group and others from a path and everything below it. An earlier
 /// version or a copy of the directory may have granted them. Symbolic links are not followed.
+///
+/// # Errors
+/// A path cannot be read, or its permissions cannot be changed.
 pub fn restrict_recursively(path: &Path) -> io::Result<()> {
     let metadata = fs::symlink_metadata(path)?;
     let is_directory = metadata.is_dir();

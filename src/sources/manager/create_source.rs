@@ -2,7 +2,7 @@
 
 use connectors::files::FileWatcher;
 use connectors::http_file::HttpFile;
-use connectors::moysklad::{MoySklad, MoySkladSource};
+use connectors::moysklad::MoySkladSource;
 use connectors::old_handler::OldHandlerSource;
 use connectors::sql::SqlSource;
 use market_api::push::client::OldHandlerClient;
@@ -46,8 +46,7 @@ pub(in crate::sources) fn create_source(
         },
         SourceKind::MoySklad(moysklad) => {
             let client = build_client(moysklad.client_config())?;
-            let connector = MoySklad::new(client, moysklad.clone());
-            ReadySource::MoySklad(MoySkladSource::new(connector, settings))
+            ReadySource::MoySklad(MoySkladSource::new(client, moysklad.clone(), settings))
         }
         SourceKind::Sql(sql) => ReadySource::Sql(SqlSource::new(sql.clone(), settings)),
         SourceKind::Exchange(_) | SourceKind::Import => ReadySource::Passive,

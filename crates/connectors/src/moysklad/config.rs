@@ -6,7 +6,7 @@ use strict_http::{ClientConfig, Trust};
 use super::REQUEST_TIMEOUT;
 
 /// Base URL of the service.
-pub const BASE_URL: &str = "https://api.moysklad.ru/api/remap/1.2";
+const BASE_URL: &str = "https://api.moysklad.ru/api/remap/1.2";
 
 /// Credentials for the service.
 #[derive(Clone, Debug)]
@@ -98,7 +98,7 @@ impl SkuField {
 /// Settings of a MoySklad source.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// URL before `/entity` and `/report`; see [`BASE_URL`].
+    /// URL before `/entity` and `/report`; by default that of the public service.
     pub base_url: String,
     /// Credentials.
     pub credentials: MoySkladCredentials,

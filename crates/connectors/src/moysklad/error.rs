@@ -7,7 +7,7 @@ use super::{MAX_PAGES, MAX_TRIES};
 
 /// Failure to read the service's stock.
 #[derive(Debug, thiserror::Error)]
-pub enum MoySkladError {
+pub(super) enum MoySkladError {
     /// The credentials are wrong or lack a permission.
     #[error("moysklad answered {status}: the token or the user lacks the permission: {message}")]
     Denied {

@@ -26,18 +26,15 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
-pub use self::config::{
-    BASE_URL, Config, MoySkladCredentials, SkuField, StockType, StoreSelection,
-};
-pub use self::error::MoySkladError;
+pub use self::config::{Config, MoySkladCredentials, SkuField, StockType, StoreSelection};
+use self::error::MoySkladError;
 use self::parse::{AssortmentBuilder, ReportReader, parse_page};
 use self::products::{ProductsWithoutSku, SkuProducts, StockWithoutSku};
 use self::report_requests::{changed_since_query, forward_report};
-pub use self::summary::MoySkladSummary;
 use lifecycle::run_blocking;
 use stock_import::{DeliveryEntry, ReadSettings};
 
-use self::summary::{kits_notice, missing_notice};
+use self::summary::{MoySkladSummary, kits_notice, missing_notice};
 use crate::EntrySender;
 
 pub use self::source::{AccountRead, MoySkladSource};
@@ -64,7 +61,7 @@ const MAX_TRIES: u32 = 5;
 
 /// Connector to a seller's MoySklad account.
 #[derive(Debug)]
-pub struct MoySklad {
+struct MoySklad {
     http: reqwest::Client,
     config: Config,
     /// Products of the assortment without a SKU; `None` until the assortment is read.
@@ -81,8 +78,7 @@ pub struct MoySklad {
 
 impl MoySklad {
     /// Creates a connector. The client must not follow redirects; see [`Config::client_config`].
-    #[must_use]
-    pub fn new(http: reqwest::Client, config: Config) -> Self {
+    fn new(http: reqwest::Client, config: Config) -> Self {
         let (missing, missing_once_accepted) = (SkuProducts::default(), SkuProducts::default());
         Self {
             http,
@@ -97,7 +93,7 @@ impl MoySklad {
 
     /// Records that the last delivery was accepted: products with a quantity in it are not
     /// requested by id again.
-    pub fn mark_accepted(&mut self) {
+    fn mark_accepted(&mut self) {
         self.missing = std::mem::take(&mut self.missing_once_accepted);
     }
 
@@ -114,7 +110,7 @@ impl MoySklad {
     ///
     /// # Errors
     /// A request failed, the report contains no stock at all, or the receiver of the rows is gone.
-    pub async fn read_snapshot(
+    async fn read_snapshot(
         &mut self,
         settings: &ReadSettings,
         rows: &mut EntrySender,
@@ -189,7 +185,7 @@ impl MoySklad {
     ///
     /// # Errors
     /// `since` is too old, a request failed, or the receiver of the rows is gone.
-    pub async fn read_changes(
+    async fn read_changes(
         &mut self,
         since: DateTime<Utc>,
         now: DateTime<Utc>,

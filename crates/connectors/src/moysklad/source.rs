@@ -7,7 +7,7 @@ use stock::Timestamp;
 use stock_import::{DeliveryScope, ReadSettings};
 use strict_http::causes;
 
-use super::MoySklad;
+use super::{Config, MoySklad};
 use crate::source::{DeliveryEnd, DueDelivery, PollContext, ReadFailure, Source};
 use crate::{Completeness, EntrySender, ReadReport};
 
@@ -24,11 +24,11 @@ pub struct MoySkladSource {
 }
 
 impl MoySkladSource {
-    /// Creates a source that was not polled yet.
+    /// Creates a source that was not polled yet. `client` is built from [`Config::client_config`].
     #[must_use]
-    pub fn new(connector: MoySklad, settings: ReadSettings) -> Self {
+    pub fn new(client: reqwest::Client, config: Config, settings: ReadSettings) -> Self {
         Self {
-            connector,
+            connector: MoySklad::new(client, config),
             settings,
             last_snapshot: None,
             last_read: None,

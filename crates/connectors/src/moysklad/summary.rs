@@ -4,21 +4,21 @@ use stock_import::DeliveryEntry;
 
 /// Counts and notices of one reading.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct MoySkladSummary {
+pub(super) struct MoySkladSummary {
     /// Products with a SKU.
-    pub products: usize,
+    pub(super) products: usize,
     /// Products without a SKU, and archived products whose SKU a product in use has.
-    pub without_sku: usize,
+    pub(super) without_sku: usize,
     /// Stock rows with a quantity.
-    pub rows: usize,
+    pub(super) rows: usize,
     /// Ignored rows: of products without a SKU, or without a store.
-    pub ignored_rows: usize,
+    pub(super) ignored_rows: usize,
     /// Products and rows that are rejected or suspicious.
-    pub rejected: usize,
+    pub(super) rejected: usize,
     /// Products in use that the report has no quantity for. They keep their stock.
-    pub unreported: usize,
+    pub(super) unreported: usize,
     /// Notices for the operator.
-    pub notices: Vec<String>,
+    pub(super) notices: Vec<String>,
 }
 
 impl MoySkladSummary {

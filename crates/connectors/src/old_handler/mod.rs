@@ -1,7 +1,5 @@
 //! Stock from a shop's old handler: requests every SKU that the shop is known to have.
 //!
-//! The service's own handler of `POST /stocks` is `push_api::stocks_handler`.
-//!
 //! SKUs are requested in batches, because old handlers were written for the Market's requests of
 //! at most a thousand SKUs. Some query their database with a limit of 500 and respond with 0 for
 //! all SKUs beyond it.
@@ -38,21 +36,21 @@ const MAX_CLOCK_SKEW: TimeDelta = TimeDelta::minutes(5);
 
 /// Counts of one pull.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct HandlerSummary {
+struct HandlerSummary {
     /// Requested SKUs.
-    pub requested: usize,
+    requested: usize,
     /// Requested SKUs with a readable item in the response.
-    pub answered: usize,
+    answered: usize,
     /// Requested SKUs that the responses do not contain. Their stock stays unknown.
-    pub missing: usize,
+    missing: usize,
     /// Items that are rejected or suspicious.
-    pub rejected: usize,
+    rejected: usize,
     /// Items for SKUs that were not requested.
-    pub unrequested: usize,
+    unrequested: usize,
     /// Items that state a count.
-    pub with_count: usize,
+    with_count: usize,
     /// Items whose date is ahead of our clock. They count as current.
-    pub future_dated: usize,
+    future_dated: usize,
 }
 
 impl HandlerSummary {
@@ -69,7 +67,7 @@ impl HandlerSummary {
 
 /// Failure of a whole pull.
 #[derive(Debug, thiserror::Error)]
-pub enum PullError {
+enum PullError {
     /// The request for a batch failed, and so did its retry if there was one.
     #[error("the handler did not answer the request for skus {first} to {last}")]
     Batch {
@@ -107,7 +105,7 @@ pub enum PullError {
 ///
 /// # Errors
 /// A batch failed, no SKU has a count, or the receiver of the rows is gone.
-pub async fn pull(
+async fn pull(
     client: &OldHandlerClient,
     skus: &[Sku],
     settings: &ReadSettings,
@@ -151,7 +149,7 @@ pub struct PartialPull {
     /// Rows and rejects of the batches that got a response.
     pub entries: Vec<DeliveryEntry>,
     /// Counts of those batches.
-    pub summary: HandlerSummary,
+    summary: HandlerSummary,
     /// Error of the first batch that failed. The stock of its SKUs stays unknown.
     pub first_error: Option<OldHandlerError>,
 }
