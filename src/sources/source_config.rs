@@ -19,6 +19,9 @@ pub struct Config {
     pub policy: SourcePolicy,
     /// Settings for reading its data.
     pub read_settings: ReadSettings,
+    /// Digest of the settings that decide which rows the source has and how they are read. If it
+    /// differs from that of the last delivery, the source is read again.
+    pub read_digest: String,
     /// Pause between two polls.
     pub poll_interval: Duration,
     /// Kind of source, with the settings of its connector.

@@ -78,6 +78,10 @@ pub trait Source: Send + 'static {
     /// Restores the state that [`Source::ended`] returned before a restart; empty if it never did.
     fn restore(&mut self, state: &str);
 
+    /// Forgets how far the source was read, because the settings by which it is read have changed
+    /// since. The next polls read again what decides the stock of the source now.
+    fn read_again(&mut self);
+
     /// Returns the deliveries that are due, in the order in which they must be applied.
     ///
     /// # Errors

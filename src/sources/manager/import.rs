@@ -36,6 +36,7 @@ pub fn import_source(policy: SourcePolicy) -> Config {
     Config {
         policy,
         read_settings: ReadSettings::default(),
+        read_digest: String::new(),
         poll_interval: Duration::from_secs(3_600),
         kind: SourceKind::Import,
     }

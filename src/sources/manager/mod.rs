@@ -280,11 +280,14 @@ impl SourceManager {
         source: S,
         tasks: &Tasks,
     ) {
+        let read_digest = &self.0.shops[shop_index].sources[source_index]
+            .config
+            .read_digest;
         let poll_loop = PollLoop {
             manager: self.clone(),
             shop_index,
             source_index,
-            source: SourcePoller::new(source),
+            source: SourcePoller::new(source, read_digest),
         };
         tasks.spawn("source", poll_loop.run(tasks.clone()));
     }

@@ -22,9 +22,15 @@ use tempfile::TempDir;
 
 use super::poll_loop::SourcePoller;
 use crate::sources::pipeline::tests::{PipelineHarness, stock, test_policy, zero_absent_policy};
-use crate::sources::{DeliveryOutcome, DeliveryReport, SourcePolicy, SourceWarehouses};
+use crate::sources::{
+    DeliveryOutcome, DeliveryReport, DuplicatePolicy, SourcePolicy, SourceWarehouses,
+};
 
 const HEADER: &str = "Артикул;Остаток\n";
+
+/// Digests of the settings of reading before and after a change.
+const OLD_DIGEST: &str = "5e771465";
+const NEW_DIGEST: &str = "c4a26ed0";
 
 /// Shop with a source of files, and the directory of these files.
 struct FileShop {
@@ -49,7 +55,7 @@ impl FileShop {
         Self {
             harness: PipelineHarness::new(vec![policy], ShopRules::default()).await,
             directory,
-            watcher: poller(&config),
+            watcher: poller(&config, OLD_DIGEST),
             config,
         }
     }
@@ -68,6 +74,16 @@ impl FileShop {
         let file = File::options().write(true).open(self.path(name)).unwrap();
         let changed = SystemTime::now() - Duration::from_secs(minutes * 60);
         file.set_modified(changed).unwrap();
+    }
+
+    /// Restarts the shop with other settings.
+    async fn restart(mut self, policy: SourcePolicy, read_digest: &str) -> Self {
+        self.harness = self
+            .harness
+            .restart(vec![policy], ShopRules::default())
+            .await;
+        self.watcher = poller(&self.config, read_digest);
+        self
     }
 
     async fn poll(&mut self) -> Vec<DeliveryReport> {
@@ -94,8 +110,9 @@ impl FileShop {
     }
 }
 
-fn poller(config: &files::Config) -> SourcePoller<FileWatcher> {
-    SourcePoller::new(FileWatcher::new(config.clone(), ReadSettings::default()))
+fn poller(config: &files::Config, read_digest: &str) -> SourcePoller<FileWatcher> {
+    let watcher = FileWatcher::new(config.clone(), ReadSettings::default());
+    SourcePoller::new(watcher, read_digest)
 }
 
 fn unset_scope_policy() -> SourcePolicy {
@@ -128,13 +145,57 @@ async fn imports_nothing_twice_over_a_restart() {
     shop.write("a.csv", csv(&[("A", 5)]));
     shop.write("b.csv", "<html><title>Login</title></html>");
     assert_eq!(shop.poll_twice().await.len(), 1);
-    let policies = vec![unset_scope_policy()];
-    shop.harness = shop.harness.restart(policies, ShopRules::default()).await;
-    shop.watcher = poller(&shop.config);
+    shop = shop.restart(unset_scope_policy(), OLD_DIGEST).await;
     shop.harness.put_stock("A", 1).await;
     shop.poll_twice().await;
     assert_eq!(shop.harness.stock(), stock([("A", 1)]));
     assert_eq!(shop.harness.pipeline.status(0).failed_total, 0);
+}
+
+/// Policy that applies a file although many of its rows are rejected.
+fn duplicates_policy(duplicates: DuplicatePolicy) -> SourcePolicy {
+    SourcePolicy {
+        duplicates,
+        limits: GuardLimits {
+            max_rejected_ratio: 1.0,
+            ..GuardLimits::default()
+        },
+        ..unset_scope_policy()
+    }
+}
+
+#[tokio::test]
+async fn changed_settings_read_an_unchanged_file_again() {
+    let policy = duplicates_policy(DuplicatePolicy::Reject);
+    let mut shop = FileShop::with_policy("stock.csv", policy, false).await;
+    shop.write("stock.csv", csv(&[("A", 5), ("A", 2), ("B", 1)]));
+    assert_eq!(shop.poll_twice().await.len(), 1);
+    assert_eq!(shop.harness.stock(), stock([("B", 1)]));
+    let policy = duplicates_policy(DuplicatePolicy::Sum);
+    shop = shop.restart(policy.clone(), NEW_DIGEST).await;
+    assert_eq!(shop.poll_twice().await.len(), 1);
+    assert_eq!(shop.harness.stock(), stock([("A", 7), ("B", 1)]));
+    shop = shop.restart(policy, NEW_DIGEST).await;
+    assert_eq!(shop.poll_twice().await.len(), 0);
+}
+
+#[tokio::test]
+async fn states_of_earlier_versions_read_nothing_again() {
+    let mut shop = FileShop::new("stock.csv").await;
+    shop.write("stock.csv", csv(&[("A", 5)]));
+    assert_eq!(shop.poll_twice().await.len(), 1);
+    let saved = shop.harness.pipeline.reader_state(0).await.unwrap();
+    let (digest, earlier) = saved.split_once('\n').unwrap();
+    assert_eq!(digest, format!("read settings {OLD_DIGEST}"));
+    let saving = shop.harness.pipeline.save_reader_state(0, earlier);
+    saving.await.unwrap();
+    shop.harness.put_stock("A", 1).await;
+    shop = shop.restart(unset_scope_policy(), OLD_DIGEST).await;
+    assert_eq!(shop.poll_twice().await.len(), 0);
+    assert_eq!(shop.harness.stock(), stock([("A", 1)]));
+    // The settings of the first start count as those by which the file was read.
+    shop = shop.restart(unset_scope_policy(), NEW_DIGEST).await;
+    assert_eq!(shop.poll_twice().await.len(), 1);
 }
 
 #[tokio::test]
@@ -238,7 +299,10 @@ async fn login_pages_are_rejected_and_polled_again() {
         })
     };
     let clients = config.clients(build_client).unwrap();
-    let mut poller = SourcePoller::new(HttpFile::new(config, ReadSettings::default(), clients));
+    let mut poller = SourcePoller::new(
+        HttpFile::new(config, ReadSettings::default(), clients),
+        OLD_DIGEST,
+    );
     for _ in 0..2 {
         let (now, no_skus) = (Clock::wall().now(), Arc::new(Vec::new));
         let reports = poller.poll(&harness.pipeline, 0, now, no_skus).await;

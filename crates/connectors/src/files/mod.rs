@@ -52,6 +52,8 @@ pub struct FileWatcher {
     // Stamps at the last poll.
     last_seen: BTreeMap<PathBuf, FileStamp>,
     processed: ProcessedFiles,
+    // The delivery that is in force must be read again.
+    must_read_again: bool,
     // A delivery of this poll was applied or held.
     has_accepted: bool,
 }
@@ -65,6 +67,7 @@ impl FileWatcher {
             settings,
             last_seen: BTreeMap::new(),
             processed: ProcessedFiles::default(),
+            must_read_again: false,
             has_accepted: false,
         }
     }
@@ -75,6 +78,20 @@ impl FileWatcher {
         let known = &mut self.processed.files;
         if known.len() > 2 * MAX_FILES {
             known.retain(|path, _| found.iter().any(|file| file.path == *path));
+        }
+    }
+
+    /// Forgets the files that must be read again: all files of one delivery, otherwise the newest.
+    /// Older ones would replace newer stock until their successors are read.
+    fn forget_files_in_force(&mut self, found: &[FoundFile]) {
+        if self.config.is_one_delivery {
+            self.processed.files.clear();
+            return;
+        }
+        let mut files = found.to_vec();
+        sort_files(&mut files, false);
+        if let Some(newest) = files.last() {
+            self.processed.files.remove(&newest.path);
         }
     }
 
@@ -106,6 +123,10 @@ impl Source for FileWatcher {
         self.processed = serde_json::from_str(state).unwrap_or_default();
     }
 
+    fn read_again(&mut self) {
+        self.must_read_again = true;
+    }
+
     async fn due(
         &mut self,
         _poll: &PollContext<'_>,
@@ -113,6 +134,10 @@ impl Source for FileWatcher {
         let config = self.config.clone();
         let found = run_blocking(move || find_files(&config.path)).await;
         let found = found.map_err(|error| format!("{}: {error}", self.config.path.display()))?;
+        if self.must_read_again && !found.is_empty() {
+            self.must_read_again = false;
+            self.forget_files_in_force(&found);
+        }
         let due_deliveries = self.due_deliveries(&found);
         self.forget_missing_files(&found);
         self.last_seen = found

@@ -27,11 +27,15 @@ struct WatchedDirectory {
 
 impl WatchedDirectory {
     fn new(pattern: &str) -> Self {
+        Self::with_parts(pattern, false)
+    }
+
+    fn with_parts(pattern: &str, is_one_delivery: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let config = Config {
             path: directory.path().join(pattern),
             format: None,
-            is_one_delivery: false,
+            is_one_delivery,
         };
         Self {
             directory,
@@ -201,6 +205,23 @@ async fn imports_a_directory_oldest_file_first() {
         // An older file that arrives later is a delivery too.
         files.write_old("e.csv", csv(&[("B", 9)]), 4);
         assert_eq!(files.poll_twice().await, [quantities(&[("B", 9)])]);
+    }
+}
+
+#[tokio::test]
+async fn files_in_force_are_read_again() {
+    for (is_one_delivery, expected) in [
+        (false, quantities(&[("B", 2)])),
+        (true, quantities(&[("A", 1), ("B", 2)])),
+    ] {
+        let mut files = WatchedDirectory::with_parts("", is_one_delivery);
+        files.write_old("a.csv", csv(&[("A", 1)]), 2);
+        files.write_old("b.csv", csv(&[("B", 2)]), 1);
+        files.poll_twice().await;
+        assert_eq!(files.poll_twice().await.len(), 0);
+        files.watcher.read_again();
+        assert_eq!(files.poll_twice().await, [expected]);
+        assert_eq!(files.poll_twice().await.len(), 0);
     }
 }
 

@@ -203,6 +203,10 @@ impl Source for HttpFile {
         self.validators = serde_json::from_str(state).unwrap_or_default();
     }
 
+    fn read_again(&mut self) {
+        self.validators = HttpValidators::default();
+    }
+
     async fn due(
         &mut self,
         _poll: &PollContext<'_>,

@@ -135,6 +135,8 @@ async fn downloads_unchanged_files_only_once() {
         assert_eq!(row_collector::poll(file).await.unwrap().len(), 0);
     }
     assert_eq!(requests.lock().len(), 3);
+    restarted.read_again();
+    assert_eq!(read(&mut restarted).await.quantities(), stock_rows());
 }
 
 #[tokio::test]

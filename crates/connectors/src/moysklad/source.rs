@@ -55,6 +55,10 @@ impl Source for MoySkladSource {
         self.last_read = times.next().flatten();
     }
 
+    fn read_again(&mut self) {
+        (self.last_snapshot, self.last_read) = (None, None);
+    }
+
     async fn due(
         &mut self,
         poll: &PollContext<'_>,

@@ -42,6 +42,9 @@ impl Source for OldHandlerSource {
 
     fn restore(&mut self, _state: &str) {}
 
+    /// Does nothing: each poll requests all SKUs.
+    fn read_again(&mut self) {}
+
     async fn due(&mut self, poll: &PollContext<'_>) -> Result<Vec<DueDelivery<Vec<Sku>>>, String> {
         let (known_skus, extra_skus) = (Arc::clone(&poll.known_skus), self.extra_skus.clone());
         // A million SKUs take a moment to gather.

@@ -41,6 +41,10 @@ impl Source for SqlSource {
         self.watermark = Some(state.to_owned()).filter(|state| !state.is_empty());
     }
 
+    fn read_again(&mut self) {
+        self.watermark = None;
+    }
+
     async fn due(
         &mut self,
         poll: &PollContext<'_>,
