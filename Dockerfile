@@ -11,6 +11,7 @@ WORKDIR /src
 # Builds the dependencies first, in a layer that is reused until a manifest or Cargo.lock changes. Every
 # target in the manifests gets an empty source file; their build results are removed afterwards.
 COPY Cargo.toml Cargo.lock ./
+COPY crates/connectors/Cargo.toml crates/connectors/Cargo.toml
 COPY crates/lifecycle/Cargo.toml crates/lifecycle/Cargo.toml
 COPY crates/market-api/Cargo.toml crates/market-api/Cargo.toml
 COPY crates/market-sim/Cargo.toml crates/market-sim/Cargo.toml

@@ -187,6 +187,7 @@ async fn open_sources(
             variants: Default::default(),
         },
         read_settings: ReadSettings::default(),
+        read_digest: String::new(),
         poll_interval: std::time::Duration::from_secs(3_600),
         kind: SourceKind::Import,
     };

@@ -50,6 +50,7 @@
 //! | crate [`market_api`] | push API and partner API: wire formats and clients |
 //! | crate [`stock_import`] | readers of files, rules of the sources, guard; no runtime |
 //! | crate [`strict_http`] | HTTP/1.1 server with timeouts and limits; outbound client |
+//! | crate [`connectors`] | files, downloads, 1C, MoySklad, SQL, old handler: from a place to rows |
 //! | crate [`market_sim`] | stateful Market simulator for rehearsals and tests |
 //! | [`telemetry`] | logging and alarms |
 //! | [`i18n`] | languages of the texts for operators, texts of the alarms |
@@ -63,7 +64,7 @@
 //! | [`partner_api`] | partner API: server for the seller |
 //! | [`push_api`] | push API: server for the Market |
 //! | [`migrator`] | sends dirty SKUs to the Market and reads the Market's copy back |
-//! | [`sources`] | files, 1C, MoySklad, SQL, old handler: from bytes to stock updates |
+//! | [`sources`] | polls of the connectors, statements of the sources, from rows to stock updates |
 //! | [`notify`] | sends alarms to people: webhook, Telegram, email |
 //! | [`ops`] | operator's listener: health, status, metrics, explanations |
 //! | [`web`] | pages for the operator on the operator's listener |

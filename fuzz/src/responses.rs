@@ -1,10 +1,10 @@
 //! Fuzz targets for responses that the service receives.
 
+use connectors::moysklad::fuzzing;
 use market_api::partner::readback_page::{
     OfferList, ReadbackPage, ReadbackQuery, ReadbackSelection,
 };
 use market_api::push::parse_lenient;
-use stockbridge::sources::moysklad::fuzzing;
 
 use crate::files::check_row;
 use crate::values::settings;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use connectors::{files, http_file, moysklad, onec_exchange, sql};
 use market_api::push::client::OldHandlerConfig;
 use stock_import::DeliveryScope;
 use stock_import::formats::Format;
@@ -12,8 +13,7 @@ use super::setting_list::{MIN_CHOSEN_SECRET_CHARS, SourceTable};
 use super::source_settings::source_warehouses;
 use super::values::{EachOrTogether, FilePath, MarketId, WebUrl, Whole, parse_base_path};
 use crate::sources::{
-    DuplicatePolicy, ExchangeConfig, SourceKind, SourceKindName, SourceWarehouses, files,
-    http_file, moysklad, operator_files, sql,
+    DuplicatePolicy, SourceKind, SourceKindName, SourceWarehouses, operator_files,
 };
 
 /// Settings of the kind that have no effect in this table, because another one replaces them.
@@ -152,7 +152,7 @@ fn read_exchange(reader: &mut SettingsReader<'_>, table: &SourceTable) -> Option
     reader.needed("login", table.login.as_ref());
     let (login, password) = read_login(reader, table)?;
     reader.check_length("password_file", &password, MIN_CHOSEN_SECRET_CHARS);
-    Some(SourceKind::Exchange(ExchangeConfig {
+    Some(SourceKind::Exchange(onec_exchange::Config {
         path: path?,
         login,
         password,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use connectors::{files, http_file};
+use sha2::{Digest as _, Sha256};
 use stock::MAX_COUNT;
 use stock_import::delivery_guard::GuardLimits;
 use stock_import::formats::Format;
@@ -10,7 +12,7 @@ use stock_import::{DecimalMark, DeliveryScope, Quantity, ReadSettings, VariantPo
 
 use super::effective::table_lines;
 use super::reader::SettingsReader;
-use super::setting_list::{SOURCE_SETTINGS, SourceTable, find_setting};
+use super::setting_list::{SOURCE_SETTINGS, Setting, SourceTable, find_setting};
 use super::source_kinds::{fill_defaults, read_source_kind, unused_settings};
 use super::values::{
     FieldName, KeepOrZero, MarketId, RejectOrFloor, RejectOrTake, RejectOrZero, SourceName,
@@ -18,7 +20,7 @@ use super::values::{
 };
 use crate::sources::{
     AbsentPolicy, Config, DuplicatePolicy, SourceKind, SourceKindName, SourcePolicy,
-    SourceWarehouses, files, http_file, operator_files,
+    SourceWarehouses, operator_files,
 };
 
 /// Settings by which the data of a source is read, in the order in which the store has them. A
@@ -26,6 +28,12 @@ use crate::sources::{
 const READ_SETTINGS: &str = "sku quantity reserve warehouse updated_at sheet list delimiter \
     encoding fraction negative unavailable empty suspicious_sku single_page decimal variants \
     unended_row words";
+
+/// Settings that decide, with [`READ_SETTINGS`], which rows a source has and how they are read. If one
+/// of them changes, the source is read again. A new setting must have a default here: values that
+/// differ from their defaults are compared, so that an update of this program reads nothing again.
+const FURTHER_READ_SETTINGS: &str =
+    "kind url scope warehouses format files duplicates stock query watermark";
 
 pub(super) fn adjustments<const MAX: u32>(
     buffer: Whole<0, MAX>,
@@ -78,6 +86,7 @@ pub(super) fn read_source(reader: &mut SettingsReader<'_>, warehouse: MarketId) 
         // Another query may return other columns.
         read_settings_text.push_str(&sql.query);
     }
+    let read_digest = read_digest(&table, &source_kind);
     let every = table.every_seconds?.0;
     Some(Config {
         policy: SourcePolicy {
@@ -86,6 +95,7 @@ pub(super) fn read_source(reader: &mut SettingsReader<'_>, warehouse: MarketId) 
             ..source_policy(kind, &table)
         },
         read_settings: read_settings(table, words),
+        read_digest,
         poll_interval: Duration::from_secs(every.into()),
         kind: source_kind,
     })
@@ -105,6 +115,32 @@ fn read_settings_text(table: &SourceTable) -> String {
             .cloned()
     };
     READ_SETTINGS.split(' ').filter_map(of_key).collect()
+}
+
+/// Returns the digest of the settings by which a source is read.
+fn read_digest(table: &SourceTable, source_kind: &SourceKind) -> String {
+    let lines = table_lines(SOURCE_SETTINGS, table);
+    let is_default = |setting: &Setting, line: &str| {
+        let default = setting.default_in_toml();
+        default.is_some_and(|default| line == format!("{} = {default}\n", setting.bare_key()))
+    };
+    let of_key = |key: &str| {
+        let setting = find_setting(key, SOURCE_SETTINGS);
+        let mut lines = lines.iter().filter(|line| !is_default(setting, line));
+        lines.find(|line| line.split(' ').next() == Some(setting.bare_key()))
+    };
+    let keys = READ_SETTINGS
+        .split(' ')
+        .chain(FURTHER_READ_SETTINGS.split(' '));
+    let mut hash = Sha256::new();
+    for line in keys.filter_map(of_key) {
+        hash.update(line);
+    }
+    if let SourceKind::Sql(sql) = source_kind {
+        // A watermark belongs to its database. The address has no password, which may change.
+        hash.update(sql.url.to_string());
+    }
+    format!("{:x}", hash.finalize())
 }
 
 /// Returns true if each delivery of this kind declares itself a snapshot or a delta.

@@ -301,6 +301,42 @@ const KINDS: [(&str, Option<(&str, &str)>); 6] = [
 ];
 
 #[test]
+fn settings_of_reading_have_a_digest() {
+    let digest = |(lines, secret): (&str, Option<(&str, &str)>), more: &str| {
+        let lines = format!("{lines}\n{more}");
+        let config = parse(&with_source(&lines), secret.as_slice()).unwrap();
+        config.shops[0].sources[0].read_digest.clone()
+    };
+    let [file, _, _, _, moysklad, sql] = KINDS;
+    for (kind, more) in [
+        (file, "duplicates = \"sum\""),
+        (file, "scope = \"snapshot\""),
+        (file, "warehouses = [\"*\"]"),
+        (file, "files = \"together\""),
+        (file, "quantity = \"Доступно\""),
+        (file, "negative = \"zero\""),
+        (file, "words = { \"нет\" = 0 }"),
+        (moysklad, "stock = \"quantity\""),
+    ] {
+        assert_ne!(digest(kind, more), digest(kind, ""), "{more}");
+    }
+    for more in [
+        "buffer = 2",
+        "guard_rows = 0.1",
+        "every_seconds = 60",
+        "negative = \"reject\"",
+        "duplicates = \"reject\"",
+    ] {
+        assert_eq!(digest(file, more), digest(file, ""), "{more}");
+    }
+    // The password of the database may change, but not the database.
+    let database = |address| digest((sql.0, Some((DATABASE.0, address))), "");
+    let here = database("postgres://reader:one@db.shop/stock");
+    assert_eq!(database("postgres://reader:two@db.shop/stock"), here);
+    assert_ne!(database("postgres://reader:one@db.shop/other"), here);
+}
+
+#[test]
 fn a_source_of_each_kind_gets_the_defaults() {
     let every = [5, 300, 900, 300, 300, 300];
     for ((lines, secret), every) in KINDS.into_iter().zip(every) {

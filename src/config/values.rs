@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use axum::http::StatusCode;
 use chrono::FixedOffset;
+use connectors::moysklad;
 use lettre::message::Mailbox;
 use reqwest::Url;
 use serde::de::Error as _;
@@ -16,7 +17,7 @@ use super::IMPORT_SOURCE;
 use crate::auth_failures::Network;
 use crate::i18n::Language;
 use crate::notify::QuietHours;
-use crate::sources::{RULES_NAME, moysklad};
+use crate::sources::RULES_NAME;
 use crate::telemetry::{AlarmKind, parse_filter};
 
 /// Defines types of values that are written as text: `Type(content) = parse, show`. Without `show`

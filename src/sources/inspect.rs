@@ -4,13 +4,13 @@
 use std::fs::File;
 use std::path::Path;
 
+use connectors::{Completeness, EntrySender, files};
 use stock::Timestamp;
 use stock_import::RejectedRow;
 use stock_import::formats::FileSummary;
 
-use super::files;
 use super::statements::{PreviewRow, ResolveOptions, StatementError, StatementStore};
-use super::{Completeness, Config, EntrySender, SourceKind};
+use super::{Config, SourceKind};
 
 /// Limit for the rows that a preview shows of each kind.
 pub const MAX_SHOWN_ROWS: u32 = 10;

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use connectors::{EntrySender, PollContext, Source as _};
 use strict_http::{ClientConfig, causes};
 
+use super::Config;
 use super::manager::{ReadySource, create_source, old_handler_client};
-use super::source::{PollContext, Source as _};
-use super::{Config, EntrySender};
 
 /// Reads a complete snapshot of a source and sends its entries to `rows`.
 ///

@@ -1,16 +1,15 @@
 //! Configuration of one source: its connector, its schedule, and how its data is read and applied.
 //! The loop that follows the schedule is `manager::poll_loop`.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
+use connectors::{files, http_file, moysklad, onec_exchange, sql};
 use market_api::push::client::OldHandlerConfig;
 use serde::{Deserialize, Serialize};
 use stock::Sku;
 use stock_import::ReadSettings;
-use strict_http::secret::Secret;
 
-use super::{SourcePolicy, files, http_file, moysklad, onec_exchange, sql};
+use super::SourcePolicy;
 use crate::ingest::Origin;
 
 /// Configuration of one source of a shop.
@@ -20,6 +19,9 @@ pub struct Config {
     pub policy: SourcePolicy,
     /// Settings for reading its data.
     pub read_settings: ReadSettings,
+    /// Digest of the settings that decide which rows the source has and how they are read. If it
+    /// differs from that of the last delivery, the source is read again.
+    pub read_digest: String,
     /// Pause between two polls.
     pub poll_interval: Duration,
     /// Kind of source, with the settings of its connector.
@@ -89,7 +91,7 @@ pub enum SourceKind {
         skus: Vec<Sku>,
     },
     /// Uploads by 1C. The service does not poll it.
-    Exchange(ExchangeConfig),
+    Exchange(onec_exchange::Config),
     /// The cloud service MoySklad.
     MoySklad(moysklad::Config),
     /// A PostgreSQL or MySQL database.
@@ -139,42 +141,6 @@ impl SourceKind {
             Self::OldHandler { handler, .. } => Some(&handler.url),
             Self::MoySklad(config) => Some(&config.base_url),
             Self::Files(_) | Self::Exchange(_) | Self::Sql(_) | Self::Import => None,
-        }
-    }
-}
-
-/// Endpoint for uploads by 1C.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ExchangeConfig {
-    /// Path of the endpoint's URL.
-    pub path: String,
-    /// Login of 1C.
-    pub login: String,
-    /// Password of 1C.
-    pub password: Secret,
-    /// Size limit of one transfer, in bytes.
-    pub max_bytes: u64,
-}
-
-impl ExchangeConfig {
-    /// Creates the endpoint of a source. `source` is its index in configuration order; `spool` is
-    /// the directory for uploaded files.
-    #[must_use]
-    pub fn endpoint(
-        &self,
-        source: usize,
-        name: &str,
-        spool: PathBuf,
-    ) -> onec_exchange::ExchangeEndpoint {
-        onec_exchange::ExchangeEndpoint {
-            source_index: source,
-            name: name.to_owned(),
-            path: self.path.clone(),
-            login: self.login.clone(),
-            password: self.password.clone(),
-            spool,
-            max_bytes: self.max_bytes,
-            accepts_zip: true,
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use connectors::{EntrySender, sql};
 use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, PgConnection};
 use stock_import::{DecimalMark, DeliveryEntry, ProductKey, ReadSettings};
-use stockbridge::sources::{EntrySender, sql};
 
 use super::sql_shop::SqlShop;
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use connectors::{Completeness, EntrySender, sql};
 use lifecycle::Clock;
 use lifecycle::{CrashSignal, Tasks};
 use stock::{ShopId, StockBook};
@@ -11,8 +12,8 @@ use stock_import::stock_rules::{ShopRules, SourceRules};
 use stock_import::{DeliveryScope, ReadSettings, VariantPolicy};
 use stockbridge::ingest::{self, Origin, StatedSkus};
 use stockbridge::sources::{
-    AbsentPolicy, Completeness, Context, DeliveryOutcome, DeliveryPipeline, DeliveryReport,
-    DuplicatePolicy, EntrySender, SourcePolicy, SourceWarehouses, sql,
+    AbsentPolicy, Context, DeliveryOutcome, DeliveryPipeline, DeliveryReport, DuplicatePolicy,
+    SourcePolicy, SourceWarehouses,
 };
 use stockbridge::store::{self, ShopIdentity, Store};
 use stockbridge::telemetry::Alarms;

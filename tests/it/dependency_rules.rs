@@ -1,6 +1,6 @@
-//! Dependencies between the modules of the service. The compiler checks those of the crates.
+//! Dependencies between the crates, and between the modules of the service.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Modules that each module may use.
@@ -231,6 +231,70 @@ fn modules_use_only_allowed_modules() {
         }
     }
     assert!(violations.is_empty(), "{}", violations.join("\n"));
+}
+
+/// Crates of this repository that each crate may use, tests included.
+const ALLOWED_CRATES: &[(&str, &[&str])] = &[
+    ("stock", &[]),
+    ("lifecycle", &[]),
+    ("strict-http", &["lifecycle"]),
+    ("market-api", &["stock", "strict-http", "lifecycle"]),
+    ("stock-import", &["stock"]),
+    ("connectors", CONNECTORS),
+    (
+        "market-sim",
+        &["stock", "market-api", "strict-http", "lifecycle"],
+    ),
+];
+
+const CONNECTORS: &[&str] = &[
+    "stock",
+    "stock-import",
+    "market-api",
+    "strict-http",
+    "lifecycle",
+];
+
+/// Modules of the service that may use the connectors.
+const USERS_OF_CONNECTORS: &[&str] = &["sources", "config", "setup"];
+
+#[test]
+fn crates_use_only_allowed_crates() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates");
+    let mut folders: Vec<String> = std::fs::read_dir(&crates)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    folders.sort_unstable();
+    let mut listed: Vec<&str> = ALLOWED_CRATES.iter().map(|(name, _)| *name).collect();
+    listed.sort_unstable();
+    assert_eq!(folders, listed);
+    for (name, allowed) in ALLOWED_CRATES {
+        let manifest = std::fs::read_to_string(crates.join(name).join("Cargo.toml")).unwrap();
+        let manifest: toml::Table = manifest.parse().unwrap();
+        let used = ["dependencies", "dev-dependencies", "build-dependencies"]
+            .iter()
+            .filter_map(|kind| manifest.get(*kind)?.as_table())
+            .flat_map(toml::Table::keys);
+        let ours = used.filter(|used| *used == "stockbridge" || listed.contains(&used.as_str()));
+        for used in ours {
+            assert!(allowed.contains(&used.as_str()), "{name} uses {used}");
+        }
+    }
+}
+
+#[test]
+fn only_sources_and_their_settings_use_connectors() {
+    let users: BTreeSet<_> = files()
+        .into_iter()
+        .filter(|(_, _, code)| code.contains("connectors::"))
+        .map(|(module, _, _)| module)
+        .collect();
+    let allowed: BTreeSet<_> = USERS_OF_CONNECTORS
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(users, allowed);
 }
 
 /// Crates without an async runtime, and further code that they do not use.

@@ -1,14 +1,14 @@
 //! Creation of a source from its configuration, with the HTTP clients that it needs.
 
+use connectors::files::FileWatcher;
+use connectors::http_file::HttpFile;
+use connectors::moysklad::MoySkladSource;
+use connectors::old_handler::OldHandlerSource;
+use connectors::sql::SqlSource;
 use market_api::push::client::OldHandlerClient;
 use strict_http::ClientConfig;
 
 use super::SourceStartError;
-use crate::sources::files::FileWatcher;
-use crate::sources::http_file::HttpFile;
-use crate::sources::moysklad::{MoySklad, MoySkladSource};
-use crate::sources::old_handler::OldHandlerSource;
-use crate::sources::sql::SqlSource;
 use crate::sources::{Config, SourceKind};
 
 /// Source that is ready to be polled.
@@ -46,8 +46,7 @@ pub(in crate::sources) fn create_source(
         },
         SourceKind::MoySklad(moysklad) => {
             let client = build_client(moysklad.client_config())?;
-            let connector = MoySklad::new(client, moysklad.clone());
-            ReadySource::MoySklad(MoySkladSource::new(connector, settings))
+            ReadySource::MoySklad(MoySkladSource::new(client, moysklad.clone(), settings))
         }
         SourceKind::Sql(sql) => ReadySource::Sql(SqlSource::new(sql.clone(), settings)),
         SourceKind::Exchange(_) | SourceKind::Import => ReadySource::Passive,

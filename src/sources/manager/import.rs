@@ -2,16 +2,14 @@
 
 use std::time::Duration;
 
+use connectors::files::{self, combined_scope};
+use connectors::{Completeness, EntrySender, ReadReport};
 use stock::{ShopId, Timestamp};
 use stock_import::formats::Format;
 use stock_import::{DeliveryScope, ReadSettings};
 
 use super::SourceManager;
-use crate::sources::files::{self, combined_scope};
-use crate::sources::{
-    Completeness, Config, DeliveryReport, EntrySender, PipelineError, ReadReport, SourceKind,
-    SourcePolicy,
-};
+use crate::sources::{Config, DeliveryReport, PipelineError, SourceKind, SourcePolicy};
 
 /// Request to import a file by hand.
 #[derive(Debug)]
@@ -38,6 +36,7 @@ pub fn import_source(policy: SourcePolicy) -> Config {
     Config {
         policy,
         read_settings: ReadSettings::default(),
+        read_digest: String::new(),
         poll_interval: Duration::from_secs(3_600),
         kind: SourceKind::Import,
     }

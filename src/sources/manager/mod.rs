@@ -6,7 +6,9 @@
 mod create_source;
 mod import;
 mod onec_uploads;
-pub(super) mod poll_loop;
+mod poll_loop;
+#[cfg(test)]
+mod poll_tests;
 mod read_through;
 
 use std::path::Path;
@@ -19,6 +21,7 @@ pub(super) use self::create_source::{ReadySource, create_source, old_handler_cli
 pub use self::import::{ImportRequest, import_source};
 use self::poll_loop::{PollLoop, SourcePoller, run_passive};
 pub use self::read_through::READ_THROUGH_TIMEOUT;
+use connectors::Source;
 use lifecycle::Clock;
 use lifecycle::Tasks;
 use market_api::push::client::{OldHandlerClient, OldHandlerConfigError};
@@ -26,7 +29,6 @@ use stock::{ShopId, Sku};
 use stock_import::stock_rules::ShopRules;
 use strict_http::{ClientConfig, ClientError};
 
-use super::source::Source;
 use super::{Config, Context, DeliveryPipeline, PipelineError};
 
 /// Function that returns all known SKUs of a shop, from any origin.
@@ -278,11 +280,14 @@ impl SourceManager {
         source: S,
         tasks: &Tasks,
     ) {
+        let read_digest = &self.0.shops[shop_index].sources[source_index]
+            .config
+            .read_digest;
         let poll_loop = PollLoop {
             manager: self.clone(),
             shop_index,
             source_index,
-            source: SourcePoller::new(source),
+            source: SourcePoller::new(source, read_digest),
         };
         tasks.spawn("source", poll_loop.run(tasks.clone()));
     }

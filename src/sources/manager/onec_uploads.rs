@@ -3,18 +3,36 @@
 use std::sync::Arc;
 
 use axum::Router;
+use connectors::files::{self, combined_scope};
+use connectors::onec_exchange::{self, ExchangeEndpoint, ImportedFile, RecordRefusedLogin, Upload};
+use connectors::{Completeness, EntrySender, ReadReport};
 use lifecycle::Tasks;
 use stock::{ShopId, Timestamp};
 use stock_import::formats::Format;
 use strict_http::causes;
 
 use super::SourceManager;
-use crate::auth_failures::AuthFailures;
-use crate::sources::files::{self, combined_scope};
-use crate::sources::onec_exchange::{self, ImportedFile, Upload};
-use crate::sources::{
-    Completeness, DeliveryOutcome, DeliveryReport, EntrySender, ReadReport, SourceKind,
-};
+use crate::auth_failures::{AuthFailures, Credential};
+use crate::sources::{DeliveryOutcome, DeliveryReport, SourceKind};
+
+/// Counts wrong logins of 1C, and delays their responses.
+fn record_refused_login(auth_failures: &AuthFailures) -> RecordRefusedLogin {
+    let auth_failures = auth_failures.clone();
+    Arc::new(move |refused| {
+        let auth_failures = auth_failures.clone();
+        Box::pin(async move {
+            let name = format!("1C exchange {}", refused.path);
+            auth_failures
+                .penalize(
+                    Credential::ExchangeLogin,
+                    &name,
+                    &refused.offered,
+                    &refused.head,
+                )
+                .await;
+        })
+    })
+}
 
 impl SourceManager {
     /// Returns the endpoints for uploads by 1C.
@@ -30,7 +48,7 @@ impl SourceManager {
                 }),
                 tasks: tasks.clone(),
                 clock: self.0.clock,
-                auth_failures: auth_failures.clone(),
+                record_refused_login: record_refused_login(auth_failures),
             };
             let endpoints = shop
                 .sources
@@ -42,7 +60,12 @@ impl SourceManager {
                     };
                     let name = &source.config.policy.name;
                     let spool = shop.pipeline.directory().join(format!("exchange-{name}"));
-                    Some(exchange.endpoint(index, name, spool))
+                    Some(ExchangeEndpoint {
+                        source_index: index,
+                        name: name.clone(),
+                        config: exchange.clone(),
+                        spool,
+                    })
                 });
             router = router.merge(onec_exchange::router(&context, endpoints.collect()));
         }

@@ -3,16 +3,15 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use connectors::{DeliveryEnd, DueDelivery, EntrySender, PollContext, Source};
 use lifecycle::Tasks;
 use stock::Sku;
 use strict_http::causes;
 use tokio::time::sleep;
+use tracing::info;
 
 use super::{ManagedShop, ManagedSource, SourceManager};
-use crate::sources::source::{DeliveryEnd, DueDelivery, PollContext, Source};
-use crate::sources::{
-    DeliveryOutcome, DeliveryPipeline, DeliveryReport, EntrySender, PipelineError,
-};
+use crate::sources::{DeliveryOutcome, DeliveryPipeline, DeliveryReport, PipelineError};
 
 /// Poll loop of one source.
 pub(super) struct PollLoop<S> {
@@ -105,18 +104,34 @@ pub(super) async fn run_passive(
     }
 }
 
+/// Begin of a saved state, before the digest of the settings and a line break.
+const DIGEST_MARK: &str = "read settings ";
+
+/// Returns the digest of the settings by which a source was read, and its state. Earlier versions
+/// saved the state alone.
+fn split_saved_state(saved: &str) -> (Option<&str>, &str) {
+    let marked = saved.strip_prefix(DIGEST_MARK);
+    match marked.and_then(|marked| marked.split_once('\n')) {
+        Some((digest, state)) => (Some(digest), state),
+        None => (None, saved),
+    }
+}
+
 /// Source with the state between its polls.
-pub(in crate::sources) struct SourcePoller<S> {
+pub(super) struct SourcePoller<S> {
     source: S,
+    /// Digest of the settings by which the source is read.
+    read_digest: String,
     is_restored: bool,
     /// State that could not be saved yet.
     unsaved_state: Option<String>,
 }
 
 impl<S: Source> SourcePoller<S> {
-    pub(in crate::sources) fn new(source: S) -> Self {
+    pub(super) fn new(source: S, read_digest: &str) -> Self {
         Self {
             source,
+            read_digest: read_digest.to_owned(),
             is_restored: false,
             unsaved_state: None,
         }
@@ -127,7 +142,7 @@ impl<S: Source> SourcePoller<S> {
     ///
     /// # Errors
     /// The source cannot be reached, or its state cannot be read or saved.
-    pub(in crate::sources) async fn poll(
+    pub(super) async fn poll(
         &mut self,
         pipeline: &DeliveryPipeline,
         index: usize,
@@ -135,8 +150,9 @@ impl<S: Source> SourcePoller<S> {
         known_skus: Arc<dyn Fn() -> Vec<Sku> + Send + Sync>,
     ) -> Result<Vec<DeliveryReport>, String> {
         if !self.is_restored {
-            let state = pipeline.reader_state(index).await;
-            self.source.restore(&state.map_err(|error| causes(&error))?);
+            let saved = pipeline.reader_state(index).await;
+            let saved = saved.map_err(|error| causes(&error))?;
+            self.restore(&saved, pipeline.source_name(index));
             self.is_restored = true;
         }
         self.save_state(pipeline, index).await?;
@@ -179,6 +195,27 @@ impl<S: Source> SourcePoller<S> {
         Ok(reports)
     }
 
+    /// Restores the saved state. If other settings decide now how the source is read, it is read
+    /// again.
+    fn restore(&mut self, saved: &str, name: &str) {
+        let (digest, state) = split_saved_state(saved);
+        self.source.restore(state);
+        match digest {
+            Some(digest) if digest == self.read_digest => {}
+            Some(_) => {
+                info!(
+                    source = name,
+                    "the settings by which {name} is read have changed, it is read again"
+                );
+                self.source.read_again();
+            }
+            // The settings of an earlier version are not known. Reading again would date an old file
+            // now, after what programs have stated since, so they count as the present ones.
+            None if state.is_empty() => {}
+            None => self.unsaved_state = Some(state.to_owned()),
+        }
+    }
+
     /// Saves the state, if it is not saved yet. After an error, the next poll tries again.
     async fn save_state(
         &mut self,
@@ -186,7 +223,8 @@ impl<S: Source> SourcePoller<S> {
         index: usize,
     ) -> Result<(), String> {
         if let Some(state) = &self.unsaved_state {
-            let saved = pipeline.save_reader_state(index, state).await;
+            let text = format!("{DIGEST_MARK}{}\n{state}", self.read_digest);
+            let saved = pipeline.save_reader_state(index, &text).await;
             saved.map_err(|error| causes(&error))?;
             self.unsaved_state = None;
         }
@@ -194,7 +232,7 @@ impl<S: Source> SourcePoller<S> {
     }
 }
 
-/// Returns the end of a delivery. `is_temporary` is [`ReadFailure::is_temporary`](crate::sources::source::ReadFailure),
+/// Returns the end of a delivery. `is_temporary` is [`ReadFailure::is_temporary`](connectors::ReadFailure),
 /// if the source could not be read.
 fn delivery_end(
     delivered: &Result<DeliveryReport, PipelineError>,
@@ -220,13 +258,13 @@ fn delivery_end(
 
 #[cfg(test)]
 mod tests {
+    use connectors::{ReadFailure, ReadReport};
     use lifecycle::Clock;
     use stock_import::stock_rules::ShopRules;
 
     use super::*;
+    use crate::sources::StatementError;
     use crate::sources::pipeline::tests::{PipelineHarness, test_policy};
-    use crate::sources::source::ReadFailure;
-    use crate::sources::{ReadReport, StatementError};
 
     /// Source that never has anything due.
     struct IdleSource<const CONTACTS: bool>;
@@ -237,6 +275,8 @@ mod tests {
         const DUE_CONTACTS_SOURCE: bool = CONTACTS;
 
         fn restore(&mut self, _state: &str) {}
+
+        fn read_again(&mut self) {}
 
         async fn due(&mut self, _poll: &PollContext<'_>) -> Result<Vec<DueDelivery<()>>, String> {
             Ok(Vec::new())
@@ -268,7 +308,7 @@ mod tests {
         let harness = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
         harness.pipeline.record_failure(0, "no response");
         let (now, no_skus) = (Clock::wall().now(), Arc::new(Vec::new));
-        let mut poller = SourcePoller::new(IdleSource::<CONTACTS>);
+        let mut poller = SourcePoller::new(IdleSource::<CONTACTS>, "");
         let polled = poller.poll(&harness.pipeline, 0, now, no_skus).await;
         assert_eq!(polled.unwrap().len(), 0);
         harness.alarms()

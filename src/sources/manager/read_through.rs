@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use connectors::{Completeness, EntrySender, old_handler};
 use stock::{ShopId, Sku, Timestamp};
 use stock_import::DeliveryScope;
 use strict_http::causes;
 
 use super::SourceManager;
-use crate::sources::{Completeness, EntrySender, old_handler};
 
 /// Timeout for the old handler while a request of the Market waits.
 const HANDLER_TIMEOUT: Duration = Duration::from_secs(8);

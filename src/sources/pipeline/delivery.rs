@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use connectors::{EntrySender, ReadReport};
 use stock::Timestamp;
 use stock_import::shape_change::RecordedShape;
 use stock_import::{DeliveryEntry, DeliveryScope, VariantListing};
@@ -10,8 +11,7 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::decision::Approval;
-use super::{DeliveryOutcome, DeliveryPipeline, DeliveryReport, PipelineError, ReadReport};
-use crate::sources::EntrySender;
+use super::{DeliveryOutcome, DeliveryPipeline, DeliveryReport, PipelineError};
 use crate::sources::statements::{HeldDelivery, StagedDelivery, StagingFile, delivery_mark};
 
 /// A delivery that was read to its end.

@@ -7,6 +7,7 @@ use std::io::{Cursor, Write as _};
 use std::pin::pin;
 use std::task::Poll;
 
+use connectors::{Completeness, EntrySender, files};
 use lifecycle::run_blocking;
 use stock::Sku;
 use stock_import::formats::{self, Format, FormatError};
@@ -16,7 +17,6 @@ use strict_http::causes;
 
 use super::tests::{PipelineHarness, now, numbered_rows, row, test_policy, zero_absent_policy};
 use super::*;
-use crate::sources::{EntrySender, files};
 
 /// More polls than any delivery in these tests takes.
 const MANY_STEPS: u32 = 5_000;

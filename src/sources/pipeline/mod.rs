@@ -30,8 +30,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 pub use self::delivery_report::{
-    ChangeCounts, Completeness, DeliveryOutcome, DeliveryReport, ReadReport, SourceState,
-    SourceStatus,
+    ChangeCounts, DeliveryOutcome, DeliveryReport, SourceState, SourceStatus,
 };
 use self::outcome::{raise_absence_alarm, raise_held_alarm};
 use self::preview::PreviewCache;

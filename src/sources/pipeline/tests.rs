@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta};
+use connectors::{Completeness, EntrySender, ReadReport};
 use lifecycle::{CrashSignal, Tasks};
 use proptest::prelude::*;
 use stock::{Count, Sku, Update};
@@ -13,7 +14,6 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::ingest::{self, Origin, StatedSkus};
-use crate::sources::EntrySender;
 use crate::store::{self, ShopIdentity, Store};
 
 pub(in crate::sources) const SHOP: ShopId = ShopId(0);

@@ -5,12 +5,12 @@
 
 use std::path::{Path, PathBuf};
 
+use connectors::private_files;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, QueryBuilder, Row as _, Sqlite};
 use stock::{Count, Level, Timestamp};
 
 use super::StatementError;
-use crate::sources::private_files;
 
 /// Changes in one `INSERT` statement.
 const ROWS_PER_INSERT: usize = 500;

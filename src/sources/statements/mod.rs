@@ -24,6 +24,7 @@ mod working_copy;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use connectors::private_files;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, Row as _};
 
@@ -44,7 +45,7 @@ use stock::Timestamp;
 use stock_import::RejectedRow;
 use stock_import::shape_change::AcceptedShapes;
 
-use super::{DuplicatePolicy, private_files};
+use super::DuplicatePolicy;
 
 /// Format of the file. A file of another format is rejected.
 const FORMAT: u32 = 4;

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use chrono::TimeDelta;
+use connectors::private_files;
 use sha2::{Digest as _, Sha256};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, QueryBuilder, Sqlite};
@@ -15,7 +16,7 @@ use stock_import::{DeliveryEntry, ProductKey, RejectedRow, Row};
 
 use super::duplicates::conflict_clause;
 use super::variants;
-use crate::sources::{DuplicatePolicy, private_files};
+use crate::sources::DuplicatePolicy;
 
 /// Rows in one `INSERT` statement.
 const ROWS_PER_INSERT: usize = 500;

@@ -2,6 +2,7 @@
 
 use std::io::Cursor;
 
+use connectors::{Completeness, EntrySender};
 use stock_import::delivery_guard::GuardLimits;
 use stock_import::formats::{self, Format};
 use stock_import::stock_rules::ShopRules;
@@ -10,8 +11,7 @@ use stock_import::{DeliveryEntry, DeliveryScope, ReadSettings, VariantPolicy};
 use super::{FORMAT, StatementStore};
 use crate::sources::pipeline::tests::{PipelineHarness, now, row, stock, test_policy};
 use crate::sources::{
-    AbsentPolicy, Completeness, DeliveryOutcome, DeliveryReport, EntrySender, SourcePolicy,
-    SourceWarehouses,
+    AbsentPolicy, DeliveryOutcome, DeliveryReport, SourcePolicy, SourceWarehouses,
 };
 
 const CATALOGUE: &str = "<КоммерческаяИнформация ВерсияСхемы=\"2.10\"><Каталог><Товары>\

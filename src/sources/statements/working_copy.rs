@@ -5,11 +5,11 @@
 
 use std::path::Path;
 
+use connectors::private_files;
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::SqliteConnectOptions;
 
 use super::{FILE_NAME, HeldDelivery, StatementError, StatementStore};
-use crate::sources::private_files;
 
 /// Beginning of the names of directories with working copies.
 pub(in crate::sources) const DIRECTORY_PREFIX: &str = "preview-";

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use connectors::{EntrySender, files};
 use lifecycle::Clock;
 use stock::Sku;
 use stock_import::formats::Format;
@@ -18,7 +19,7 @@ use strict_http::ClientConfig;
 use super::OwnStockArgs;
 use crate::config::{Config, ShopConfig};
 use crate::setup::rehearse::{RehearsalMethod, any_port, service_config, service_secrets};
-use crate::sources::{self, EntrySender, SourceKind, files, operator_files, read_once};
+use crate::sources::{self, SourceKind, operator_files, read_once};
 
 /// Poll interval of files. A file is read when two polls see the same size and time.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
