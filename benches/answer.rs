@@ -14,6 +14,8 @@ mod in_process;
 mod market;
 #[path = "yardstick/serving.rs"]
 mod serving;
+#[path = "yardstick/turn.rs"]
+mod turn;
 #[path = "yardstick/valgrind.rs"]
 mod valgrind;
 
@@ -31,9 +33,6 @@ use market::{BlockingClient, SKUS_PER_REQUEST};
 use serving::ServerThread;
 use tokio::net::TcpListener;
 use tower::ServiceExt as _;
-
-/// Parallel requests, each on its own connection.
-const CONNECTIONS: usize = 8;
 
 /// Requests of one turn of a server. Three rounds request half of the 1 M SKUs.
 const REQUESTS: usize = 160;
@@ -110,27 +109,10 @@ fn compare() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns the server's CPU time for these requests on new connections.
+/// Returns the server's CPU time for these requests.
 fn measure_round(server: &ServerThread, requests: &[Vec<u8>]) -> anyhow::Result<Duration> {
-    let connect = |_| BlockingClient::connect(server.addr);
-    let mut clients: Vec<_> = (0..CONNECTIONS).map(connect).collect::<Result<_, _>>()?;
-    // Connecting and the first request of each connection are not measured.
-    exchange_all(&mut clients, &requests[..CONNECTIONS])?;
-    let before = server.cpu()?;
-    for some in requests.chunks(CONNECTIONS) {
-        exchange_all(&mut clients, some)?;
-    }
-    Ok(server.cpu()? - before)
-}
-
-fn exchange_all(clients: &mut [BlockingClient], requests: &[Vec<u8>]) -> anyhow::Result<()> {
-    for (client, request) in clients.iter_mut().zip(requests) {
-        client.send(request)?;
-    }
-    for client in clients.iter_mut() {
-        client.receive()?;
-    }
-    Ok(())
+    let connect = || BlockingClient::connect(server.addr);
+    turn::measure(connect, || server.cpu(), requests, requests.len())
 }
 
 /// Starts plain hyper without our listener and its timeouts.
