@@ -11,6 +11,7 @@ WORKDIR /src
 # Builds the dependencies first, in a layer that is reused until a manifest or Cargo.lock changes. Every
 # target in the manifests gets an empty source file; their build results are removed afterwards.
 COPY Cargo.toml Cargo.lock ./
+COPY benches/instructions/Cargo.toml benches/instructions/Cargo.toml
 COPY crates/connectors/Cargo.toml crates/connectors/Cargo.toml
 COPY crates/lifecycle/Cargo.toml crates/lifecycle/Cargo.toml
 COPY crates/market-api/Cargo.toml crates/market-api/Cargo.toml
@@ -20,9 +21,9 @@ COPY crates/stock-import/Cargo.toml crates/stock-import/Cargo.toml
 COPY crates/strict-http/Cargo.toml crates/strict-http/Cargo.toml
 COPY fuzz/Cargo.toml fuzz/Cargo.toml
 # hadolint ignore=SC2046
-RUN mkdir -p src benches tests fuzz/src $(printf '%s/src ' crates/*) \
+RUN mkdir -p src benches/instructions/src tests fuzz/src $(printf '%s/src ' crates/*) \
  && echo 'fn main() {}' > src/main.rs \
- && touch src/lib.rs fuzz/src/main.rs $(printf '%s/src/lib.rs ' crates/*) \
+ && touch src/lib.rs benches/instructions/src/main.rs fuzz/src/main.rs $(printf '%s/src/lib.rs ' crates/*) \
     $(sed -n '/^\[\[bench\]\]/,/^name/s|^name *= *"\(.*\)"|benches/\1.rs|p' Cargo.toml) \
     $(sed -n '/^\[\[test\]\]/,/^name/s|^name *= *"\(.*\)"|tests/\1.rs|p' Cargo.toml) \
  && cargo build --profile dist --locked --bin stockbridge \

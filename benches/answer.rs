@@ -8,40 +8,38 @@
 mod figure;
 #[path = "yardstick/goods.rs"]
 mod goods;
+#[path = "yardstick/in_process.rs"]
+mod in_process;
 #[path = "yardstick/market.rs"]
 mod market;
 #[path = "yardstick/serving.rs"]
 mod serving;
+#[path = "yardstick/turn.rs"]
+mod turn;
+#[path = "yardstick/valgrind.rs"]
+mod valgrind;
 
-use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
 use axum::Router;
-use axum::body::{Body, to_bytes};
-use axum::http::StatusCode;
+use axum::body::Body;
 use bytes::Bytes;
 use figure::{FigureLimits, argument, median, millis};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use lifecycle::{CrashSignal, Tasks};
-use market::{BlockingClient, SHOPS, SKUS_PER_REQUEST};
+use market::{BlockingClient, SKUS_PER_REQUEST};
 use serving::ServerThread;
-use stock::{ShopId, StockBook};
 use tokio::net::TcpListener;
 use tower::ServiceExt as _;
-
-/// Parallel requests, each on its own connection.
-const CONNECTIONS: usize = 8;
 
 /// Requests of one turn of a server. Three rounds request half of the 1 M SKUs.
 const REQUESTS: usize = 160;
 
 fn main() -> anyhow::Result<()> {
     if let Some(count) = argument("--in-process") {
-        return run_in_process(count.parse()?);
+        return in_process::answer(count.parse()?, skus_per_shop(100_000)?);
     }
     if std::env::args().any(|argument| argument == "--instructions") {
         return instructions();
@@ -57,7 +55,7 @@ fn compare() -> anyhow::Result<()> {
         .map(|seed| market::stocks_body(seed, skus))
         .map(|body| market::raw_request(market::stocks_request(&body), &body))
         .collect::<Result<_, _>>()?;
-    let service = ServerThread::start(market::push_router(book(skus)))?;
+    let service = ServerThread::start(market::push_router(in_process::book(skus)))?;
     let mut client = BlockingClient::connect(service.addr)?;
     client.send(&requests[0])?;
     let response = Bytes::copy_from_slice(client.receive()?);
@@ -111,27 +109,10 @@ fn compare() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns the server's CPU time for these requests on new connections.
+/// Returns the server's CPU time for these requests.
 fn measure_round(server: &ServerThread, requests: &[Vec<u8>]) -> anyhow::Result<Duration> {
-    let connect = |_| BlockingClient::connect(server.addr);
-    let mut clients: Vec<_> = (0..CONNECTIONS).map(connect).collect::<Result<_, _>>()?;
-    // Connecting and the first request of each connection are not measured.
-    exchange_all(&mut clients, &requests[..CONNECTIONS])?;
-    let before = server.cpu()?;
-    for some in requests.chunks(CONNECTIONS) {
-        exchange_all(&mut clients, some)?;
-    }
-    Ok(server.cpu()? - before)
-}
-
-fn exchange_all(clients: &mut [BlockingClient], requests: &[Vec<u8>]) -> anyhow::Result<()> {
-    for (client, request) in clients.iter_mut().zip(requests) {
-        client.send(request)?;
-    }
-    for client in clients.iter_mut() {
-        client.receive()?;
-    }
-    Ok(())
+    let connect = || BlockingClient::connect(server.addr);
+    turn::measure(connect, || server.cpu(), requests, requests.len())
 }
 
 /// Starts plain hyper without our listener and its timeouts.
@@ -159,10 +140,11 @@ fn http_body(request: hyper::Request<hyper::body::Incoming>) -> hyper::Request<B
 
 /// Counts the instructions of the router alone, as the difference between 200 and 100 requests.
 fn instructions() -> anyhow::Result<()> {
-    let difference = count_instructions(200)?
-        .checked_sub(count_instructions(100)?)
-        .context("200 requests took fewer instructions than 100")?;
-    let per_sku = difference as f64 / 100.0 / SKUS_PER_REQUEST as f64;
+    let per_sku = valgrind::count_per_unit(
+        &["--in-process", "100", "--skus", "10000"],
+        &["--in-process", "200", "--skus", "10000"],
+        100 * SKUS_PER_REQUEST,
+    )?;
     FigureLimits(900.0, 600.0).print(
         "instructions per SKU, HTTP not counted",
         per_sku,
@@ -171,61 +153,6 @@ fn instructions() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn count_instructions(requests: u64) -> anyhow::Result<u64> {
-    let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .arg(std::env::current_exe()?)
-        .args(["--in-process", &requests.to_string(), "--skus", "10000"])
-        .output()
-        .context("run valgrind")?;
-    let text = String::from_utf8_lossy(&output.stderr);
-    let count = text
-        .lines()
-        .find_map(|line| line.split_once("Collected : "));
-    let (_, count) =
-        count.with_context(|| format!("valgrind printed no instruction count: {text}"))?;
-    Ok(count.trim().parse()?)
-}
-
-/// Sends the requests to the router, without a server.
-fn run_in_process(requests: u64) -> anyhow::Result<()> {
-    let skus = skus_per_shop(100_000)?;
-    let router = market::push_router(book(skus));
-    let bodies: Vec<String> = (0..100)
-        .map(|seed| market::stocks_body(seed, skus))
-        .collect();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        for body in bodies.iter().cycle().take(usize::try_from(requests)?) {
-            let request = market::stocks_request(body).body(Body::from(body.clone()))?;
-            let response = router.clone().oneshot(request).await?;
-            ensure!(
-                response.status() == StatusCode::OK,
-                "expected 200, got {}",
-                response.status()
-            );
-            to_bytes(response.into_body(), usize::MAX).await?;
-        }
-        Ok(())
-    })
-}
-
 fn skus_per_shop(default: u64) -> anyhow::Result<u64> {
     Ok(argument("--skus").map_or(Ok(default), |n| n.parse())?)
-}
-
-fn book(skus_per_shop: u64) -> Arc<StockBook> {
-    let capacity = usize::try_from(skus_per_shop).unwrap_or_default();
-    let book = StockBook::new((0..SHOPS).map(|_| capacity));
-    for number in 0..skus_per_shop * u64::from(SHOPS) {
-        let shop = u16::try_from(number / skus_per_shop).unwrap_or_default();
-        book.apply(
-            ShopId(shop),
-            &goods::sku(number),
-            goods::level(goods::mix(number)),
-        );
-    }
-    Arc::new(book)
 }

@@ -14,6 +14,8 @@ mod goods;
 mod market;
 #[path = "yardstick/serving.rs"]
 mod serving;
+#[path = "yardstick/stock_service.rs"]
+mod stock_service;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,27 +23,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use axum::http::Request;
 use bytes::Bytes;
 use figure::{FigureLimits, argument, median, millis};
-use lifecycle::Clock;
 use lifecycle::{CrashSignal, Tasks};
-use market::{BlockingClient, SHOPS};
+use market::BlockingClient;
 use serving::ServerThread;
-use stock::{Activity, ShopId, StockBook, Update};
-use stockbridge::auth_failures::AuthFailures;
-use stockbridge::ingest::{self, Ingest, Origin};
-use stockbridge::partner_api;
-use stockbridge::store::{self, Acked, ShopIdentity, Store};
-use stockbridge::telemetry::Alarms;
-use strict_http::secret::{Secret, TokenSet};
+use stock_service::{StockService, UPDATES_PER_REQUEST};
 use strict_http::{HttpServer, ServerLimits};
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 const BURST: usize = 1000;
-
-const UPDATES_PER_REQUEST: u64 = 2000;
 
 /// Threads of the seller: together 50 requests with 100 000 updates per second.
 const FEEDERS: u32 = 4;
@@ -50,8 +42,6 @@ const FEED_INTERVAL: Duration = Duration::from_millis(80);
 /// Interval of the steady requests, and their number in a phase.
 const REQUEST_INTERVAL: Duration = Duration::from_millis(5);
 const REQUESTS_PER_PHASE: usize = 500;
-
-const FEED_KEY: &str = "ACMA:bench";
 
 fn main() -> anyhow::Result<()> {
     let rounds: usize = argument("--rounds").map_or(Ok(5), |n| n.parse())?;
@@ -67,112 +57,15 @@ fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let service = runtime.block_on(BurstService::open(scratch.path(), skus))?;
+    let service = runtime.block_on(StockService::open(scratch.path(), skus))?;
     measure_burst(&service, &requests, rounds)?;
     measure_steady(&runtime, &service, &requests, rounds, skus)
-}
-
-/// Modules between the listener and the disk.
-struct BurstService {
-    book: Arc<StockBook>,
-    store: Arc<Store>,
-    activity: Activity,
-    ingest: Ingest,
-}
-
-impl BurstService {
-    async fn open(path: &std::path::Path, skus_per_shop: u64) -> anyhow::Result<Self> {
-        let key = |shop| ShopIdentity {
-            name: format!("shop-{shop}"),
-            target: String::new(),
-            warehouses: Vec::new(),
-        };
-        let keys: Vec<ShopIdentity> = (0..SHOPS).map(key).collect();
-        let opened = Store::open(
-            &store::Config {
-                path: path.join("store"),
-            },
-            &keys,
-        )
-        .await?;
-        let (book, store) = (Arc::new(opened.book), Arc::new(opened.store));
-        let (ingest, worker) = ingest::create(
-            Arc::clone(&book),
-            Arc::clone(&store),
-            Clock::wall(),
-            Alarms::new(Clock::wall()),
-            ingest::Metrics::default(),
-            Box::new(|_| {}),
-        );
-        let tasks = Tasks::new(CrashSignal::default());
-        tasks.spawn("ingest", worker.run(tasks.clone()));
-        for shop in 0..SHOPS {
-            let first = u64::from(shop) * skus_per_shop;
-            for from in (first..first + skus_per_shop).step_by(10_000) {
-                let until = (from + 10_000).min(first + skus_per_shop);
-                let updates = (from..until).map(update).collect();
-                ingest
-                    .accept(Origin::CampaignPut, ShopId(shop), updates)
-                    .await?;
-            }
-        }
-        let service = Self {
-            book,
-            store,
-            activity: opened.activity,
-            ingest,
-        };
-        service.compact().await?;
-        Ok(service)
-    }
-
-    fn router(&self) -> axum::Router {
-        let context = partner_api::Context {
-            ingest: self.ingest.clone(),
-            book: Arc::clone(&self.book),
-            clock: Clock::wall(),
-            metrics: partner_api::Metrics::default(),
-            auth_failures: AuthFailures::new(
-                Clock::wall(),
-                Alarms::new(Clock::wall()),
-                Vec::new(),
-                10_000,
-            ),
-        };
-        let shop = |index| partner_api::PartnerShop {
-            id: ShopId(index),
-            name: format!("shop-{index}"),
-            campaigns: vec![index.into()],
-            feed_keys: TokenSet::new([&Secret::new(FEED_KEY)]),
-            warehouses: vec![market::warehouse(index)],
-            business: None,
-            partner_warehouses: Vec::new(),
-        };
-        market::push_router(Arc::clone(&self.book))
-            .merge(partner_api::router(context, (0..SHOPS).map(shop).collect()))
-    }
-
-    async fn compact(&self) -> anyhow::Result<()> {
-        Ok(self
-            .store
-            .compact(&self.book, |_, _| Acked::default(), &self.activity)
-            .await?)
-    }
-}
-
-fn update(number: u64) -> Update {
-    let level = goods::level(goods::mix(number));
-    Update {
-        sku: goods::sku(number),
-        count: level.count,
-        updated_at: Some(level.updated_at),
-    }
 }
 
 // === 1000 parallel requests ===
 
 fn measure_burst(
-    service: &BurstService,
+    service: &StockService,
     requests: &[Vec<u8>],
     rounds: usize,
 ) -> anyhow::Result<()> {
@@ -247,7 +140,7 @@ struct ResponseTimes {
 
 fn measure_steady(
     runtime: &Runtime,
-    service: &BurstService,
+    service: &StockService,
     requests: &[Vec<u8>],
     rounds: usize,
     skus: u64,
@@ -341,7 +234,10 @@ impl BackgroundFeed {
         for feeder in 0..FEEDERS {
             let (open, sent) = (Arc::clone(&feed.is_open), Arc::clone(&feed.sent));
             let batches: Vec<Vec<u8>> = (0..20)
-                .map(|n| update_request(u64::from(feeder) * 20 + n, skus))
+                .map(|n| stock_service::update_body(u64::from(feeder) * 20 + n, skus))
+                .map(|(shop, body)| {
+                    market::raw_request(stock_service::update_request(shop, &body), &body)
+                })
                 .collect::<Result<_, _>>()?;
             std::thread::spawn(move || run_feeder(addr, &batches, &open, &sent));
         }
@@ -374,30 +270,6 @@ fn run_feeder(
         sent.fetch_add(UPDATES_PER_REQUEST, Ordering::Relaxed);
     }
     Ok(())
-}
-
-/// Creates a request whose updates have no date, so each sending counts as a new update.
-fn update_request(seed: u64, skus: u64) -> anyhow::Result<Vec<u8>> {
-    let shop = seed % u64::from(SHOPS);
-    // A stride through the shop, so that no SKU occurs twice.
-    let stride = skus / UPDATES_PER_REQUEST;
-    let number = |n| shop * skus + n * stride + goods::mix(seed) % stride;
-    let items: Vec<String> = (0..UPDATES_PER_REQUEST)
-        .map(|n| {
-            format!(
-                r#"{{"sku":"{}","items":[{{"count":{}}}]}}"#,
-                goods::sku(number(n)),
-                n
-            )
-        })
-        .collect();
-    let body = format!(r#"{{"skus":[{}]}}"#, items.join(","));
-    let request = Request::put(format!("/v2/campaigns/{shop}/offers/stocks"))
-        .header("host", "127.0.0.1")
-        .header("api-key", FEED_KEY)
-        .header("content-type", "application/json")
-        .header("content-length", body.len());
-    market::raw_request(request, &body)
 }
 
 /// Interval timer for a blocking thread.

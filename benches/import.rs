@@ -6,35 +6,23 @@
 
 #[path = "yardstick/figure.rs"]
 mod figure;
+#[path = "yardstick/import_service.rs"]
+mod import_service;
+#[path = "yardstick/rows.rs"]
+mod rows;
 
 use std::fs::File;
-use std::io::{BufWriter, Read as _, Write as _};
+use std::io::Read as _;
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::Context as _;
 use figure::{FigureLimits, argument, median, millis};
-use lifecycle::Clock;
-use lifecycle::{CrashSignal, Tasks};
-use stock::ShopId;
-use stock_import::delivery_guard;
+use import_service::ImportService;
+use rows::{WriteRows, count, csv, fill, sku};
 use stock_import::formats::Format;
-use stock_import::stock_rules::{ShopRules, SourceRules};
-use stock_import::{DeliveryScope, ReadSettings, formats};
-use stockbridge::ingest::{self, Origin};
-use stockbridge::sources::{
-    self, AbsentPolicy, Config, DeliveryReport, ImportRequest, ShopSources, SourceKind,
-    SourceManager, SourcePolicy, SourceWarehouses,
-};
-use stockbridge::store::{self, ShopIdentity, Store};
-use stockbridge::telemetry::Alarms;
+use stock_import::{ReadSettings, formats};
+use stockbridge::store::Store;
 use tokio::time::Instant;
-
-const SHOP: ShopId = ShopId(0);
-
-/// Function that writes the given number of rows and adds the given change to the count of every
-/// hundredth one.
-type WriteRows = fn(&mut dyn std::io::Write, u64, u64) -> std::io::Result<()>;
 
 /// Name, format and writer of each file.
 const FILES: &[(&str, Format, WriteRows)] = &[
@@ -76,12 +64,6 @@ async fn measure() -> anyhow::Result<()> {
     measure_deliveries(scratch.path(), rows).await
 }
 
-fn fill(path: &Path, rows: u64, change: u64, write: WriteRows) -> anyhow::Result<()> {
-    let mut file = BufWriter::new(File::create(path)?);
-    write(&mut file, rows, change)?;
-    Ok(file.flush()?)
-}
-
 /// Returns the milliseconds for reading the file through one buffer, from the page cache. This is
 /// the lower bound for any import.
 fn time_reading(path: &Path) -> anyhow::Result<f64> {
@@ -111,38 +93,7 @@ fn time_parsing(path: &Path, format: Format, rows: u64) -> anyhow::Result<f64> {
 
 /// Imports the same CSV through the whole pipeline: new, unchanged, and with one percent changed.
 async fn measure_deliveries(scratch: &Path, rows: u64) -> anyhow::Result<()> {
-    let key = ShopIdentity {
-        name: "shop".into(),
-        target: String::new(),
-        warehouses: Vec::new(),
-    };
-    let opened = Store::open(
-        &store::Config {
-            path: scratch.join("store"),
-        },
-        &[key],
-    )
-    .await?;
-    let (book, store) = (Arc::new(opened.book), Arc::new(opened.store));
-    let alarms = Alarms::new(Clock::wall());
-    let (ingest, worker) = ingest::create(
-        Arc::clone(&book),
-        Arc::clone(&store),
-        Clock::wall(),
-        alarms.clone(),
-        ingest::Metrics::default(),
-        Box::new(|_| {}),
-    );
-    let tasks = Tasks::new(CrashSignal::default());
-    tasks.spawn("ingest", worker.run(tasks.clone()));
-    let context = sources::Context {
-        book,
-        ingest,
-        clock: Clock::wall(),
-        alarms,
-        events: stockbridge::event_log::EventLog::default(),
-    };
-    let manager = open_sources(&scratch.join("sources"), &context).await?;
+    let service = ImportService::open(scratch).await?;
     let read_time = time_reading(&scratch.join("csv"))?;
     let parsed = time_parsing(&scratch.join("csv"), Format::Csv, rows)?;
     for (title, change) in [("new", 0), ("unchanged", 0), ("1 % changed", 1)] {
@@ -150,7 +101,7 @@ async fn measure_deliveries(scratch: &Path, rows: u64) -> anyhow::Result<()> {
         fill(&path, rows, change, csv)?;
         let before = resident()?;
         let started = Instant::now();
-        let report = deliver(&manager, &path).await?;
+        let report = service.deliver(&path).await?;
         let took = millis(started.elapsed());
         println!(
             "take {title:<12} {took:>8.0} ms, {:>5.1} x reading its bytes, {:>9.0} rows/s, \
@@ -161,58 +112,9 @@ async fn measure_deliveries(scratch: &Path, rows: u64) -> anyhow::Result<()> {
             resident()? - before
         );
         FigureLimits(40.0, 10.0).print(&format!("take {title}"), took / parsed, "x parsing it");
-        print_log_size(&store);
+        print_log_size(&service.store);
     }
-    tasks.stop();
-    tasks.ended().await;
-    Ok(store.close().await?)
-}
-
-async fn open_sources(
-    directory: &Path,
-    context: &sources::Context,
-) -> anyhow::Result<SourceManager> {
-    let source = Config {
-        policy: SourcePolicy {
-            name: "file".into(),
-            origin: Origin::File,
-            scope: Some(DeliveryScope::Snapshot),
-            absent: AbsentPolicy::Zero,
-            warehouses: SourceWarehouses::Unset,
-            limits: delivery_guard::GuardLimits::default(),
-            rules: SourceRules::default(),
-            mapping: Vec::new(),
-            duplicates: Default::default(),
-            read_settings_text: String::new(),
-            variants: Default::default(),
-        },
-        read_settings: ReadSettings::default(),
-        read_digest: String::new(),
-        poll_interval: std::time::Duration::from_secs(3_600),
-        kind: SourceKind::Import,
-    };
-    let plan = ShopSources {
-        shop: SHOP,
-        name: "shop".into(),
-        sources: vec![source],
-        rules: ShopRules::default(),
-    };
-    let no_skus = Arc::new(|_| Vec::new());
-    let outbound = strict_http::ClientConfig::default();
-    Ok(SourceManager::open(directory, vec![plan], &outbound, no_skus, context).await?)
-}
-
-async fn deliver(manager: &SourceManager, path: &Path) -> anyhow::Result<DeliveryReport> {
-    let import = ImportRequest {
-        shop: SHOP,
-        source: 0,
-        file: File::open(path)?,
-        name: "stock.csv".into(),
-        format: Some(Format::Csv),
-        scope: None,
-        should_apply: true,
-    };
-    Ok(manager.import(import).await?)
+    service.close().await
 }
 
 /// Prints the size of the store's log, which an unchanged delivery does not increase.
@@ -240,29 +142,6 @@ fn megabytes(bytes: u64) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
 fn per_second(rows: u64, millis: f64) -> f64 {
     rows as f64 / millis * 1e3
-}
-
-/// Returns a SKU; consecutive numbers give unsorted SKUs, as from a database.
-fn sku(number: u64) -> String {
-    format!(
-        "{:08X}-{number}",
-        number.wrapping_mul(2_654_435_761) % 4_294_967_296
-    )
-}
-
-fn count(number: u64, change: u64) -> u64 {
-    number % 97
-        + 1
-        + if number.is_multiple_of(100) {
-            change
-        } else {
-            0
-        }
-}
-
-fn csv(out: &mut dyn std::io::Write, rows: u64, change: u64) -> std::io::Result<()> {
-    writeln!(out, "Артикул;Наименование;Остаток")?;
-    (0..rows).try_for_each(|n| writeln!(out, "{};Товар {n};{}", sku(n), count(n, change)))
 }
 
 fn ndjson(out: &mut dyn std::io::Write, rows: u64, change: u64) -> std::io::Result<()> {

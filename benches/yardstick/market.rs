@@ -26,7 +26,7 @@ use crate::goods;
 pub(crate) const SHOPS: u16 = 10;
 pub(crate) const SKUS_PER_REQUEST: u64 = 1000;
 
-const TOKEN: &str = "B0000015B1ED5B63";
+pub(crate) const TOKEN: &str = "B0000015B1ED5B63";
 
 /// Returns the warehouse id of a shop, which has six digits.
 pub(crate) fn warehouse(shop: u16) -> u64 {
@@ -121,15 +121,26 @@ pub(crate) fn raw_request(
 pub(crate) struct BlockingClient {
     stream: TcpStream,
     buffer: Vec<u8>,
+    find_body: FindBody,
 }
+
+/// Function that returns the start and end of the body of a response, or `None` while its end is
+/// not known.
+pub(crate) type FindBody = fn(&[u8]) -> anyhow::Result<Option<(usize, usize)>>;
 
 impl BlockingClient {
     pub(crate) fn connect(addr: SocketAddr) -> anyhow::Result<Self> {
+        Self::connect_with(addr, body_extent)
+    }
+
+    /// Connects for another protocol than HTTP.
+    pub(crate) fn connect_with(addr: SocketAddr, find_body: FindBody) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(addr).context("connect to the server")?;
         stream.set_nodelay(true)?;
         Ok(Self {
             stream,
             buffer: vec![0; 256 * 1024],
+            find_body,
         })
     }
 
@@ -137,7 +148,7 @@ impl BlockingClient {
         self.stream.write_all(request).context("send a request")
     }
 
-    /// Reads a response, which must be a 200, and returns its body.
+    /// Reads a response, which must be a success, and returns its body.
     pub(crate) fn receive(&mut self) -> anyhow::Result<&[u8]> {
         let mut filled = 0;
         let mut body_range = None;
@@ -151,7 +162,7 @@ impl BlockingClient {
             }
             filled += read;
             if body_range.is_none() {
-                body_range = body_extent(&self.buffer[..filled])?;
+                body_range = (self.find_body)(&self.buffer[..filled])?;
             }
         }
         let (start, end) = body_range.context("the response has no end")?;
@@ -159,7 +170,7 @@ impl BlockingClient {
     }
 }
 
-/// Returns the start and end of the response body, or `None` while the head is incomplete.
+/// Finds the body of an HTTP response, which must be a 200.
 fn body_extent(bytes: &[u8]) -> anyhow::Result<Option<(usize, usize)>> {
     let Some(start) = bytes
         .windows(4)
