@@ -91,13 +91,15 @@ pub(super) async fn load(
         let position = configured.iter().position(|known| *known == id)?;
         u16::try_from(position).ok().map(ShopId)
     };
+    let book = StockBook::new(configured.iter().map(size_of_shop));
+    let warehouses = shops.iter().map(|shop| shop.warehouses.clone());
     let mut loaded = LoadedStore {
         shop_by_disk_id: (1..=header.shops).map(shop_of_disk_id).collect(),
-        book: StockBook::new(configured.iter().map(size_of_shop)),
+        activity: Activity::new(&book, warehouses.collect()),
+        book,
         acked: configured.iter().map(|_| PerSku::default()).collect(),
         quarantine: QuarantineTable::default(),
         recent_sends: Vec::new(),
-        activity: Activity::new(shops.iter().map(|shop| shop.warehouses.clone()).collect()),
         notes: notes::read(conn, shop_of_disk_id).await?,
     };
     replay(&mut *conn, header, |shop, reader| {
@@ -124,18 +126,15 @@ impl LoadedStore {
         for row in reader {
             match row? {
                 RecordRow::Stock(sku, level) => {
-                    self.book.restore(shop, sku, level);
+                    self.book.restore(shop, &sku, level);
                 }
                 RecordRow::Acked(sku, acked) => self.set_acked(shop, sku.as_str(), acked),
                 RecordRow::Full(sku, level, acked, activity) => {
-                    let has_activity = activity != SkuActivity::default();
-                    // `restore` consumes the SKU. It is copied only for a SKU with activity.
-                    let sku_copy = has_activity.then(|| sku.clone());
-                    let id = self.book.restore(shop, sku, level);
+                    let id = self.book.restore(shop, &sku, level);
                     if acked != Acked::default() {
                         self.acked[shop.index()].set(id, acked);
                     }
-                    if let Some(sku) = sku_copy {
+                    if activity != SkuActivity::default() {
                         self.activity.restore(shop, &sku, Some(id), &activity);
                     }
                 }

@@ -74,7 +74,7 @@ impl PlannerHarness {
             metrics: Metrics::default(),
             limiter: SharedRateLimiter::new(address, 1.0),
             rejected_keys: RejectedKeys::default(),
-            activity: Arc::new(Activity::new(vec![vec![7]])),
+            activity: Arc::new(Activity::new(&book, vec![vec![7]])),
             history: Arc::default(),
         };
         let rng = StdRng::seed_from_u64(7);

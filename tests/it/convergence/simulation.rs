@@ -207,9 +207,9 @@ impl MigratorSimulation {
         let book = Arc::new(StockBook::new(vec![0; count]));
         let ledger = Ledger::new((0..count).map(|_| PerSku::default()).collect());
         let mut simulation = Self {
+            activity: Arc::new(Activity::new(&book, setup.lanes.clone())),
             book,
             ledger: Arc::new(ledger),
-            activity: Arc::new(Activity::new(setup.lanes.clone())),
             observations: Arc::new(Observations::new(count)),
             history: Arc::default(),
             alarms: Alarms::new(clock),
