@@ -97,13 +97,12 @@ fn compare() -> anyhow::Result<()> {
         let ratio = |turn: &[Duration; 3]| turn[0].as_secs_f64() / turn[null].as_secs_f64();
         median(turns.iter().map(ratio).collect())
     };
-    let limits = FigureLimits(10.0, 6.0);
-    limits.print(
+    FigureLimits(7.5, 6.0).print(
         "cpu of a 1000-SKU request",
         ratio_to(1),
         "× null on our listener",
     );
-    limits.print(
+    FigureLimits(10.0, 8.0).print(
         "cpu of a 1000-SKU request",
         ratio_to(2),
         "× null on bare hyper",
@@ -163,7 +162,7 @@ fn instructions() -> anyhow::Result<()> {
         .checked_sub(count_instructions(100)?)
         .context("200 requests took fewer instructions than 100")?;
     let per_sku = difference as f64 / 100.0 / SKUS_PER_REQUEST as f64;
-    FigureLimits(900.0, 600.0).print(
+    FigureLimits(600.0, 480.0).print(
         "instructions per SKU, HTTP not counted",
         per_sku,
         "instructions",

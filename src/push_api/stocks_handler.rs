@@ -344,11 +344,12 @@ impl PushRoute {
         let buffer = self.buffers.take();
         let mut response = StocksResponseBuilder::in_buffer(request, buffer);
         let mut unknown = 0;
+        // The date may come from a clock that ran ahead, and the Market accepts no future date.
+        let latest = now.into();
         for (sku, entry) in request.skus.iter().zip(entries) {
             if let Some(entry) = entry {
                 let level = entry.level();
-                // The date may come from a clock that ran ahead, and the Market accepts no future date.
-                let updated_at = level.updated_at.min(now.into());
+                let updated_at = level.updated_at.min(latest);
                 response.push_verbatim(
                     sku,
                     Level {

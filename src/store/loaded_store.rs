@@ -1,6 +1,6 @@
 //! Start of the store: registration of the configured shops, and loading of their state.
 
-use stock::{Activity, PerSku, ShopId, SkuActivity, StockBook};
+use stock::{Activity, Level, PerSku, ShopId, Sku, SkuActivity, StockBook};
 
 use super::error::StoreInternalError;
 use super::quarantine_table::QuarantineTable;
@@ -114,6 +114,13 @@ pub(super) async fn load(
     Ok(loaded)
 }
 
+/// Rows of one record of a snapshot.
+#[derive(Default)]
+struct FullRows {
+    levels: Vec<(Sku, Level)>,
+    others: Vec<(Acked, SkuActivity)>,
+}
+
 impl LoadedStore {
     fn apply_record(&mut self, id: i64, reader: RecordReader<'_>) -> Result<(), MalformedRecord> {
         let position = usize::try_from(id - 1).ok();
@@ -123,6 +130,7 @@ impl LoadedStore {
             // The shop is not configured: its records are verified but not loaded.
             return Ok(());
         };
+        let mut full = FullRows::default();
         for row in reader {
             match row? {
                 RecordRow::Stock(sku, level) => {
@@ -130,13 +138,8 @@ impl LoadedStore {
                 }
                 RecordRow::Acked(sku, acked) => self.set_acked(shop, sku.as_str(), acked),
                 RecordRow::Full(sku, level, acked, activity) => {
-                    let id = self.book.restore(shop, &sku, level);
-                    if acked != Acked::default() {
-                        self.acked[shop.index()].set(id, acked);
-                    }
-                    if activity != SkuActivity::default() {
-                        self.activity.restore(shop, &sku, Some(id), &activity);
-                    }
+                    full.levels.push((sku, level));
+                    full.others.push((acked, activity));
                 }
                 RecordRow::Activity(sku, activity) => {
                     let id = self.book.get(shop, sku.as_str()).map(|entry| entry.id());
@@ -150,7 +153,21 @@ impl LoadedStore {
                 }
             }
         }
+        self.apply_full(shop, &full);
         Ok(())
+    }
+
+    /// Applies the rows of a record of kind `Full` together, which takes less time.
+    fn apply_full(&mut self, shop: ShopId, FullRows { levels, others }: &FullRows) {
+        let ids = self.book.restore_all(shop, levels);
+        for (((sku, _), id), (acked, activity)) in levels.iter().zip(ids).zip(others) {
+            if *acked != Acked::default() {
+                self.acked[shop.index()].set(id, *acked);
+            }
+            if *activity != SkuActivity::default() {
+                self.activity.restore(shop, sku, Some(id), activity);
+            }
+        }
     }
 
     fn set_acked(&mut self, shop: ShopId, sku: &str, acked: Acked) {

@@ -42,7 +42,7 @@ impl ShopStock {
         visit: impl Fn(&SkuFacts),
     ) -> Vec<Option<BookEntry>> {
         let expected = texts.size_hint().0;
-        let mut found = Vec::with_capacity(expected);
+        let mut found = vec![None; expected];
         let capacity = expected.div_ceil(GROUPS).min(BLOCK_LENGTH);
         let mut groups: [LookupGroup; GROUPS] = std::array::from_fn(|_| LookupGroup {
             short: Vec::with_capacity(capacity),
@@ -50,42 +50,52 @@ impl ShopStock {
         });
         let state = self.index.hasher();
         for (position, text) in texts.enumerate() {
-            found.push(None);
-            match SkuWords::of(text) {
+            if position == found.len() {
+                found.push(None);
+            }
+            let is_full = match SkuWords::of(text) {
                 Some(SkuWords::Short(words)) => {
                     let hash = hash_words(state, &words);
-                    let number = self.shard_of(hash) / SHARDS_AT_A_TIME;
-                    let group = &mut groups[number];
-                    group.short.push(SkuLookup {
+                    let number = self.group_of(hash);
+                    let block = &mut groups[number].short;
+                    block.push(SkuLookup {
                         words,
                         hash,
                         position,
                     });
-                    if group.short.len() == BLOCK_LENGTH {
-                        self.look_up_group(number, group, &mut found, &visit);
-                    }
+                    (block.len() == BLOCK_LENGTH).then_some(number)
                 }
                 Some(SkuWords::Long(words)) => {
                     let hash = hash_words(state, &words);
-                    let number = self.shard_of(hash) / SHARDS_AT_A_TIME;
-                    let group = &mut groups[number];
-                    group.long.push(SkuLookup {
+                    let number = self.group_of(hash);
+                    let block = &mut groups[number].long;
+                    block.push(SkuLookup {
                         words,
                         hash,
                         position,
                     });
-                    if group.long.len() == BLOCK_LENGTH {
-                        self.look_up_group(number, group, &mut found, &visit);
-                    }
+                    (block.len() == BLOCK_LENGTH).then_some(number)
                 }
-                Some(words @ SkuWords::VeryLong(_)) => found[position] = self.get(&words, &visit),
-                None => {}
+                Some(words @ SkuWords::VeryLong(_)) => {
+                    found[position] = self.get(&words, &visit);
+                    None
+                }
+                None => None,
+            };
+            if let Some(number) = is_full {
+                self.look_up_group(number, &mut groups[number], &mut found, &visit);
             }
         }
         for (number, group) in groups.iter_mut().enumerate() {
             self.look_up_group(number, group, &mut found, &visit);
         }
         found
+    }
+
+    #[inline]
+    fn group_of(&self, hash: u64) -> usize {
+        // The remainder changes nothing. It shows the compiler that the number is an index.
+        self.shard_of(hash) / SHARDS_AT_A_TIME % GROUPS
     }
 
     fn look_up_group(

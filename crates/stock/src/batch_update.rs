@@ -8,7 +8,7 @@ use std::hint::black_box;
 
 use dashmap::SharedValue;
 
-use super::book::ApplyOutcome;
+use super::book::{ApplyOutcome, SkuId};
 use super::shop_stock::{IndexSlot, SHARDS_PER_SHOP, ShopStock};
 use super::sku_words::SkuWords;
 use super::{Level, Sku};
@@ -29,9 +29,10 @@ struct RowUpdate<'a> {
 }
 
 impl ShopStock {
-    /// Writes each level unless a newer one is known, and returns the effects in the same order.
-    pub(super) fn apply_all(&self, rows: &[(Sku, Level)]) -> Vec<ApplyOutcome> {
-        let mut outcomes = vec![ApplyOutcome::Outdated; rows.len()];
+    /// Writes each level unless a newer one is known, and returns the effects and the numbers in
+    /// the same order.
+    pub(super) fn apply_all(&self, rows: &[(Sku, Level)]) -> Vec<(ApplyOutcome, SkuId)> {
+        let mut outcomes = vec![(ApplyOutcome::Outdated, SkuId::from_number(0)); rows.len()];
         for (rows, outcomes) in rows
             .chunks(PIECE_LENGTH)
             .zip(outcomes.chunks_mut(PIECE_LENGTH))
@@ -56,7 +57,12 @@ impl ShopStock {
         outcomes
     }
 
-    fn apply_block(&self, shard: usize, block: &[RowUpdate<'_>], outcomes: &mut [ApplyOutcome]) {
+    fn apply_block(
+        &self,
+        shard: usize,
+        block: &[RowUpdate<'_>],
+        outcomes: &mut [(ApplyOutcome, SkuId)],
+    ) {
         let mut table = self.index.shards()[shard].write();
         let mut slots = [None; BLOCK_LENGTH];
         for (update, slot) in block.iter().zip(&mut slots) {
@@ -77,15 +83,16 @@ impl ShopStock {
                 let slot = table.get(update.hash, |slot: &IndexSlot| is_same(slot.0));
                 slot.map(|(number, _)| *number)
             });
-            outcomes[update.position] = if let Some(number) = known {
-                self.replace(number, update.level)
+            let (outcome, number) = if let Some(number) = known {
+                (self.replace(number, update.level), number)
             } else {
                 let number = self.records.add(&update.words, update.hash, update.level);
                 let slot = (number, SharedValue::new(()));
                 table.insert(update.hash, slot, |slot| self.hash_of(slot));
                 added += 1;
-                ApplyOutcome::Added
+                (ApplyOutcome::Added, number)
             };
+            outcomes[update.position] = (outcome, SkuId::from_number(number));
         }
         self.count_added(added);
     }

@@ -194,7 +194,8 @@ impl StockBook {
         reason = "callers that only write do not need the outcomes"
     )]
     pub fn apply_all(&self, shop: ShopId, rows: &[(Sku, Level)]) -> Vec<ApplyOutcome> {
-        self.shop_stock(shop).apply_all(rows)
+        let outcomes = self.shop_stock(shop).apply_all(rows).into_iter();
+        outcomes.map(|(outcome, _)| outcome).collect()
     }
 
     /// Writes a level like [`StockBook::apply`] and returns the number of the SKU.
@@ -204,6 +205,14 @@ impl StockBook {
     )]
     pub fn restore(&self, shop: ShopId, sku: &Sku, level: Level) -> SkuId {
         self.shop_stock(shop).apply(sku, level).1
+    }
+
+    /// Writes levels like [`StockBook::apply_all`] and returns the numbers of the SKUs, in the same
+    /// order.
+    #[must_use]
+    pub fn restore_all(&self, shop: ShopId, rows: &[(Sku, Level)]) -> Vec<SkuId> {
+        let outcomes = self.shop_stock(shop).apply_all(rows).into_iter();
+        outcomes.map(|(_, id)| id).collect()
     }
 
     /// Visits every SKU of a shop, in the order of the numbers.

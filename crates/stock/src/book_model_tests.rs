@@ -135,6 +135,16 @@ impl ModelledBook {
                     .map(|(text, level)| (sku(text), *level))
                     .collect();
                 assert_eq!(self.book.apply_all(SHOP, &rows), expected);
+                let ids = self.book.restore_all(SHOP, &rows);
+                for ((sku, _), id) in rows.iter().zip(ids) {
+                    assert_eq!(
+                        self.book.get(SHOP, sku.as_str()).map(BookEntry::id),
+                        Some(id)
+                    );
+                }
+                rows.iter().for_each(|(sku, level)| {
+                    self.apply_to_model(sku.as_str(), *level);
+                });
             }
             BookOperation::Restore(text, level) => {
                 self.apply_to_model(&text, level);

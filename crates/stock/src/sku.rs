@@ -33,6 +33,7 @@ impl Sku {
 
     /// Returns the text without outer white space.
     #[must_use]
+    #[inline]
     pub fn trim(text: &str) -> &str {
         // Nearly every text is trimmed already: then the first and last byte decide.
         match text.as_bytes() {
