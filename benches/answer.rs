@@ -95,13 +95,12 @@ fn compare() -> anyhow::Result<()> {
         let ratio = |turn: &[Duration; 3]| turn[0].as_secs_f64() / turn[null].as_secs_f64();
         median(turns.iter().map(ratio).collect())
     };
-    let limits = FigureLimits(10.0, 6.0);
-    limits.print(
+    FigureLimits(7.5, 6.0).print(
         "cpu of a 1000-SKU request",
         ratio_to(1),
         "× null on our listener",
     );
-    limits.print(
+    FigureLimits(10.0, 8.0).print(
         "cpu of a 1000-SKU request",
         ratio_to(2),
         "× null on bare hyper",
@@ -145,7 +144,7 @@ fn instructions() -> anyhow::Result<()> {
         &["--in-process", "200", "--skus", "10000"],
         100 * SKUS_PER_REQUEST,
     )?;
-    FigureLimits(900.0, 600.0).print(
+    FigureLimits(600.0, 480.0).print(
         "instructions per SKU, HTTP not counted",
         per_sku,
         "instructions",

@@ -191,7 +191,7 @@ mod tests {
             count: Count::ZERO,
             updated_at: Timestamp::from_micros(0).unwrap(),
         };
-        let restore = |n: usize| book.restore(SHOP, Sku::parse(&n.to_string()).unwrap(), level);
+        let restore = |n: usize| book.restore(SHOP, &Sku::parse(&n.to_string()).unwrap(), level);
         (0..2).map(restore).collect()
     }
 

@@ -35,11 +35,10 @@ pub(crate) fn warehouse(shop: u16) -> u64 {
 
 /// Returns the service's own router of `POST /stocks` for all shops.
 pub(crate) fn push_router(book: Arc<StockBook>) -> Router {
+    let warehouses = (0..SHOPS).map(|index| vec![warehouse(index)]).collect();
     let context = push_api::Context {
+        activity: Arc::new(Activity::new(&book, warehouses)),
         book,
-        activity: Arc::new(Activity::new(
-            (0..SHOPS).map(|index| vec![warehouse(index)]).collect(),
-        )),
         last_requests: LastRequests::new(SHOPS.into()),
         clock: Clock::wall(),
         alarms: Alarms::new(Clock::wall()),

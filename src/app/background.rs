@@ -83,7 +83,7 @@ async fn save_activity(services: Services, tasks: Tasks) {
 async fn save_shop_activity(services: &Services, shop: ShopId) -> Result<(), StoreError> {
     let data = services.data.clone();
     // This visits every SKU, so it runs outside the threads that serve the Market.
-    let rows = run_blocking(move || data.activity.take_unsaved(shop, &data.book)).await;
+    let rows = run_blocking(move || data.activity.take_unsaved(shop)).await;
     // In small commits, because acknowledgements and updates of the seller wait for the disk too.
     for rows in rows.chunks(ACTIVITY_ROWS_PER_COMMIT) {
         let _guard = services

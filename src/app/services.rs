@@ -203,8 +203,9 @@ impl Services {
                 services
                     .data
                     .record_statement(statement, changed, stated.repeated);
-                if !changed.is_empty() {
-                    migrator.notify_changed(shop, changed);
+                // At once, so that the SKUs of a call are sent together.
+                if !stated.all_changed.is_empty() {
+                    migrator.notify_changed(shop, stated.all_changed);
                 }
             }),
         );

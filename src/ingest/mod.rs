@@ -179,7 +179,8 @@ impl Ingest {
 
 /// SKUs of one shop that one call stated, after the book was updated.
 ///
-/// Outdated updates are in neither list, so both lists are empty if all updates were outdated.
+/// Outdated updates are in neither list, so both lists are empty if all updates were outdated. A
+/// call with many SKUs is reported in several parts.
 #[derive(Clone, Copy, Debug)]
 pub struct StatedSkus<'a> {
     /// Shop of the SKUs.
@@ -192,6 +193,8 @@ pub struct StatedSkus<'a> {
     pub changed: &'a [Sku],
     /// SKUs that repeated the known level.
     pub repeated: &'a [Sku],
+    /// Changed SKUs of all parts of the call, in its last part; empty in the others.
+    pub all_changed: &'a [Sku],
 }
 
 /// Callback for every statement of the seller. It runs in the worker, so it must be quick.

@@ -59,6 +59,7 @@ async fn test_ingest() -> TestIngest {
                 origin,
                 changed,
                 repeated,
+                all_changed: _,
                 at: _,
             } = *stated;
             let mut recorded = recorder.lock();
@@ -132,6 +133,44 @@ async fn reports_changed_and_repeated_but_not_outdated() {
             (MOSCOW, put, names(""), names("")),
         ]
     );
+}
+
+#[tokio::test]
+async fn a_large_call_is_reported_in_parts_in_order() {
+    let test_ingest = test_ingest().await;
+    let update = |n: i64| stated_update(&format!("sku-{n}"), n, "10:00:00");
+    let mut updates: Vec<Update> = (0..1_200).map(update).collect();
+    // The same SKU again, in other slices: the order of arrival decides between equal dates.
+    updates.extend([
+        stated_update("sku-7", 70, "10:00:00"),
+        stated_update("sku-8", 80, "09:00:00"),
+        stated_update("sku-9", 9, "10:00:00"),
+    ]);
+    let accepted = test_ingest.ingest.accept(Origin::File, MOSCOW, updates);
+    let expected = Accepted {
+        added: 1_200,
+        replaced: 1,
+        repeated: 1,
+        outdated: 1,
+    };
+    assert_eq!(accepted.await.unwrap(), expected);
+    let count = |sku: &str| {
+        let level = test_ingest.book.get(MOSCOW, sku).unwrap().level();
+        level.count.get()
+    };
+    assert_eq!((count("sku-7"), count("sku-8"), count("sku-9")), (70, 8, 9));
+    assert_eq!(
+        (test_ingest.book.len(MOSCOW), count("sku-1199")),
+        (1_200, 1_199)
+    );
+    let recorded = test_ingest.recorded.lock();
+    let changed = recorded.iter().flat_map(|(_, _, changed, _)| changed);
+    let expected = (0..1_200)
+        .map(|n| format!("sku-{n}"))
+        .chain(["sku-7".to_owned()]);
+    assert!(changed.eq(&expected.collect::<Vec<_>>()));
+    assert_eq!(recorded.len(), 3);
+    assert_eq!(recorded[0].3, ["sku-9"]);
 }
 
 #[tokio::test]

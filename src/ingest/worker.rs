@@ -10,8 +10,9 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use lifecycle::Clock;
 use lifecycle::Tasks;
-use stock::{ApplyOutcome, Level, ShopId, Sku, StockBook, Timestamp, Update};
+use stock::{ApplyOutcome, BookEntry, Level, ShopId, Sku, StockBook, Timestamp, Update};
 use tokio::sync::mpsc;
+use tokio::task::yield_now;
 use tokio::time::{self, MissedTickBehavior, interval};
 
 use super::clock_watch::ClockWatch;
@@ -28,6 +29,10 @@ const QUEUE_CAPACITY: usize = 64;
 
 /// Maximum calls that share one commit.
 const MAX_REQUESTS_PER_COMMIT: usize = 32;
+
+/// Updates that are compared or applied before other tasks of the thread may run: about 0.1 ms, so
+/// that a response to the Market does not wait for a large update.
+const SLICE_LENGTH: usize = 500;
 
 /// Time between two checks of the store, and so between two attempts to recover a failed one.
 const STORE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
@@ -110,7 +115,7 @@ impl IngestWorker {
 
     async fn process(&mut self, requests: Vec<IngestRequest>) {
         let now = self.clock.now();
-        let resolved = self.resolve(&requests, now);
+        let resolved = self.resolve(&requests, now).await;
         let changes: Vec<StoreChange<'_>> = resolved
             .iter()
             .flatten()
@@ -136,7 +141,7 @@ impl IngestWorker {
         for (request, resolved) in requests.into_iter().zip(resolved) {
             let outcome = match &error {
                 Some(error) => Err(error.clone()),
-                None => Ok(self.apply(resolved, request.origin, now)),
+                None => Ok(self.apply(resolved, request.origin, now).await),
             };
             // The caller may have stopped waiting.
             let _caller_gone = request.response.send(outcome);
@@ -144,49 +149,48 @@ impl IngestWorker {
     }
 
     /// Converts the statements of each call to the levels to write, per shop, in order of arrival.
-    fn resolve(
+    async fn resolve(
         &mut self,
         requests: &[IngestRequest],
         now: DateTime<Utc>,
     ) -> Vec<Vec<ResolvedUpdates>> {
-        let mut pending = PendingLevels::new();
-        requests
-            .iter()
-            .map(|request| {
-                let statements = request.statements.iter();
-                statements
-                    .map(|(shop, updates)| {
-                        self.resolve_shop(
-                            *shop,
-                            updates,
-                            (request.repeat_policy, now),
-                            &mut pending,
-                        )
-                    })
-                    .collect()
-            })
-            .collect()
+        let mut pending = PendingLevels::default();
+        let mut resolved_requests = Vec::with_capacity(requests.len());
+        let mut until_pause = SLICE_LENGTH;
+        for request in requests {
+            let mut resolved_shops = Vec::with_capacity(request.statements.len());
+            for (shop, updates) in &request.statements {
+                let mut resolved = ResolvedUpdates {
+                    shop: *shop,
+                    rows: Vec::with_capacity(updates.len()),
+                    repeated: Vec::new(),
+                    accepted: Accepted::default(),
+                };
+                for slice in updates.chunks(SLICE_LENGTH) {
+                    pause_after(slice.len(), &mut until_pause).await;
+                    let policy = request.repeat_policy;
+                    self.resolve_slice(&mut resolved, slice, (policy, now), &mut pending);
+                }
+                resolved_shops.push(resolved);
+            }
+            resolved_requests.push(resolved_shops);
+        }
+        resolved_requests
     }
 
-    fn resolve_shop<'a>(
+    fn resolve_slice<'a>(
         &mut self,
-        shop: ShopId,
+        resolved: &mut ResolvedUpdates,
         updates: &'a [Update],
         (repeat_policy, now): (RepeatPolicy, DateTime<Utc>),
         pending: &mut PendingLevels<'a>,
-    ) -> ResolvedUpdates {
-        let mut resolved = ResolvedUpdates {
-            shop,
-            rows: Vec::with_capacity(updates.len()),
-            repeated: Vec::new(),
-            accepted: Accepted::default(),
-        };
-        for update in updates {
-            let known = pending.get(&(shop, &update.sku)).copied().or_else(|| {
-                self.book
-                    .get(shop, update.sku.as_str())
-                    .map(|entry| entry.level())
-            });
+    ) {
+        let shop = resolved.shop;
+        let skus = updates.iter().map(|update| update.sku.as_str());
+        let entries = self.book.get_many(shop, skus);
+        for (update, entry) in updates.iter().zip(entries) {
+            let earlier = pending.get(&(shop, &update.sku)).copied();
+            let known = earlier.or_else(|| entry.map(BookEntry::level));
             let mut level = level_of(update, known, now.into());
             if let (Some(known), Some(date)) = (known, update.updated_at)
                 && self.clock_watch.is_wrong_date(known.updated_at, now)
@@ -214,7 +218,6 @@ impl IngestWorker {
                 ApplyOutcome::Outdated => {}
             }
         }
-        resolved
     }
 
     /// Returns true if an update replaces stock whose stored date comes from a wrong clock.
@@ -280,8 +283,14 @@ impl IngestWorker {
     }
 
     /// Writes the levels of one call to the book and runs the callback.
-    fn apply(&self, resolved: Vec<ResolvedUpdates>, origin: Origin, at: DateTime<Utc>) -> Accepted {
+    async fn apply(
+        &self,
+        resolved: Vec<ResolvedUpdates>,
+        origin: Origin,
+        at: DateTime<Utc>,
+    ) -> Accepted {
         let mut accepted = Accepted::default();
+        let mut until_pause = SLICE_LENGTH;
         for ResolvedUpdates {
             shop,
             rows,
@@ -289,18 +298,28 @@ impl IngestWorker {
             accepted: shop_accepted,
         } in resolved
         {
-            for (sku, level) in &rows {
-                self.book.apply(shop, sku, *level);
+            for slice in rows.chunks(SLICE_LENGTH) {
+                pause_after(slice.len(), &mut until_pause).await;
+                self.book.apply_all(shop, slice);
             }
             accepted.add(shop_accepted);
             let changed: Vec<Sku> = rows.into_iter().map(|(sku, _)| sku).collect();
-            (self.on_stated)(&StatedSkus {
-                shop,
-                origin,
-                at,
-                changed: &changed,
-                repeated: &repeated,
-            });
+            let slices = changed.len().max(repeated.len()).div_ceil(SLICE_LENGTH);
+            // A call without effect is reported too.
+            let slices = slices.max(1);
+            for slice in 0..slices {
+                let all_changed: &[Sku] = if slice + 1 == slices { &changed } else { &[] };
+                let (changed, repeated) = (slice_of(&changed, slice), slice_of(&repeated, slice));
+                pause_after(changed.len() + repeated.len(), &mut until_pause).await;
+                (self.on_stated)(&StatedSkus {
+                    shop,
+                    origin,
+                    at,
+                    changed,
+                    repeated,
+                    all_changed,
+                });
+            }
         }
         self.metrics.count(accepted);
         accepted
@@ -333,8 +352,23 @@ impl IngestWorker {
     }
 }
 
+/// Lets other tasks of the thread run, if the next `updates` would make the slice too long.
+async fn pause_after(updates: usize, until_pause: &mut usize) {
+    if let Some(rest) = until_pause.checked_sub(updates) {
+        *until_pause = rest;
+    } else {
+        yield_now().await;
+        *until_pause = SLICE_LENGTH.saturating_sub(updates);
+    }
+}
+
+/// Returns the slice with this number, empty after the last one.
+fn slice_of(skus: &[Sku], number: usize) -> &[Sku] {
+    skus.chunks(SLICE_LENGTH).nth(number).unwrap_or_default()
+}
+
 /// Levels that earlier statements of the same commit will write.
-type PendingLevels<'a> = HashMap<(ShopId, &'a Sku), Level>;
+type PendingLevels<'a> = HashMap<(ShopId, &'a Sku), Level, foldhash::fast::RandomState>;
 
 /// Statements of one call about one shop, compared with the known levels.
 struct ResolvedUpdates {

@@ -303,7 +303,7 @@ mod tests {
         };
         let batch = ["A", "A' should", "it's", "skus", "AA"].map(|text| {
             let sku = Sku::parse(text).unwrap();
-            let id = book.restore(ShopId(0), sku.clone(), level);
+            let id = book.restore(ShopId(0), &sku, level);
             QueuedSku { id, sku, since: 0 }
         });
         let find = |message: &str| -> Vec<String> {

@@ -195,7 +195,7 @@ mod tests {
 
     fn queued_sku() -> QueuedSku {
         let sku = Sku::parse("A").unwrap();
-        let id = StockBook::new([1]).restore(ShopId(0), sku.clone(), level(1, 0));
+        let id = StockBook::new([1]).restore(ShopId(0), &sku, level(1, 0));
         QueuedSku { id, sku, since: 0 }
     }
 

@@ -250,7 +250,7 @@ mod tests {
             let book = StockBook::new([skus]);
             let skus = (0..skus).map(|n| {
                 let sku = Sku::parse(&format!("sku-{n}")).unwrap();
-                (book.restore(ShopId(0), sku.clone(), level(1)), sku)
+                (book.restore(ShopId(0), &sku, level(1)), sku)
             });
             Self {
                 skus: skus.collect(),

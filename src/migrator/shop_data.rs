@@ -45,7 +45,7 @@ impl ShopData {
         let mut skus = Vec::with_capacity(self.book.len(shop));
         self.book.for_each(shop, |sku, _| skus.push(sku.clone()));
         self.activity
-            .for_each_unknown(shop, &self.book, |sku, _| skus.push(sku.clone()));
+            .for_each_unknown(shop, |sku, _| skus.push(sku.clone()));
         skus.extend(self.observations.unknown_skus(shop));
         skus
     }

@@ -193,7 +193,7 @@ impl OpsState {
         let mut quarantined = report.quarantined.iter();
         let mut requests = entry.map(|entry| activity.get(id, entry.id()));
         if entry.is_none() {
-            activity.for_each_unknown(id, book, |unknown_sku, unknown| {
+            activity.for_each_unknown(id, |unknown_sku, unknown| {
                 if unknown_sku == sku {
                     requests = Some(unknown.clone());
                 }

@@ -69,7 +69,7 @@ impl<'a> SnapshotWriter<'a> {
             // The unknown SKUs come first. If one of them is in the book by now, the call moves its
             // history to its entry in the book, and the entries are packed afterwards.
             let mut unknown = RecordPacker::new(RecordKind::Activity);
-            activity.for_each_unknown(shop, book, |sku, sku_activity| {
+            activity.for_each_unknown(shop, |sku, sku_activity| {
                 unknown.push_activity(sku, sku_activity);
             });
             let mut packer = RecordPacker::new(RecordKind::Full);

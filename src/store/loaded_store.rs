@@ -1,6 +1,6 @@
 //! Start of the store: registration of the configured shops, and loading of their state.
 
-use stock::{Activity, PerSku, ShopId, SkuActivity, StockBook};
+use stock::{Activity, Level, PerSku, ShopId, Sku, SkuActivity, StockBook};
 
 use super::error::StoreInternalError;
 use super::quarantine_table::QuarantineTable;
@@ -91,13 +91,15 @@ pub(super) async fn load(
         let position = configured.iter().position(|known| *known == id)?;
         u16::try_from(position).ok().map(ShopId)
     };
+    let book = StockBook::new(configured.iter().map(size_of_shop));
+    let warehouses = shops.iter().map(|shop| shop.warehouses.clone());
     let mut loaded = LoadedStore {
         shop_by_disk_id: (1..=header.shops).map(shop_of_disk_id).collect(),
-        book: StockBook::new(configured.iter().map(size_of_shop)),
+        activity: Activity::new(&book, warehouses.collect()),
+        book,
         acked: configured.iter().map(|_| PerSku::default()).collect(),
         quarantine: QuarantineTable::default(),
         recent_sends: Vec::new(),
-        activity: Activity::new(shops.iter().map(|shop| shop.warehouses.clone()).collect()),
         notes: notes::read(conn, shop_of_disk_id).await?,
     };
     replay(&mut *conn, header, |shop, reader| {
@@ -112,6 +114,13 @@ pub(super) async fn load(
     Ok(loaded)
 }
 
+/// Rows of one record of a snapshot.
+#[derive(Default)]
+struct FullRows {
+    levels: Vec<(Sku, Level)>,
+    others: Vec<(Acked, SkuActivity)>,
+}
+
 impl LoadedStore {
     fn apply_record(&mut self, id: i64, reader: RecordReader<'_>) -> Result<(), MalformedRecord> {
         let position = usize::try_from(id - 1).ok();
@@ -121,23 +130,16 @@ impl LoadedStore {
             // The shop is not configured: its records are verified but not loaded.
             return Ok(());
         };
+        let mut full = FullRows::default();
         for row in reader {
             match row? {
                 RecordRow::Stock(sku, level) => {
-                    self.book.restore(shop, sku, level);
+                    self.book.restore(shop, &sku, level);
                 }
                 RecordRow::Acked(sku, acked) => self.set_acked(shop, sku.as_str(), acked),
                 RecordRow::Full(sku, level, acked, activity) => {
-                    let has_activity = activity != SkuActivity::default();
-                    // `restore` consumes the SKU. It is copied only for a SKU with activity.
-                    let sku_copy = has_activity.then(|| sku.clone());
-                    let id = self.book.restore(shop, sku, level);
-                    if acked != Acked::default() {
-                        self.acked[shop.index()].set(id, acked);
-                    }
-                    if let Some(sku) = sku_copy {
-                        self.activity.restore(shop, &sku, Some(id), &activity);
-                    }
+                    full.levels.push((sku, level));
+                    full.others.push((acked, activity));
                 }
                 RecordRow::Activity(sku, activity) => {
                     let id = self.book.get(shop, sku.as_str()).map(|entry| entry.id());
@@ -151,7 +153,21 @@ impl LoadedStore {
                 }
             }
         }
+        self.apply_full(shop, &full);
         Ok(())
+    }
+
+    /// Applies the rows of a record of kind `Full` together, which takes less time.
+    fn apply_full(&mut self, shop: ShopId, FullRows { levels, others }: &FullRows) {
+        let ids = self.book.restore_all(shop, levels);
+        for (((sku, _), id), (acked, activity)) in levels.iter().zip(ids).zip(others) {
+            if *acked != Acked::default() {
+                self.acked[shop.index()].set(id, *acked);
+            }
+            if *activity != SkuActivity::default() {
+                self.activity.restore(shop, sku, Some(id), activity);
+            }
+        }
     }
 
     fn set_acked(&mut self, shop: ShopId, sku: &str, acked: Acked) {

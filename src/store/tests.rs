@@ -114,12 +114,11 @@ impl TestStore {
         let mut contents = StoreContents::default();
         for shop in self.book.shops() {
             // First, because the call moves the history of SKUs that have stock by now.
-            self.activity
-                .for_each_unknown(shop, &self.book, |sku, activity| {
-                    contents
-                        .unknown
-                        .insert((shop.index(), sku.to_string()), activity.clone());
-                });
+            self.activity.for_each_unknown(shop, |sku, activity| {
+                contents
+                    .unknown
+                    .insert((shop.index(), sku.to_string()), activity.clone());
+            });
             self.book.for_each(shop, |sku, entry| {
                 let acked = self.acked[shop.index()].get(entry.id());
                 let activity = self.activity.get(shop, entry.id());

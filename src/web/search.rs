@@ -111,12 +111,9 @@ async fn requested_match(ops: &Ops, sku: &Sku, preferred: &str) -> Option<ShopId
         let shops = ordered_shops(state, &preferred);
         shops.into_iter().find(|id| {
             let mut is_requested = false;
-            state
-                .data
-                .activity
-                .for_each_unknown(*id, &state.data.book, |unknown, _| {
-                    is_requested |= *unknown == sku;
-                });
+            state.data.activity.for_each_unknown(*id, |unknown, _| {
+                is_requested |= *unknown == sku;
+            });
             is_requested
         })
     })

@@ -1,16 +1,24 @@
 //! Activity per SKU: when the seller last stated its stock and when the Market last requested it.
 //!
-//! Kept to the hour, in six bytes per SKU.
+//! Kept to the hour. The hours of the last statement and of the last request for the first
+//! warehouse are in the record that has the level, so that a look-up has them in the cache. The
+//! origin takes one byte more per SKU, and each further warehouse two.
 //! SKUs that the Market requests but the book does not have are kept by text, up to a limit.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
+use std::iter::once;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering};
 
 use parking_lot::Mutex;
 
 use super::atomic_per_sku::AtomicPerSku;
 use super::packed_activity::{PackedHour, PackedStated};
-use super::{Hour, ShopId, Sku, SkuId, StockBook};
+use super::shop_stock::ShopStock;
+use super::sku_records::SkuFacts;
+use super::sku_words::SkuWords;
+use super::{BookEntry, Hour, ShopId, Sku, SkuId, StockBook};
 
 /// Maximum unknown SKUs kept per shop: SKUs that the Market requested and the book does not have.
 const MAX_UNKNOWN_SKUS: usize = 100_000;
@@ -41,10 +49,11 @@ impl SkuActivity {
     }
 }
 
-/// Activity of all shops: six bytes per SKU that was stated and requested.
+/// Activity of all shops.
 ///
-/// Updated while requests are answered, so an update is one atomic store. The only lock is taken
-/// for writing once per 4096 new SKUs, as long as it takes to push a pointer.
+/// Updated while requests are answered, so an update is one atomic store. For further warehouses and
+/// for origins, a lock is taken for writing once per 4096 new SKUs, as long as it takes to push a
+/// pointer.
 #[derive(Debug)]
 pub struct Activity {
     shops: Vec<ShopActivity>,
@@ -52,9 +61,12 @@ pub struct Activity {
 
 #[derive(Debug)]
 struct ShopActivity {
+    stock: Arc<ShopStock>,
     warehouses: Vec<u64>,
-    stated: AtomicPerSku<AtomicU32>,
-    requested: Vec<AtomicPerSku<AtomicU16>>,
+    // Origin of the last statement.
+    origins: AtomicPerSku<AtomicU8>,
+    // Last requests for all warehouses but the first.
+    requested_elsewhere: Vec<AtomicPerSku<AtomicU16>>,
     unknown: Mutex<UnknownSkus>,
     // Set by every update, cleared by `take_unsaved`.
     has_changes: AtomicBool,
@@ -69,45 +81,54 @@ struct UnknownSkus {
 }
 
 impl Activity {
-    /// Creates an empty activity for shops with these warehouse ids.
+    /// Creates an empty activity for the shops of a book with these warehouse ids.
     #[must_use]
-    pub fn new(warehouses: Vec<Vec<u64>>) -> Self {
-        let shop = |warehouses: Vec<u64>| ShopActivity {
-            stated: AtomicPerSku::default(),
-            requested: warehouses.iter().map(|_| AtomicPerSku::default()).collect(),
+    pub fn new(book: &StockBook, warehouses: Vec<Vec<u64>>) -> Self {
+        let shop = |(stock, warehouses): (_, Vec<u64>)| ShopActivity {
+            stock,
+            origins: AtomicPerSku::default(),
+            requested_elsewhere: (1..warehouses.len())
+                .map(|_| AtomicPerSku::default())
+                .collect(),
             warehouses,
             unknown: Mutex::default(),
             has_changes: AtomicBool::new(false),
         };
         Self {
-            shops: warehouses.into_iter().map(shop).collect(),
+            shops: book.shop_stocks().zip(warehouses).map(shop).collect(),
         }
     }
 
-    /// Records a request of the Market for known SKUs.
+    /// Returns the entries of the SKUs in a request of the Market, in their order, and records that
+    /// they were requested. Each SKU must be trimmed.
     ///
     /// `warehouse` is the index in the shop's list of warehouses.
-    pub fn record_requested(
+    #[must_use]
+    pub fn get_requested<'a>(
         &self,
         shop: ShopId,
         warehouse: usize,
-        ids: impl Iterator<Item = SkuId>,
+        skus: impl IntoIterator<Item = &'a str>,
         hour: Hour,
-    ) {
-        let shop_activity = &self.shops[shop.index()];
-        let Some(cells) = shop_activity.requested.get(warehouse) else {
-            return;
+    ) -> Vec<Option<BookEntry>> {
+        let shop = &self.shops[shop.index()];
+        let skus = skus.into_iter();
+        if warehouse >= shop.warehouses.len() {
+            return shop.stock.get_many(skus, |_| ());
+        }
+        shop.has_changes.store(true, Ordering::Relaxed);
+        let Some(cells) = warehouse
+            .checked_sub(1)
+            .map(|n| &shop.requested_elsewhere[n])
+        else {
+            return shop
+                .stock
+                .get_many(skus, |facts| advance_hour(&facts.requested, hour));
         };
-        shop_activity.has_changes.store(true, Ordering::Relaxed);
-        // Runs for every SKU of every request. Mostly the hour is recorded already.
-        let same = PackedHour::from_saved(hour);
-        cells.update(ids, |cell| {
-            let known = PackedHour(cell.load(Ordering::Relaxed));
-            if known.as_saved() != same {
-                let advanced = known.advanced_to(hour);
-                cell.store(advanced.0, Ordering::Relaxed);
-            }
-        });
+        let entries = shop.stock.get_many(skus, |_| ());
+        let known = entries.iter().flatten().map(|entry| entry.id());
+        cells.update(known, |_, cell| advance_hour(cell, hour));
+        entries
     }
 
     /// Records a request of the Market for a SKU that the book does not have.
@@ -148,11 +169,14 @@ impl Activity {
     ) {
         let shop = &self.shops[shop.index()];
         shop.has_changes.store(true, Ordering::Relaxed);
-        shop.stated.update(ids, |cell| {
-            let known = PackedStated(cell.load(Ordering::Relaxed));
+        shop.origins.update(ids, |id, origin| {
+            let Some(facts) = shop.stock.records.facts(id.number()) else {
+                return;
+            };
+            let known = load_stated(facts, origin.load(Ordering::Relaxed));
             let advanced = known.advanced_to(stated);
             if advanced != known {
-                cell.store(advanced.0, Ordering::Relaxed);
+                store_stated(facts, origin, advanced);
             }
         });
     }
@@ -160,27 +184,24 @@ impl Activity {
     /// Returns the seller's last statement about a SKU.
     #[must_use]
     pub fn last_stated(&self, shop: ShopId, id: SkuId) -> Option<LastStated> {
-        PackedStated(self.shops[shop.index()].stated.load(id)).get()
+        self.shops[shop.index()].stated(id).get()
     }
 
     /// Returns the hour of the Market's last request for a SKU, for any warehouse.
     #[must_use]
     pub fn last_requested(&self, shop: ShopId, id: SkuId) -> Option<Hour> {
-        let cells = self.shops[shop.index()].requested.iter();
-        let hours = cells.filter_map(|cells| PackedHour(cells.load(id)).hour());
-        hours.max()
+        let shop = &self.shops[shop.index()];
+        shop.requested(id).filter_map(PackedHour::hour).max()
     }
 
     /// Returns the activity of a SKU.
     #[must_use]
     pub fn get(&self, shop: ShopId, id: SkuId) -> SkuActivity {
         let shop = &self.shops[shop.index()];
-        let requested = shop.warehouses.iter().zip(&shop.requested);
-        let requested = requested.filter_map(|(warehouse, cells)| {
-            Some((*warehouse, PackedHour(cells.load(id)).hour()?))
-        });
+        let requested = shop.warehouses.iter().zip(shop.requested(id));
+        let requested = requested.filter_map(|(warehouse, hour)| Some((*warehouse, hour.hour()?)));
         SkuActivity {
-            stated: PackedStated(shop.stated.load(id)).get(),
+            stated: shop.stated(id).get(),
             requested: requested.collect(),
         }
     }
@@ -191,14 +212,13 @@ impl Activity {
     pub fn for_each_unknown(
         &self,
         shop: ShopId,
-        book: &StockBook,
         mut visit: impl FnMut(&Sku, &SkuActivity),
     ) -> bool {
         let shop_activity = &self.shops[shop.index()];
         let mut unknown = shop_activity.unknown.lock();
         // A SKU may have been requested as unknown while it was being added to the book.
         unknown.skus.retain(|sku, hours| {
-            let known = book.get(shop, sku.as_str());
+            let known = shop_activity.stock.get(&SkuWords::of_sku(sku), |_| ());
             if let Some(entry) = known {
                 shop_activity.adopt_history(entry.id(), hours);
             }
@@ -214,16 +234,19 @@ impl Activity {
     ///
     /// If the caller then fails to write it, up to half a day of activity is lost on a restart.
     #[must_use]
-    pub fn take_unsaved(&self, shop: ShopId, book: &StockBook) -> Vec<(Sku, SkuActivity)> {
+    pub fn take_unsaved(&self, shop: ShopId) -> Vec<(Sku, SkuActivity)> {
         let mut unsaved = Vec::new();
         let shop_activity = &self.shops[shop.index()];
         if !shop_activity.has_changes.swap(false, Ordering::Relaxed) {
             return unsaved;
         }
-        book.for_each(shop, |sku, entry| {
-            if shop_activity.clear_unsaved(entry.id()) {
-                unsaved.push((sku.clone(), self.get(shop, entry.id())));
+        let records = &shop_activity.stock.records;
+        let _completed = records.try_for_each(|number, words, facts| {
+            let id = SkuId::from_number(number);
+            if shop_activity.clear_unsaved(id, facts) {
+                unsaved.push((words.to_sku(), self.get(shop, id)));
             }
+            ControlFlow::<()>::Continue(())
         });
         let mut unknown = shop_activity.unknown.lock();
         for (sku, hours) in &mut unknown.skus {
@@ -242,8 +265,11 @@ impl Activity {
         let shop_activity = &self.shops[shop.index()];
         if let (Some(id), Some(LastStated { hour, origin })) = (id, activity.stated) {
             let saved = PackedStated::new(PackedHour::from_saved(hour), origin);
-            let store = |cell: &AtomicU32| cell.store(saved.0, Ordering::Relaxed);
-            shop_activity.stated.update(std::iter::once(id), store);
+            shop_activity.origins.update(once(id), |id, origin| {
+                if let Some(facts) = shop_activity.stock.records.facts(id.number()) {
+                    store_stated(facts, origin, saved);
+                }
+            });
         }
         for (warehouse, hour) in &activity.requested {
             let warehouses = &shop_activity.warehouses;
@@ -253,7 +279,7 @@ impl Activity {
             let saved = PackedHour::from_saved(*hour);
             if let Some(id) = id {
                 let store = |cell: &AtomicU16| cell.store(saved.0, Ordering::Relaxed);
-                shop_activity.requested[position].update(std::iter::once(id), store);
+                shop_activity.change_requested(position, id, store);
             } else {
                 let mut unknown = shop_activity.unknown.lock();
                 unknown.record(sku.clone(), position, warehouses.len(), |_| saved);
@@ -263,10 +289,40 @@ impl Activity {
 }
 
 impl ShopActivity {
+    fn stated(&self, id: SkuId) -> PackedStated {
+        let facts = self.stock.records.facts(id.number());
+        facts.map_or(PackedStated::default(), |facts| {
+            // The hour first: it is written after the origin.
+            let hour = PackedHour(facts.stated.load(Ordering::Acquire));
+            PackedStated::new(hour, self.origins.load(id))
+        })
+    }
+
+    /// Returns the hour of the last request for each warehouse, in their order.
+    fn requested(&self, id: SkuId) -> impl Iterator<Item = PackedHour> {
+        let facts = self.stock.records.facts(id.number());
+        let first = facts.map(|facts| facts.requested.load(Ordering::Relaxed));
+        let elsewhere = self
+            .requested_elsewhere
+            .iter()
+            .map(move |cells| cells.load(id));
+        let hours = first.into_iter().chain(elsewhere);
+        hours.take(self.warehouses.len()).map(PackedHour)
+    }
+
+    /// Applies `change` to the hour of the last request for a warehouse of the shop.
+    fn change_requested(&self, warehouse: usize, id: SkuId, change: impl Fn(&AtomicU16)) {
+        if let Some(elsewhere) = warehouse.checked_sub(1) {
+            self.requested_elsewhere[elsewhere].update(once(id), |_, cell| change(cell));
+        } else if let Some(facts) = self.stock.records.facts(id.number()) {
+            change(&facts.requested);
+        }
+    }
+
     /// Raises the request hours of a SKU to `hours`, where those are later.
     fn adopt_history(&self, id: SkuId, hours: &[PackedHour]) {
-        for (cells, hour) in self.requested.iter().zip(hours) {
-            cells.update(std::iter::once(id), |cell| {
+        for (warehouse, hour) in hours.iter().enumerate() {
+            self.change_requested(warehouse, id, |cell| {
                 if hour.hour() > PackedHour(cell.load(Ordering::Relaxed)).hour() {
                     cell.store(hour.0, Ordering::Relaxed);
                 }
@@ -274,22 +330,11 @@ impl ShopActivity {
         }
     }
 
-    fn clear_unsaved(&self, id: SkuId) -> bool {
-        let mut was_unsaved = false;
-        // Only the bit is cleared, so that a concurrent update is not lost.
-        let stated = PackedStated(self.stated.load(id));
-        if stated.packed_hour().is_unsaved() {
-            let bit = u32::from(PackedHour::UNSAVED) << 16;
-            self.stated.update(std::iter::once(id), |cell| {
-                was_unsaved |= cell.fetch_and(!bit, Ordering::Relaxed) & bit != 0;
-            });
-        }
-        let bit = PackedHour::UNSAVED;
-        for cells in &self.requested {
+    fn clear_unsaved(&self, id: SkuId, facts: &SkuFacts) -> bool {
+        let mut was_unsaved = clear_flag(&facts.stated) | clear_flag(&facts.requested);
+        for cells in &self.requested_elsewhere {
             if PackedHour(cells.load(id)).is_unsaved() {
-                cells.update(std::iter::once(id), |cell| {
-                    was_unsaved |= cell.fetch_and(!bit, Ordering::Relaxed) & bit != 0;
-                });
+                cells.update(once(id), |_, cell| was_unsaved |= clear_flag(cell));
             }
         }
         was_unsaved
@@ -303,6 +348,34 @@ impl ShopActivity {
             requested: requested.collect(),
         }
     }
+}
+
+/// Runs for every SKU of every request. Mostly the hour is recorded already.
+#[inline]
+fn advance_hour(cell: &AtomicU16, hour: Hour) {
+    let known = PackedHour(cell.load(Ordering::Relaxed));
+    if known.as_saved() != PackedHour::from_saved(hour) {
+        cell.store(known.advanced_to(hour).0, Ordering::Relaxed);
+    }
+}
+
+/// Clears the flag for "not on disk yet", and returns true if it was set.
+fn clear_flag(cell: &AtomicU16) -> bool {
+    // Only the bit is cleared, so that a concurrent update is not lost.
+    PackedHour(cell.load(Ordering::Relaxed)).is_unsaved()
+        && PackedHour(cell.fetch_and(!PackedHour::UNSAVED, Ordering::Relaxed)).is_unsaved()
+}
+
+fn load_stated(facts: &SkuFacts, origin: u8) -> PackedStated {
+    PackedStated::new(PackedHour(facts.stated.load(Ordering::Relaxed)), origin)
+}
+
+/// Writes the origin before the hour. So a reader that sees the hour sees its origin too.
+fn store_stated(facts: &SkuFacts, origin: &AtomicU8, stated: PackedStated) {
+    origin.store(stated.origin(), Ordering::Relaxed);
+    facts
+        .stated
+        .store(stated.packed_hour().0, Ordering::Release);
 }
 
 impl UnknownSkus {
@@ -338,6 +411,11 @@ mod tests {
 
     fn book_of(skus: &[&str]) -> StockBook {
         let book = StockBook::new([0]);
+        add(&book, skus);
+        book
+    }
+
+    fn add(book: &StockBook, skus: &[&str]) {
         for text in skus {
             let updated_at = Timestamp::from_micros(0).unwrap();
             let level = Level {
@@ -346,7 +424,11 @@ mod tests {
             };
             book.apply(SHOP, &Sku::parse(text).unwrap(), level);
         }
-        book
+    }
+
+    fn request(activity: &Activity, warehouse: usize, sku: &str, n: u16) {
+        let entries = activity.get_requested(SHOP, warehouse, [sku], hour(n));
+        assert!(entries[0].is_some(), "{sku} is in the book");
     }
 
     fn sku_id(book: &StockBook, sku: &str) -> SkuId {
@@ -356,15 +438,13 @@ mod tests {
     #[test]
     fn keeps_the_latest_request_per_warehouse() {
         let book = book_of(&["A", "B"]);
-        let activity = Activity::new(vec![vec![70, 80]]);
+        let activity = Activity::new(&book, vec![vec![70, 80]]);
         let a = sku_id(&book, "A");
-        activity.record_requested(SHOP, 0, [a].into_iter(), hour(5));
-        activity.record_requested(SHOP, 1, [a].into_iter(), hour(9));
-        activity.record_requested(SHOP, 1, [a].into_iter(), hour(8));
-        assert_eq!(
-            activity.get(SHOP, a).requested,
-            [(70, hour(5)), (80, hour(9))]
-        );
+        request(&activity, 0, "A", 5);
+        request(&activity, 1, "A", 9);
+        request(&activity, 1, "A", 8);
+        let requested = [(70, hour(5)), (80, hour(9))];
+        assert_eq!(activity.get(SHOP, a).requested, requested);
         assert_eq!(activity.last_requested(SHOP, a), Some(hour(9)));
         assert_eq!(activity.last_requested(SHOP, sku_id(&book, "B")), None);
     }
@@ -372,7 +452,7 @@ mod tests {
     #[test]
     fn keeps_the_latest_statement_with_its_origin() {
         let book = book_of(&["A"]);
-        let activity = Activity::new(vec![vec![70]]);
+        let activity = Activity::new(&book, vec![vec![70]]);
         let a = sku_id(&book, "A");
         for (n, origin) in [(5, 1), (6, 2), (5, 3)] {
             let stated = LastStated {
@@ -393,7 +473,7 @@ mod tests {
     #[test]
     fn hour_of_a_wrong_clock_is_replaced() {
         let book = book_of(&["A"]);
-        let activity = Activity::new(vec![vec![70]]);
+        let activity = Activity::new(&book, vec![vec![70]]);
         let a = sku_id(&book, "A");
         for (n, expected) in [(9_000, 9_000), (5, 5), (7, 7), (6, 7)] {
             let stated = LastStated {
@@ -401,7 +481,7 @@ mod tests {
                 origin: 1,
             };
             activity.record_stated(SHOP, [a].into_iter(), stated);
-            activity.record_requested(SHOP, 0, [a].into_iter(), hour(n));
+            request(&activity, 0, "A", n);
             assert_eq!(activity.last_stated(SHOP, a).unwrap().hour, hour(expected));
             assert_eq!(activity.last_requested(SHOP, a), Some(hour(expected)));
         }
@@ -410,11 +490,11 @@ mod tests {
     #[test]
     fn hourly_requests_are_saved_twice_a_day() {
         let book = book_of(&["A"]);
-        let activity = Activity::new(vec![vec![70]]);
+        let activity = Activity::new(&book, vec![vec![70]]);
         let mut written = 0;
         for n in 0..48 {
-            activity.record_requested(SHOP, 0, [sku_id(&book, "A")].into_iter(), hour(n));
-            written += activity.take_unsaved(SHOP, &book).len();
+            request(&activity, 0, "A", n);
+            written += activity.take_unsaved(SHOP).len();
         }
         assert_eq!(written, 4);
     }
@@ -422,9 +502,9 @@ mod tests {
     #[test]
     fn unsaved_activity_can_be_restored() {
         let book = book_of(&["A"]);
-        let activity = Activity::new(vec![vec![70, 80]]);
+        let activity = Activity::new(&book, vec![vec![70, 80]]);
         let a = sku_id(&book, "A");
-        activity.record_requested(SHOP, 1, [a].into_iter(), hour(7));
+        request(&activity, 1, "A", 7);
         activity.record_stated(
             SHOP,
             [a].into_iter(),
@@ -434,40 +514,42 @@ mod tests {
             },
         );
         activity.record_unknown(SHOP, 0, "X", hour(9));
-        let unsaved = activity.take_unsaved(SHOP, &book);
+        let unsaved = activity.take_unsaved(SHOP);
         assert_eq!(unsaved.len(), 2);
-        assert!(activity.take_unsaved(SHOP, &book).is_empty());
+        assert!(activity.take_unsaved(SHOP).is_empty());
         // After the restart the shop has another list of warehouses.
-        let restored = Activity::new(vec![vec![80]]);
+        let restored_book = book_of(&["A"]);
+        let restored = Activity::new(&restored_book, vec![vec![80]]);
         for (sku, sku_activity) in &unsaved {
             restored.restore(
                 SHOP,
                 sku,
-                book.get(SHOP, sku.as_str()).map(|e| e.id()),
+                restored_book.get(SHOP, sku.as_str()).map(|e| e.id()),
                 sku_activity,
             );
         }
         assert_eq!(restored.get(SHOP, a).requested, [(80, hour(7))]);
         assert_eq!(restored.last_stated(SHOP, a), activity.last_stated(SHOP, a));
-        assert!(restored.take_unsaved(SHOP, &book).is_empty());
+        assert!(restored.take_unsaved(SHOP).is_empty());
     }
 
     #[test]
     fn promoted_sku_keeps_its_request_history() {
-        let activity = Activity::new(vec![vec![70, 80]]);
+        let book = StockBook::new([0]);
+        let activity = Activity::new(&book, vec![vec![70, 80]]);
         for sku in ["A", "B"] {
             activity.record_unknown(SHOP, 1, sku, hour(3));
         }
-        let book = book_of(&["A", "B"]);
+        add(&book, &["A", "B"]);
         let (a, b) = (sku_id(&book, "A"), sku_id(&book, "B"));
         activity.promote_known(SHOP, std::iter::once((&Sku::parse("A").unwrap(), a)));
         assert_eq!(activity.get(SHOP, a).requested, [(80, hour(3))]);
         // B was added to the book without `promote_known`, and requested since.
-        activity.record_requested(SHOP, 1, std::iter::once(b), hour(9));
-        activity.for_each_unknown(SHOP, &book, |sku, _| panic!("{sku} is in the book"));
+        request(&activity, 1, "B", 9);
+        activity.for_each_unknown(SHOP, |sku, _| panic!("{sku} is in the book"));
         assert_eq!(activity.get(SHOP, b).requested, [(80, hour(9))]);
         assert_eq!(
-            activity.take_unsaved(SHOP, &book).len(),
+            activity.take_unsaved(SHOP).len(),
             2,
             "both SKUs are not on disk yet"
         );
@@ -475,20 +557,20 @@ mod tests {
 
     #[test]
     fn unknown_skus_are_bounded_and_removed_when_known() {
-        let activity = Activity::new(vec![vec![70]]);
-        let empty_book = StockBook::new([0]);
+        let book = StockBook::new([0]);
+        let activity = Activity::new(&book, vec![vec![70]]);
         for n in 0..=MAX_UNKNOWN_SKUS {
             activity.record_unknown(SHOP, 0, &n.to_string(), hour(1));
         }
         let mut visited = 0;
         assert!(
-            activity.for_each_unknown(SHOP, &empty_book, |_, _| visited += 1),
+            activity.for_each_unknown(SHOP, |_, _| visited += 1),
             "one did not fit"
         );
         assert_eq!(visited, MAX_UNKNOWN_SKUS);
-        let book = book_of(&["7"]);
+        add(&book, &["7"]);
         let mut is_still_unknown = false;
-        activity.for_each_unknown(SHOP, &book, |sku, _| {
+        activity.for_each_unknown(SHOP, |sku, _| {
             is_still_unknown |= sku.as_str() == "7";
         });
         assert!(!is_still_unknown);

@@ -1,7 +1,7 @@
 //! Array of one atomic number per SKU of a shop, written without a lock in the usual case.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
 
 use parking_lot::RwLock;
 
@@ -33,17 +33,21 @@ impl<T: AtomicNumber> AtomicPerSku<T> {
     }
 
     /// Applies `change` to the cell of each SKU.
-    pub(super) fn update(&self, ids: impl Iterator<Item = SkuId>, mut change: impl FnMut(&T)) {
+    pub(super) fn update(
+        &self,
+        ids: impl Iterator<Item = SkuId>,
+        mut change: impl FnMut(SkuId, &T),
+    ) {
         let mut chunks = self.chunks.read();
         for id in ids {
             let (chunk, cell) = position(id);
             if let Some(cells) = chunks.get(chunk) {
-                change(&cells[cell]);
+                change(id, &cells[cell]);
             } else {
                 drop(chunks);
                 self.grow(chunk + 1);
                 chunks = self.chunks.read();
-                change(&chunks[chunk][cell]);
+                change(id, &chunks[chunk][cell]);
             }
         }
     }
@@ -56,7 +60,7 @@ impl<T: AtomicNumber> AtomicPerSku<T> {
     }
 }
 
-/// Atomic unsigned number of 16 or 32 bits.
+/// Atomic unsigned number of 8 or 16 bits.
 pub(super) trait AtomicNumber: Default {
     type Primitive: Default;
     fn get(&self) -> Self::Primitive;
@@ -70,10 +74,10 @@ impl AtomicNumber for AtomicU16 {
     }
 }
 
-impl AtomicNumber for AtomicU32 {
-    type Primitive = u32;
+impl AtomicNumber for AtomicU8 {
+    type Primitive = u8;
 
-    fn get(&self) -> u32 {
+    fn get(&self) -> u8 {
         self.load(Ordering::Relaxed)
     }
 }

@@ -11,7 +11,7 @@ pub const MAX_COUNT: u32 = 2_000_000_000;
 
 /// Number of pieces that can be ordered, `0..=2_000_000_000`, without the reserved ones.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Count(u32);
+pub struct Count(pub(super) u32);
 
 impl Count {
     /// Sold out.
@@ -51,7 +51,7 @@ pub struct CountError(pub i64);
 /// Takes eight bytes, where a `DateTime` takes twelve; one is kept per SKU. Finer fractions are cut
 /// off, never rounded up, so that no value moves into the future.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Timestamp(i64);
+pub struct Timestamp(pub(super) i64);
 
 impl Timestamp {
     /// Returns the timestamp of `micros` microseconds since 1970-01-01T00:00:00Z.

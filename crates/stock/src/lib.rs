@@ -15,12 +15,19 @@
 
 mod activity;
 mod atomic_per_sku;
+mod batch_lookup;
+mod batch_update;
 mod book;
+#[cfg(test)]
+mod book_model_tests;
 mod hour;
 mod level;
 mod packed_activity;
 mod per_sku;
+mod shop_stock;
 mod sku;
+mod sku_records;
+mod sku_words;
 
 pub use activity::{Activity, LastStated, SkuActivity};
 pub use book::{ApplyOutcome, BookEntry, ShopId, SkuId, StockBook};

@@ -62,9 +62,13 @@ impl PackedStated {
     }
 
     pub(super) fn get(self) -> Option<LastStated> {
-        let origin = self.0.to_le_bytes()[0];
         let hour = self.packed_hour().hour()?;
+        let origin = self.origin();
         Some(LastStated { hour, origin })
+    }
+
+    pub(super) fn origin(self) -> u8 {
+        self.0.to_le_bytes()[0]
     }
 
     pub(super) fn advanced_to(self, LastStated { hour, origin }: LastStated) -> Self {

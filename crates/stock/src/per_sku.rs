@@ -52,11 +52,12 @@ mod tests {
     #[test]
     fn unset_cells_have_the_default() {
         let mut per_sku = PerSku::default();
-        let distant_id = SkuId::from_index(3 * CHUNK_LENGTH + 7);
+        let id = |chunk: u32, cell: u32| SkuId::from_number(chunk * 4096 + cell);
+        let distant_id = id(3, 7);
         per_sku.set(distant_id, 5u32);
         assert_eq!(per_sku.get(distant_id), 5);
-        assert_eq!(per_sku.get(SkuId::from_index(3 * CHUNK_LENGTH + 8)), 0);
-        assert_eq!(per_sku.get(SkuId::from_index(9 * CHUNK_LENGTH)), 0);
+        assert_eq!(per_sku.get(id(3, 8)), 0);
+        assert_eq!(per_sku.get(id(9, 0)), 0);
         per_sku.clear();
         assert_eq!(per_sku.get(distant_id), 0);
     }

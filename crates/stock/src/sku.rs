@@ -16,10 +16,9 @@ pub const MAX_SKU_LENGTH: usize = 255;
 /// Outer Unicode white space is trimmed because the Market trims it. Nothing else is changed, so
 /// `557722` and `0557722` stay two SKUs, and so do `abc` and `ABC`.
 ///
-/// Texts of up to 24 bytes, that is nearly every real SKU, are stored inline: see
-/// [`super::StockBook`].
+/// Texts of up to 24 bytes, that is nearly every real SKU, are stored inline.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct Sku(CompactString);
+pub struct Sku(pub(super) CompactString);
 
 impl Sku {
     /// Trims and validates a SKU from a request or a file.
@@ -34,6 +33,7 @@ impl Sku {
 
     /// Returns the text without outer white space.
     #[must_use]
+    #[inline]
     pub fn trim(text: &str) -> &str {
         // Nearly every text is trimmed already: then the first and last byte decide.
         match text.as_bytes() {

@@ -434,7 +434,7 @@ mod tests {
             let mut queue = SendQueue::default();
             for letter in skus.chars() {
                 let sku = Sku::parse(&letter.to_string()).unwrap();
-                let id = book.restore(ShopId(0), sku.clone(), one_piece());
+                let id = book.restore(ShopId(0), &sku, one_piece());
                 queue.insert(id, &sku, Urgency::Rest, 0);
             }
             Self {

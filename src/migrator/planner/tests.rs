@@ -53,11 +53,10 @@ impl PlannerHarness {
             monotonic: Instant::now(),
             wall,
         };
-        let data = ShopData::new(
-            StockBook::new([0]),
-            vec![PerSku::default()],
-            Activity::new(vec![vec![7]]),
-        );
+        let book = StockBook::new([0]);
+        let activity = Activity::new(&book, vec![vec![7]]);
+        let acked = vec![PerSku::default()];
+        let data = ShopData::new(book, acked, activity);
         let target = MarketTarget {
             shop: SHOP,
             name: "moscow".to_owned(),

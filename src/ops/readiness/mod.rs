@@ -188,7 +188,7 @@ impl OpsState {
         let for_each_unknown = |visit: &mut dyn FnMut(&str, &SkuActivity)| {
             self.data
                 .activity
-                .for_each_unknown(shop, &self.data.book, |sku, mark| visit(sku.as_str(), mark))
+                .for_each_unknown(shop, |sku, mark| visit(sku.as_str(), mark))
         };
         for_each_unknown(&mut |_, mark| latest = latest.max(mark.last_requested()));
         let Some(latest) = latest else {

@@ -199,11 +199,10 @@ impl MigratorSimulation {
         let market = MarketSimulator::new(setup.market.clone());
         let clock = setup.clock;
         let count = setup.lanes.len();
-        let data = ShopData::new(
-            StockBook::new(vec![0; count]),
-            (0..count).map(|_| PerSku::default()).collect(),
-            Activity::new(setup.lanes.clone()),
-        );
+        let book = StockBook::new(vec![0; count]);
+        let activity = Activity::new(&book, setup.lanes.clone());
+        let acked = (0..count).map(|_| PerSku::default()).collect();
+        let data = ShopData::new(book, acked, activity);
         let mut simulation = Self {
             data,
             alarms: Alarms::new(clock),

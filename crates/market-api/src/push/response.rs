@@ -73,7 +73,7 @@ pub struct StocksResponseBuilder<'a> {
     // The same, padded, if it is short enough.
     short_middle: Option<[u8; MIDDLE_BYTES]>,
     request_body: &'a [u8],
-    dates: Box<[(i64, [u8; 10]); REMEMBERED_DATES]>,
+    dates: Box<[(u64, [u8; 10]); REMEMBERED_DATES]>,
 }
 
 impl<'a> StocksResponseBuilder<'a> {
@@ -108,7 +108,7 @@ impl<'a> StocksResponseBuilder<'a> {
             short_middle,
             request_body: request.body,
             // No day has this number.
-            dates: Box::new([(i64::MIN, [0; 10]); REMEMBERED_DATES]),
+            dates: Box::new([(u64::MAX, [0; 10]); REMEMBERED_DATES]),
         }
     }
 
@@ -156,12 +156,10 @@ impl<'a> StocksResponseBuilder<'a> {
     /// another form than usual.
     fn push_short(&mut self, sku: &[u8], level: Level) -> Option<()> {
         let middle = self.short_middle.as_ref()?;
-        let micros = level.updated_at.as_micros();
-        let (second, fraction) = (micros.div_euclid(1_000_000), micros.rem_euclid(1_000_000));
-        let (day, second) = (
-            second.div_euclid(SECONDS_PER_DAY),
-            second.rem_euclid(SECONDS_PER_DAY),
-        );
+        // Unsigned, because a division of a number that may be negative takes more instructions.
+        let micros = u64::try_from(level.updated_at.as_micros()).ok()?;
+        let (seconds, fraction) = (micros / 1_000_000, micros % 1_000_000);
+        let (day, second) = (seconds / 86_400, (seconds % 86_400) as u32);
         if sku.len() > MAX_SHORT_SKU || fraction != 0 {
             return None;
         }
@@ -197,7 +195,6 @@ impl<'a> StocksResponseBuilder<'a> {
         let at: &mut [u8; 64] = at[digits..].first_chunk_mut()?;
         *at = ITEM_END;
         at[DATE_POSITION..DATE_POSITION + 10].copy_from_slice(&date);
-        let second = u32::try_from(second).ok()?;
         write_time(&mut at[TIME_POSITION..], second);
         self.end += 8 + sku.len() + self.item_middle.len() + digits + ITEM_END_BYTES;
         Some(())
@@ -227,11 +224,10 @@ impl<'a> StocksResponseBuilder<'a> {
 }
 
 /// Returns a day as `YYYY-MM-DD`; `None` if its year has not four digits.
-fn remembered_date(dates: &mut [(i64, [u8; 10]); REMEMBERED_DATES], day: i64) -> Option<[u8; 10]> {
-    let index = usize::try_from(day.rem_euclid(i64::try_from(REMEMBERED_DATES).ok()?)).ok()?;
-    let (known, text) = &mut dates[index];
+fn remembered_date(dates: &mut [(u64, [u8; 10]); REMEMBERED_DATES], day: u64) -> Option<[u8; 10]> {
+    let (known, text) = &mut dates[(day as usize) % REMEMBERED_DATES];
     if *known != day {
-        (*known, *text) = (day, format_date(day)?);
+        (*known, *text) = (day, format_date(day.cast_signed())?);
     }
     Some(*text)
 }

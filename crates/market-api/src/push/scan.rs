@@ -23,28 +23,38 @@ pub(super) fn scan(body: &[u8]) -> Option<StocksRequest<'_>> {
     if warehouse_id.is_empty() || warehouse_id.len() > MAX_WAREHOUSE_ID_CHARS || !is_number {
         return None;
     }
-    let mut rest = rest.strip_prefix(BEFORE_SKUS)?;
-    let mut skus = Vec::with_capacity(SKUS_PER_REQUEST);
-    if rest != AFTER_SKUS {
-        loop {
-            let from_sku = rest.strip_prefix('"')?;
-            let (sku, after_sku) = from_sku.split_at(find_special(from_sku.as_bytes())?);
-            if skus.len() == MAX_SKUS_PER_REQUEST {
-                return None;
-            }
-            skus.push(JsonText(Cow::Borrowed(sku)));
-            rest = after_sku.strip_prefix('"')?;
-            if rest == AFTER_SKUS {
-                break;
-            }
-            rest = rest.strip_prefix(',')?;
-        }
-    }
+    let rest = rest.strip_prefix(BEFORE_SKUS)?;
+    let skus = if rest == AFTER_SKUS {
+        Vec::new()
+    } else {
+        scan_skus(rest)?
+    };
     Some(StocksRequest {
         warehouse_id,
         skus,
         body,
     })
+}
+
+/// Reads at least one string, and the end of the body. Compares bytes, because searching for
+/// characters takes three times as many instructions.
+fn scan_skus(text: &str) -> Option<Vec<JsonText<'_>>> {
+    let bytes = text.as_bytes();
+    let mut skus = Vec::with_capacity(SKUS_PER_REQUEST);
+    let mut start = 0;
+    loop {
+        if *bytes.get(start)? != b'"' || skus.len() == MAX_SKUS_PER_REQUEST {
+            return None;
+        }
+        start += 1;
+        let end = start + find_special(bytes.get(start..)?)?;
+        skus.push(JsonText(Cow::Borrowed(text.get(start..end)?)));
+        match bytes.get(end..)? {
+            [b'"', b',', ..] => start = end + 2,
+            [b'"', rest @ ..] if rest == AFTER_SKUS.as_bytes() => return Some(skus),
+            _ => return None,
+        }
+    }
 }
 
 /// Returns the position of the first quote, backslash or control character.

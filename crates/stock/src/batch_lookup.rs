@@ -1,0 +1,196 @@
+//! Look-up of many SKUs at once.
+//!
+//! A look-up misses the cache three times: for the control bytes of the index, for the number, and
+//! for the record. One after the other they would take most of the time of a request. So a block of
+//! look-ups goes through three loops, one for each miss, in which the misses overlap. Short and
+//! long SKUs are in separate blocks, because a branch on the length would be predicted wrongly in
+//! each loop.
+
+use std::hint::black_box;
+
+use super::book::BookEntry;
+use super::shop_stock::{IndexSlot, SHARDS_AT_A_TIME, SHARDS_PER_SHOP, ShopStock};
+use super::sku_records::{RecordPages, SkuFacts, SkuRecord};
+use super::sku_words::{LONG_WORDS, SHORT_WORDS, SkuWords, hash_words};
+
+/// Groups of shards whose read locks are held together.
+const GROUPS: usize = SHARDS_PER_SHOP / SHARDS_AT_A_TIME;
+
+/// Look-ups in a block: enough to have several misses at once, few enough for the nearest cache.
+const BLOCK_LENGTH: usize = 128;
+
+/// Look-up of one SKU.
+struct SkuLookup<const N: usize> {
+    words: [u64; N],
+    hash: u64,
+    /// Position in the result.
+    position: usize,
+}
+
+/// Look-ups in one group of shards.
+struct LookupGroup {
+    short: Vec<SkuLookup<SHORT_WORDS>>,
+    long: Vec<SkuLookup<LONG_WORDS>>,
+}
+
+impl ShopStock {
+    /// Returns the entries of trimmed texts, in their order, and calls `visit` with the facts of
+    /// each that is known.
+    pub(super) fn get_many<'a>(
+        &self,
+        texts: impl Iterator<Item = &'a str>,
+        visit: impl Fn(&SkuFacts),
+    ) -> Vec<Option<BookEntry>> {
+        let expected = texts.size_hint().0;
+        let mut found = vec![None; expected];
+        let capacity = expected.div_ceil(GROUPS).min(BLOCK_LENGTH);
+        let mut groups: [LookupGroup; GROUPS] = std::array::from_fn(|_| LookupGroup {
+            short: Vec::with_capacity(capacity),
+            long: Vec::with_capacity(capacity),
+        });
+        let state = self.index.hasher();
+        for (position, text) in texts.enumerate() {
+            if position == found.len() {
+                found.push(None);
+            }
+            let is_full = match SkuWords::of(text) {
+                Some(SkuWords::Short(words)) => {
+                    let hash = hash_words(state, &words);
+                    let number = self.group_of(hash);
+                    let block = &mut groups[number].short;
+                    block.push(SkuLookup {
+                        words,
+                        hash,
+                        position,
+                    });
+                    (block.len() == BLOCK_LENGTH).then_some(number)
+                }
+                Some(SkuWords::Long(words)) => {
+                    let hash = hash_words(state, &words);
+                    let number = self.group_of(hash);
+                    let block = &mut groups[number].long;
+                    block.push(SkuLookup {
+                        words,
+                        hash,
+                        position,
+                    });
+                    (block.len() == BLOCK_LENGTH).then_some(number)
+                }
+                Some(words @ SkuWords::VeryLong(_)) => {
+                    found[position] = self.get(&words, &visit);
+                    None
+                }
+                None => None,
+            };
+            if let Some(number) = is_full {
+                self.look_up_group(number, &mut groups[number], &mut found, &visit);
+            }
+        }
+        for (number, group) in groups.iter_mut().enumerate() {
+            self.look_up_group(number, group, &mut found, &visit);
+        }
+        found
+    }
+
+    #[inline]
+    fn group_of(&self, hash: u64) -> usize {
+        // The remainder changes nothing. It shows the compiler that the number is an index.
+        self.shard_of(hash) / SHARDS_AT_A_TIME % GROUPS
+    }
+
+    fn look_up_group(
+        &self,
+        number: usize,
+        group: &mut LookupGroup,
+        found: &mut [Option<BookEntry>],
+        visit: &impl Fn(&SkuFacts),
+    ) {
+        if group.short.is_empty() && group.long.is_empty() {
+            return;
+        }
+        let first = number * SHARDS_AT_A_TIME;
+        let shards = self.index.shards();
+        let tables: [_; SHARDS_AT_A_TIME] = std::array::from_fn(|n| shards[first + n].read());
+        let table_of = |hash| &tables[self.shard_of(hash) % SHARDS_AT_A_TIME];
+        let first_candidate = |hash| table_of(hash).get(hash, |_| true);
+        let records = &self.records;
+        let exact = |lookup: &SkuLookup<SHORT_WORDS>| {
+            let is_same = |slot: &IndexSlot| has_words(&records.short, slot, &lookup.words);
+            table_of(lookup.hash).get(lookup.hash, is_same)
+        };
+        look_up_block(
+            &group.short,
+            &records.short,
+            first_candidate,
+            exact,
+            found,
+            visit,
+        );
+        let exact = |lookup: &SkuLookup<LONG_WORDS>| {
+            let is_same = |slot: &IndexSlot| has_words(&records.long, slot, &lookup.words);
+            table_of(lookup.hash).get(lookup.hash, is_same)
+        };
+        look_up_block(
+            &group.long,
+            &records.long,
+            first_candidate,
+            exact,
+            found,
+            visit,
+        );
+        drop(tables);
+        group.short.clear();
+        group.long.clear();
+    }
+}
+
+fn has_words<const N: usize>(
+    pages: &RecordPages<SkuRecord<N>>,
+    slot: &IndexSlot,
+    words: &[u64; N],
+) -> bool {
+    pages
+        .get(slot.0)
+        .is_some_and(|record| record.has_words(words))
+}
+
+/// Looks a block up. `first_candidate` returns the first slot whose tag equals that of the hash,
+/// which is the right one nearly always; `exact` compares the text too.
+fn look_up_block<'a, const N: usize>(
+    block: &[SkuLookup<N>],
+    pages: &'a RecordPages<SkuRecord<N>>,
+    first_candidate: impl Fn(u64) -> Option<&'a IndexSlot>,
+    exact: impl Fn(&SkuLookup<N>) -> Option<&'a IndexSlot>,
+    found: &mut [Option<BookEntry>],
+    visit: &impl Fn(&SkuFacts),
+) {
+    let mut slots = [None; BLOCK_LENGTH];
+    for (lookup, slot) in block.iter().zip(&mut slots) {
+        *slot = first_candidate(lookup.hash);
+    }
+    let slots = &slots[..block.len()];
+    let mut records = [None; BLOCK_LENGTH];
+    for (slot, record) in slots.iter().zip(&mut records) {
+        *record = slot.and_then(|slot| pages.get(slot.0));
+    }
+    let records = &records[..block.len()];
+    let touched = records
+        .iter()
+        .map(|record| record.map_or(0, SkuRecord::touch))
+        .fold(0, |all, word| all ^ word);
+    black_box(touched);
+    for ((lookup, slot), record) in block.iter().zip(slots).zip(records) {
+        let candidate = slot.zip(*record);
+        let known = candidate.filter(|(_, record)| record.has_words(&lookup.words));
+        let known = known.or_else(|| {
+            // Another SKU with the same tag: about one look-up in twenty.
+            let _another = (*slot)?;
+            let slot = exact(lookup)?;
+            Some((slot, pages.get(slot.0)?))
+        });
+        if let Some((slot, record)) = known {
+            visit(&record.facts);
+            found[lookup.position] = Some(BookEntry::new(slot.0, record.facts.level()));
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! SKU texts as words of eight bytes, padded with zeros.
+//!
+//! Words are compared and hashed without a loop over bytes. The padding is unambiguous, because no
+//! SKU contains U+0000.
+
+use std::hash::{BuildHasher as _, Hasher as _};
+
+use compact_str::CompactString;
+use foldhash::fast::RandomState;
+
+use super::Sku;
+
+/// Words of a short SKU: up to 16 bytes.
+pub(super) const SHORT_WORDS: usize = 2;
+
+/// Words of a long SKU: up to 48 bytes.
+pub(super) const LONG_WORDS: usize = 6;
+
+/// SKU text in the form in which the book keeps it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum SkuWords<'a> {
+    Short([u64; SHORT_WORDS]),
+    Long([u64; LONG_WORDS]),
+    /// More than 48 bytes, which is rare.
+    VeryLong(&'a str),
+}
+
+impl<'a> SkuWords<'a> {
+    /// Returns the words of a trimmed text. `None` if it cannot be a SKU because it is empty, or
+    /// begins or ends with U+0000.
+    #[inline]
+    pub(super) fn of(text: &'a str) -> Option<Self> {
+        let bytes = text.as_bytes();
+        let (first, last) = (bytes.first()?, bytes.last()?);
+        if *first == 0 || *last == 0 {
+            return None;
+        }
+        Some(match bytes.len() {
+            ..=16 => Self::Short(short_words(bytes)),
+            17..=48 => Self::Long(long_words(bytes)),
+            _ => Self::VeryLong(text),
+        })
+    }
+
+    pub(super) fn of_sku(sku: &'a Sku) -> Self {
+        Self::of(sku.as_str()).expect("a SKU is not empty and has no U+0000")
+    }
+
+    pub(super) fn hash(&self, state: &RandomState) -> u64 {
+        match self {
+            Self::Short(words) => hash_words(state, words),
+            Self::Long(words) => hash_words(state, words),
+            Self::VeryLong(text) => {
+                let mut hasher = state.build_hasher();
+                hasher.write(text.as_bytes());
+                hasher.finish()
+            }
+        }
+    }
+
+    pub(super) fn to_sku(self) -> Sku {
+        let mut bytes = [0; 8 * LONG_WORDS];
+        let words: &[u64] = match &self {
+            Self::Short(words) => words,
+            Self::Long(words) => words,
+            Self::VeryLong(text) => return Sku(CompactString::new(text)),
+        };
+        let mut length = 0;
+        for (number, word) in words.iter().enumerate() {
+            bytes[8 * number..][..8].copy_from_slice(&word.to_le_bytes());
+            if *word != 0 {
+                length = 8 * (number + 1) - word.leading_zeros() as usize / 8;
+            }
+        }
+        let text = str::from_utf8(&bytes[..length]).expect("the words are those of a text");
+        Sku(CompactString::new(text))
+    }
+}
+
+#[inline]
+pub(super) fn hash_words<const N: usize>(state: &RandomState, words: &[u64; N]) -> u64 {
+    let mut hasher = state.build_hasher();
+    for word in words {
+        hasher.write_u64(*word);
+    }
+    hasher.finish()
+}
+
+/// Returns the words of 1 to 16 bytes. The last word overlaps the first in memory, and is shifted
+/// to its place.
+#[inline]
+fn short_words(bytes: &[u8]) -> [u64; SHORT_WORDS] {
+    if let (Some(first), Some(last)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+        let surplus_bits = 8 * (16 - bytes.len()) as u32;
+        let last = u64::from_le_bytes(*last).checked_shr(surplus_bits);
+        return [u64::from_le_bytes(*first), last.unwrap_or(0)];
+    }
+    if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
+        return [
+            u64::from(first) | u64::from(last) << (8 * (bytes.len() - 4)),
+            0,
+        ];
+    }
+    let word = bytes
+        .iter()
+        .rev()
+        .fold(0, |word, byte| word << 8 | u64::from(*byte));
+    [word, 0]
+}
+
+/// Returns the words of 17 to 48 bytes.
+#[inline]
+fn long_words(bytes: &[u8]) -> [u64; LONG_WORDS] {
+    let mut words = [0; LONG_WORDS];
+    let (whole, rest) = bytes.as_chunks::<8>();
+    for (word, chunk) in words.iter_mut().zip(whole) {
+        *word = u64::from_le_bytes(*chunk);
+    }
+    if let (Some(word), Some(last)) = (words.get_mut(whole.len()), bytes.last_chunk::<8>()) {
+        let surplus_bits = 8 * (8 - rest.len()) as u32;
+        *word = u64::from_le_bytes(*last)
+            .checked_shr(surplus_bits)
+            .unwrap_or(0);
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn texts_that_padding_would_change_are_refused() {
+        for text in [
+            "",
+            "\0",
+            "A\0",
+            "\0A",
+            "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01",
+        ] {
+            assert_eq!(SkuWords::of(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn kinds_have_limits_of_16_and_48_bytes() {
+        let words = |length: usize| "A".repeat(length);
+        assert!(matches!(SkuWords::of(&words(16)), Some(SkuWords::Short(_))));
+        assert!(matches!(SkuWords::of(&words(17)), Some(SkuWords::Long(_))));
+        assert!(matches!(SkuWords::of(&words(48)), Some(SkuWords::Long(_))));
+        assert!(matches!(
+            SkuWords::of(&words(49)),
+            Some(SkuWords::VeryLong(_))
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn words_keep_the_text(text in "[!-~а-я]{1,60}") {
+            let sku = Sku::parse(&text).unwrap();
+            let words = SkuWords::of_sku(&sku);
+            prop_assert_eq!(&words.to_sku(), &sku);
+            let mut padded = text.into_bytes();
+            padded.resize(64, 0);
+            let chunks = || padded.as_chunks::<8>().0.iter().map(|chunk| u64::from_le_bytes(*chunk));
+            match words {
+                SkuWords::Short(words) => prop_assert!(chunks().take(2).eq(words)),
+                SkuWords::Long(words) => prop_assert!(chunks().take(6).eq(words)),
+                SkuWords::VeryLong(_) => prop_assert!(padded[48] != 0),
+            }
+        }
+    }
+}
