@@ -32,9 +32,66 @@ use tokio::time::Instant;
 
 const SHOP: ShopId = ShopId(0);
 
-/// Function that writes the given number of rows and adds the given change to the count of every
-/// hundredth one.
-type WriteRows = fn(&mut dyn std::io::Write, u64, u64) -> std::io::Result<()>;
+/// Function that writes the given number of rows with the given changes.
+type WriteRows = fn(&mut dyn std::io::Write, u64, Changes) -> std::io::Result<()>;
+
+/// Changes of the counts.
+#[derive(Clone, Copy, Default)]
+struct Changes {
+    /// Number that is added to the count of every hundredth row.
+    every_hundredth: u64,
+    /// Number that is added to the count of every row.
+    every: u64,
+}
+
+/// Delivery of the same rows, with its limits.
+struct Case {
+    title: &'static str,
+    changes: Changes,
+    /// Required number of rows a second.
+    required: f64,
+    /// Times parsing the file.
+    limits: FigureLimits,
+}
+
+const CASES: [Case; 4] = [
+    Case {
+        title: "new",
+        changes: Changes {
+            every_hundredth: 0,
+            every: 0,
+        },
+        required: 250_000.0,
+        limits: FigureLimits(6.0, 3.4),
+    },
+    Case {
+        title: "unchanged",
+        changes: Changes {
+            every_hundredth: 0,
+            every: 0,
+        },
+        required: 350_000.0,
+        limits: FigureLimits(4.3, 2.5),
+    },
+    Case {
+        title: "1 % changed",
+        changes: Changes {
+            every_hundredth: 1,
+            every: 0,
+        },
+        required: 500_000.0,
+        limits: FigureLimits(3.0, 2.5),
+    },
+    Case {
+        title: "all changed",
+        changes: Changes {
+            every_hundredth: 1,
+            every: 3,
+        },
+        required: 200_000.0,
+        limits: FigureLimits(7.5, 3.75),
+    },
+];
 
 /// Name, format and writer of each file.
 const FILES: &[(&str, Format, WriteRows)] = &[
@@ -60,7 +117,7 @@ async fn measure() -> anyhow::Result<()> {
     println!("{rows} rows, each figure is from one run");
     for (name, format, write) in FILES {
         let path = scratch.path().join(name);
-        fill(&path, rows, 0, *write)?;
+        fill(&path, rows, Changes::default(), *write)?;
         let read_time = time_reading(&path)?;
         let rounds = (0..3)
             .map(|_| time_parsing(&path, *format, rows))
@@ -76,9 +133,9 @@ async fn measure() -> anyhow::Result<()> {
     measure_deliveries(scratch.path(), rows).await
 }
 
-fn fill(path: &Path, rows: u64, change: u64, write: WriteRows) -> anyhow::Result<()> {
+fn fill(path: &Path, rows: u64, changes: Changes, write: WriteRows) -> anyhow::Result<()> {
     let mut file = BufWriter::new(File::create(path)?);
-    write(&mut file, rows, change)?;
+    write(&mut file, rows, changes)?;
     Ok(file.flush()?)
 }
 
@@ -109,7 +166,7 @@ fn time_parsing(path: &Path, format: Format, rows: u64) -> anyhow::Result<f64> {
     Ok(took)
 }
 
-/// Imports the same CSV through the whole pipeline: new, unchanged, and with one percent changed.
+/// Imports the same CSV through the whole pipeline, with more and more changes.
 async fn measure_deliveries(scratch: &Path, rows: u64) -> anyhow::Result<()> {
     let key = ShopIdentity {
         name: "shop".into(),
@@ -144,23 +201,30 @@ async fn measure_deliveries(scratch: &Path, rows: u64) -> anyhow::Result<()> {
     };
     let manager = open_sources(&scratch.join("sources"), &context).await?;
     let read_time = time_reading(&scratch.join("csv"))?;
-    let parsed = time_parsing(&scratch.join("csv"), Format::Csv, rows)?;
-    for (title, change) in [("new", 0), ("unchanged", 0), ("1 % changed", 1)] {
+    for Case {
+        title,
+        changes,
+        required,
+        limits,
+    } in CASES
+    {
         let path = scratch.join("stock.csv");
-        fill(&path, rows, change, csv)?;
+        fill(&path, rows, changes, csv)?;
+        // At the same time as the import, because the machine may be busy.
+        let parsed = time_parsing(&path, Format::Csv, rows)?;
         let before = resident()?;
         let started = Instant::now();
         let report = deliver(&manager, &path).await?;
         let took = millis(started.elapsed());
         println!(
-            "take {title:<12} {took:>8.0} ms, {:>5.1} x reading its bytes, {:>9.0} rows/s, \
-             {} changed, {:.0} MB more resident",
+            "take {title:<12} {took:>8.0} ms, {:>5.1} x reading its bytes, {:>9.0} rows/s \
+             (required: {required}), {} changed, {:.0} MB more resident",
             took / read_time,
             per_second(rows, took),
             report.changes.new + report.changes.changed,
             resident()? - before
         );
-        FigureLimits(40.0, 10.0).print(&format!("take {title}"), took / parsed, "x parsing it");
+        limits.print(&format!("take {title}"), took / parsed, "x parsing it");
         print_log_size(&store);
     }
     tasks.stop();
@@ -249,39 +313,39 @@ fn sku(number: u64) -> String {
     )
 }
 
-fn count(number: u64, change: u64) -> u64 {
-    number % 97
-        + 1
-        + if number.is_multiple_of(100) {
-            change
-        } else {
-            0
-        }
+fn count(number: u64, changes: Changes) -> u64 {
+    let is_hundredth = number.is_multiple_of(100);
+    let change = if is_hundredth {
+        changes.every_hundredth
+    } else {
+        0
+    };
+    number % 97 + 1 + change + changes.every
 }
 
-fn csv(out: &mut dyn std::io::Write, rows: u64, change: u64) -> std::io::Result<()> {
+fn csv(out: &mut dyn std::io::Write, rows: u64, changes: Changes) -> std::io::Result<()> {
     writeln!(out, "Артикул;Наименование;Остаток")?;
-    (0..rows).try_for_each(|n| writeln!(out, "{};Товар {n};{}", sku(n), count(n, change)))
+    (0..rows).try_for_each(|n| writeln!(out, "{};Товар {n};{}", sku(n), count(n, changes)))
 }
 
-fn ndjson(out: &mut dyn std::io::Write, rows: u64, change: u64) -> std::io::Result<()> {
+fn ndjson(out: &mut dyn std::io::Write, rows: u64, changes: Changes) -> std::io::Result<()> {
     (0..rows).try_for_each(|n| {
         writeln!(
             out,
             r#"{{"sku":"{}","stock":{}}}"#,
             sku(n),
-            count(n, change)
+            count(n, changes)
         )
     })
 }
 
-fn yml(out: &mut dyn std::io::Write, rows: u64, change: u64) -> std::io::Result<()> {
+fn yml(out: &mut dyn std::io::Write, rows: u64, changes: Changes) -> std::io::Result<()> {
     writeln!(
         out,
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?><yml_catalog><shop><offers>"
     )?;
     (0..rows).try_for_each(|n| {
-        let (sku, count) = (sku(n), count(n, change));
+        let (sku, count) = (sku(n), count(n, changes));
         writeln!(
             out,
             "<offer id=\"{sku}\"><price>1</price><count>{count}</count></offer>"
@@ -290,11 +354,11 @@ fn yml(out: &mut dyn std::io::Write, rows: u64, change: u64) -> std::io::Result<
     writeln!(out, "</offers></shop></yml_catalog>")
 }
 
-fn commerceml(out: &mut dyn std::io::Write, rows: u64, change: u64) -> std::io::Result<()> {
+fn commerceml(out: &mut dyn std::io::Write, rows: u64, changes: Changes) -> std::io::Result<()> {
     let head = "<КоммерческаяИнформация><ПакетПредложений><Предложения>";
     writeln!(out, "{head}")?;
     (0..rows).try_for_each(|n| {
-        let (sku, count) = (sku(n), count(n, change));
+        let (sku, count) = (sku(n), count(n, changes));
         let id = format!("<Ид>{n}</Ид><Артикул>{sku}</Артикул>");
         writeln!(
             out,

@@ -226,7 +226,7 @@ mod tests {
     use super::*;
     use crate::sources::pipeline::tests::{PipelineHarness, test_policy};
     use crate::sources::source::ReadFailure;
-    use crate::sources::{ReadReport, StatementError};
+    use crate::sources::{ReadReport, StatementError, StorageError};
 
     /// Source that never has anything due.
     struct IdleSource<const CONTACTS: bool>;
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn only_errors_of_the_data_are_final() {
-        let disk_full = || sqlx::Error::Io(std::io::ErrorKind::StorageFull.into());
+        let disk_full = || StorageError::Io(std::io::ErrorKind::StorageFull.into());
         let persist = StatementError::Database {
             path: "stated.db".into(),
             source: disk_full(),
