@@ -5,15 +5,19 @@ use std::fs::File;
 use std::path::Path;
 
 use connectors::{Completeness, EntrySender, files};
+use lifecycle::run_blocking;
 use stock::Timestamp;
 use stock_import::RejectedRow;
 use stock_import::formats::FileSummary;
 
-use super::statements::{PreviewRow, ResolveOptions, StatementError, StatementStore};
+use super::statements::{
+    DeliveryPreview, PreviewRow, ResolveOptions, SORT_BUFFER, StatementError, StatementReader,
+    StatementStore, StorageError,
+};
 use super::{Config, SourceKind};
 
 /// Limit for the rows that a preview shows of each kind.
-pub const MAX_SHOWN_ROWS: u32 = 10;
+pub const MAX_SHOWN_ROWS: usize = 10;
 
 /// Result of reading and staging a file without applying it.
 #[derive(Clone, Debug)]
@@ -45,9 +49,9 @@ pub enum InspectError {
     /// The statements cannot be stored in the temporary directory.
     #[error(transparent)]
     Stage(#[from] StatementError),
-    /// SQLite fails on the staging file.
+    /// A temporary file cannot be read or written.
     #[error("the file cannot be staged")]
-    Sqlite(#[from] sqlx::Error),
+    Storage(#[from] StorageError),
 }
 
 /// Reads a file with the settings of a source. `spool` is an empty directory for temporary files;
@@ -72,9 +76,13 @@ pub async fn inspect(
         | SourceKind::Import => None,
     };
     let duplicates = config.policy.duplicates;
-    let mut statements = StatementStore::open(spool).await?;
-    let source = statements.register_source(&config.policy.name).await?;
-    let mut stage = statements.begin_staging(source, duplicates).await?;
+    let (directory, source_name) = (spool.to_owned(), config.policy.name.clone());
+    let (source, mut stage) = run_blocking(move || {
+        let mut statements = StatementStore::open(&directory)?;
+        let source = statements.register_source(&source_name)?;
+        Ok::<_, StatementError>((source, statements.begin_staging(SORT_BUFFER)?))
+    })
+    .await?;
     let (rows, entries) = EntrySender::channel();
     let reading_file = async {
         let from = (&config.read_settings, spool);
@@ -82,31 +90,36 @@ pub async fn inspect(
         drop(rows);
         read
     };
-    let staged_rows = &mut stage;
-    let staging = async move {
-        // Moved here to be dropped on an error, so that the reader stops too.
+    let staging = run_blocking(move || {
+        // Dropped here on an error, so that the reader stops too.
         let mut entries = entries;
-        while let Some(entries) = entries.recv().await {
-            staged_rows.add_entries(entries, now).await?;
+        while let Some(entries) = entries.blocking_recv() {
+            stage.add_entries(entries, now)?;
         }
-        Ok::<_, sqlx::Error>(())
-    };
+        stage.finish()
+    });
     let (read, staged) = tokio::join!(reading_file, staging);
-    staged?;
+    let staged = staged?;
     let files = read.map_err(InspectError::Read)?;
-    let staged = stage.finish().await?;
     let declared = files::combined_scope(&files);
     let options = ResolveOptions {
         duplicates,
         variants: config.read_settings.variants,
         listing: Completeness::from(declared).listing(config.policy.scope),
     };
-    let contents = statements
-        .resolve_delivery(source, &staged, options)
-        .await?;
-    let first_rows = statements.first_rows(MAX_SHOWN_ROWS).await?;
-    let without_quantity = statements.rows_without_quantity().await?;
-    statements.roll_back().await?;
+    let directory = spool.to_owned();
+    let (staged, preview) = run_blocking(move || {
+        let mut staged = staged;
+        let reader = StatementReader::open(&directory)?;
+        let preview = staged.preview(&reader, source, options, MAX_SHOWN_ROWS)?;
+        Ok::<_, InspectError>((staged, preview))
+    })
+    .await?;
+    let DeliveryPreview {
+        contents,
+        without_quantity,
+        first_rows,
+    } = preview;
     let warehouses = staged
         .warehouses
         .iter()

@@ -26,5 +26,5 @@ pub use read_once::read_once;
 pub use source_config::{Config, SourceKind, SourceKindName};
 pub use statements::{
     HeldDelivery, PreviewRow, StageCounts, StatementError, StockChange, StockChangeKind,
-    StockChangeTotals,
+    StockChangeTotals, StorageError,
 };

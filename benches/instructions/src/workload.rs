@@ -83,7 +83,7 @@ fn update(requests: u64) -> anyhow::Result<()> {
 fn import(rows: u64, times: usize) -> anyhow::Result<()> {
     let scratch = tempfile::tempdir()?;
     let path = scratch.path().join("stock.csv");
-    rows::fill(&path, rows, 0, rows::csv)?;
+    rows::fill(&path, rows, rows::Changes::default(), rows::csv)?;
     runtime()?.block_on(async {
         let service = ImportService::open(scratch.path()).await?;
         for time in 0..times {

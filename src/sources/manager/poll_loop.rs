@@ -264,6 +264,7 @@ mod tests {
 
     use super::*;
     use crate::sources::StatementError;
+    use crate::sources::StorageError;
     use crate::sources::pipeline::tests::{PipelineHarness, test_policy};
 
     /// Source that never has anything due.
@@ -322,7 +323,7 @@ mod tests {
 
     #[test]
     fn only_errors_of_the_data_are_final() {
-        let disk_full = || sqlx::Error::Io(std::io::ErrorKind::StorageFull.into());
+        let disk_full = || StorageError::Io(std::io::ErrorKind::StorageFull.into());
         let persist = StatementError::Database {
             path: "stated.db".into(),
             source: disk_full(),

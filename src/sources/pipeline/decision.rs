@@ -1,41 +1,36 @@
 //! Decision about a staged delivery: apply it, hold it for approval, or only report its effect.
 //!
-//! Compares the delivery with the statements and the book within an open transaction, which is
-//! rolled back unless the delivery is applied.
+//! The delivery is compared with the statements and the book in one pass that writes nothing. What
+//! the guard approves is committed in one transaction, and then passed to ingest.
+//!
+//! A small delivery has the statements to itself for the short time that it takes. A large one is
+//! compared without a lock, and applied in groups, so others need not wait for it. See
+//! [`super::large_delivery`].
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use stock_import::delivery_guard::{DeliveryImpact, HoldReason, check_delivery};
 use stock_import::{DeliveryScope, RejectedRow};
 
+use super::compare::{Approval, Comparison, resolve_options};
 use super::delivery::Delivery;
+use super::locked_statements::LockedStatements;
 use super::{
     AbsentPolicy, ChangeCounts, DeliveryOutcome, DeliveryPipeline, DeliveryReport, PipelineError,
-    PipelineSource, SourcePolicy,
+    PipelineSettings, PipelineSource,
 };
 use crate::ingest::Origin;
 use crate::sources::statements::{
-    CommitOptions, DeliveryContents, GroupFilter, HeldDelivery, ResolveOptions, SourceRecord,
-    StatementStore,
+    CommitOptions, ComparedDelivery, DeliveryContents, DeliveryFacts, HeldDelivery, SourceId,
+    SourceRecord, SpoolReader, StatementError, StatementReader,
 };
 
-/// Approval of a delivery that the guard would hold.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Approval {
-    /// Not approved.
-    NotGiven,
-    /// Approved: this held delivery.
-    Approved(HeldDelivery),
-    /// Dry run: nothing is applied or held.
-    DryRun,
-}
-
-/// Delivery that is written in an open transaction.
-pub(super) struct WrittenDelivery {
-    /// Record of its source before.
-    record: SourceRecord,
-    options: CommitOptions,
-    contents: DeliveryContents,
-    /// SKUs that it concerns.
-    pub(super) filter: GroupFilter,
+/// Decision of the guard.
+enum Decision {
+    Reported,
+    Held(HeldDelivery),
+    Applied,
 }
 
 impl DeliveryPipeline {
@@ -45,163 +40,192 @@ impl DeliveryPipeline {
         delivery: Delivery,
         approval: Approval,
     ) -> Result<DeliveryReport, PipelineError> {
+        // Each delivery replaces statements of the one before.
+        let _turn = self.0.source_turns[source].lock().await;
+        let rows = (!delivery.staged.is_held()).then_some(delivery.staged.counts.rows);
+        if self.is_large(source, rows, delivery.scope).await? {
+            return self.decide_large(source, delivery, approval).await;
+        }
         let mut statements = self.statements().await;
         let settings = self.settings();
-        let target = &settings.sources[source];
-        let written = self
-            .write_delivery(&mut statements, source, &delivery, &approval)
+        let collects_skus = self.0.concerned.lock().is_some();
+        let compared = self
+            .compare(&settings, source, delivery, &approval, collects_skus)
             .await?;
-        let WrittenDelivery {
-            record,
-            options,
-            contents,
-            filter,
-        } = written;
-        let scope = &delivery.scope;
-        let counted = self
-            .count_changes(&mut statements, filter.clone(), *scope)
-            .await;
-        let changes = match counted {
-            Ok(changes) => changes,
-            Err(error) => {
-                statements.roll_back().await?;
-                return Err(error);
-            }
-        };
-        let mut report = build_report(&delivery, options, &contents, changes, target.policy.absent);
-        let reasons = self.hold_reasons(
-            target,
-            &record,
-            &delivery,
-            delivery_impact(&record, &contents, changes),
-        );
-        let held = (!reasons.is_empty())
-            .then(|| self.held_delivery(&record.held, (&delivery, options), reasons));
-        if approval == Approval::DryRun {
-            statements.roll_back().await?;
-            report.outcome = held.map_or(DeliveryOutcome::Previewed, |held| {
-                DeliveryOutcome::Held(held.reason)
-            });
-            return Ok(report);
+        let (delivery, mut comparison) = compared;
+        self.note_concerned(std::mem::take(&mut comparison.concerned_skus));
+        let mut settled = self
+            .settle(
+                &mut statements,
+                &settings,
+                (source, delivery),
+                (comparison, approval),
+            )
+            .await?;
+        if let Some(updates) = settled.updates.take() {
+            self.apply(&settings, updates).await?;
+            self.mark_applied(&mut statements, source).await?;
         }
-        let is_repeated = |held: &HeldDelivery| {
-            target
-                .policy
-                .limits
-                .accept_after_repeats
-                .is_some_and(|repeats| held.times > repeats)
-        };
-        if let Some(held) = held.filter(|held| approval == Approval::NotGiven && !is_repeated(held))
-        {
-            statements.roll_back().await?;
-            report.outcome = DeliveryOutcome::Held(held.reason.clone());
-            let is_other = |last: &&HeldDelivery| held.is_snapshot && last.digest != held.digest;
-            let replaced = record.held.iter().filter(is_other).count();
-            let all_held = statements
-                .hold_delivery(target.id, delivery.staged, held)
-                .await?;
-            self.0.statuses.lock()[source].held = all_held;
-            self.record_replaced(source, replaced);
-            return Ok(report);
-        }
-        self.save_facts(&mut statements, source, &delivery, &record, &report)
+        let Settled {
+            report, released, ..
+        } = settled;
+        self.release(&mut statements, source, &report, released)
             .await?;
-        self.commit_and_apply(&mut statements, source, filter)
-            .await?;
-        // An accepted snapshot supersedes all held deliveries. An approved delivery is itself no
-        // longer held. A delta supersedes none.
-        let released = match approval {
-            Approval::Approved(held) => vec![held],
-            Approval::NotGiven | Approval::DryRun if *scope == DeliveryScope::Snapshot => {
-                self.record_replaced(source, record.held.len());
-                record.held
-            }
-            Approval::NotGiven | Approval::DryRun => Vec::new(),
-        };
-        let all_held = statements.release_held(target.id, &released).await?;
-        let status = &mut self.0.statuses.lock()[source];
-        status.had_snapshot |= *scope == DeliveryScope::Snapshot;
-        status.held = all_held;
         Ok(report)
     }
 
-    /// Writes a delivery into the statements, in a transaction that stays open.
-    pub(super) async fn write_delivery(
+    /// Lets the guard decide, and writes the delivery to the statements or holds it.
+    pub(super) async fn settle(
         &self,
-        statements: &mut StatementStore,
-        source: usize,
-        delivery: &Delivery,
-        approval: &Approval,
-    ) -> Result<WrittenDelivery, PipelineError> {
-        let settings = self.settings();
+        statements: &mut LockedStatements,
+        settings: &Arc<PipelineSettings>,
+        (source, delivery): (usize, Delivery),
+        (comparison, approval): (Comparison, Approval),
+    ) -> Result<Settled, PipelineError> {
         let target = &settings.sources[source];
-        let Delivery { scope, staged, .. } = delivery;
-        let SourcePolicy {
-            duplicates,
-            variants,
-            warehouses,
-            ..
-        } = &target.policy;
-        if let Some(reason) = warehouses.refusal_reason(&staged.warehouses, *scope) {
-            return Err(PipelineError::Settings(reason));
-        }
-        let record = statements.source_record(target.id).await?;
-        if let Approval::Approved(held) = approval
-            && !record.held.contains(held)
-        {
-            return Err(PipelineError::DeliveryChanged(target.policy.name.clone()));
-        }
-        let options = self.commit_options(delivery, &record, approval);
-        let resolve_options = ResolveOptions {
-            duplicates: *duplicates,
-            variants: *variants,
-            listing: delivery.listing,
-        };
-        let contents = statements
-            .resolve_delivery(target.id, staged, resolve_options)
-            .await?;
-        if *approval != Approval::DryRun {
-            statements.save_rejected(target.id).await?;
-        }
-        statements.write_delivery(target.id, options).await?;
-        // Also apply an earlier delivery that was not fully applied.
-        let filter = if record.has_unapplied {
-            GroupFilter::Source(target.id)
-        } else {
-            GroupFilter::Delivery(target.id, *scope)
-        };
-        Ok(WrittenDelivery {
+        let Comparison {
             record,
             options,
-            contents,
-            filter,
-        })
+            compared,
+            evaluated,
+            ..
+        } = comparison;
+        let contents = &compared.contents;
+        let changes = evaluated.changes;
+        let mut report = build_report(&delivery, options, contents, changes, target.policy.absent);
+        let impact = delivery_impact(&record, contents, changes);
+        let reasons = self.hold_reasons(target, &record, &delivery, impact);
+        let held = (!reasons.is_empty())
+            .then(|| self.held_delivery(&record.held, (&delivery, options), reasons));
+        let decision = match (&approval, held) {
+            (Approval::DryRun, held) => {
+                report.outcome = held.map_or(DeliveryOutcome::Previewed, |held| {
+                    DeliveryOutcome::Held(held.reason)
+                });
+                Decision::Reported
+            }
+            (Approval::NotGiven, Some(held)) if !is_repeated(target, &held) => Decision::Held(held),
+            (Approval::NotGiven | Approval::Approved(_), _) => Decision::Applied,
+        };
+        let mut settled = Settled {
+            report,
+            updates: None,
+            released: Vec::new(),
+        };
+        match decision {
+            Decision::Reported => {}
+            Decision::Held(held) => {
+                settled.report.outcome = DeliveryOutcome::Held(held.reason.clone());
+                let is_other =
+                    |last: &&HeldDelivery| held.is_snapshot && last.digest != held.digest;
+                let replaced = record.held.iter().filter(is_other).count();
+                self.hold(statements, (source, target), (delivery, compared), held)
+                    .await?;
+                self.record_replaced(source, replaced);
+            }
+            Decision::Applied => {
+                let facts = delivery_facts(target, &delivery, &record, &settled.report);
+                self.commit(
+                    statements,
+                    (source, target.id),
+                    (delivery, compared),
+                    (options, facts),
+                )
+                .await?;
+                // `reapply_rules` first decides whether the new rules may be used.
+                let has_new_rules = self.0.has_new_rules.load(Ordering::Relaxed);
+                settled.updates = (!has_new_rules).then_some(evaluated.updates);
+                // An accepted snapshot supersedes all held deliveries. An approved delivery is
+                // itself no longer held. A delta supersedes none.
+                settled.released = match approval {
+                    Approval::Approved(held) => vec![held],
+                    Approval::NotGiven | Approval::DryRun
+                        if options.scope == DeliveryScope::Snapshot =>
+                    {
+                        self.record_replaced(source, record.held.len());
+                        record.held
+                    }
+                    Approval::NotGiven | Approval::DryRun => Vec::new(),
+                };
+            }
+        }
+        Ok(settled)
     }
 
-    /// Saves what later deliveries are compared with: the accepted shapes, and the reason why
-    /// absence was not applied.
-    async fn save_facts(
+    async fn hold(
         &self,
-        statements: &mut StatementStore,
-        source: usize,
-        delivery: &Delivery,
-        record: &SourceRecord,
-        report: &DeliveryReport,
+        statements: &mut LockedStatements,
+        (source, target): (usize, &PipelineSource),
+        (delivery, compared): (Delivery, ComparedDelivery),
+        held: HeldDelivery,
     ) -> Result<(), PipelineError> {
-        let settings = self.settings();
-        let target = &settings.sources[source];
-        if !delivery.shapes.is_empty() {
-            let accepted = record
-                .accepted_shapes
-                .accept(&delivery.shapes, &target.policy.read_settings_text);
-            statements.save_shapes(target.id, &accepted).await?;
+        let id = target.id;
+        let resolve = resolve_options(&target.policy, &delivery);
+        let (directory, mut staged) = (self.0.directory.clone(), delivery.staged);
+        let hold = statements.run(move |statements| {
+            statements.save_rejected(id, &staged, compared.contents.rejected > 0)?;
+            let reader = StatementReader::open(&directory)?;
+            staged.write_resolved(&reader, id, resolve)?;
+            Ok::<_, PipelineError>(statements.hold_delivery(id, staged, held)?)
+        });
+        self.0.statuses.lock()[source].held = hold.await?;
+        Ok(())
+    }
+
+    async fn commit(
+        &self,
+        statements: &mut LockedStatements,
+        (source, id): (usize, SourceId),
+        (delivery, mut compared): (Delivery, ComparedDelivery),
+        (options, facts): (CommitOptions, DeliveryFacts),
+    ) -> Result<(), PipelineError> {
+        // After the commit, the statements hold. A crash then leaves the mark "unapplied" on disk,
+        // and the book follows at the next start.
+        self.0.statuses.lock()[source].has_unapplied = true;
+        let (steps, staged) = (self.0.steps.clone(), delivery.staged);
+        let commit = statements.run(move |statements| {
+            statements.save_rejected(id, &staged, compared.contents.rejected > 0)?;
+            statements.commit_delivery((id, options), &staged, &mut compared, &facts)?;
+            steps.reach("committed");
+            Ok::<_, StatementError>(())
+        });
+        Ok(commit.await?)
+    }
+
+    /// Notes that the book has the statements of a source.
+    pub(super) async fn mark_applied(
+        &self,
+        statements: &mut LockedStatements,
+        source: usize,
+    ) -> Result<(), PipelineError> {
+        let id = self.source_id(source);
+        let steps = self.0.steps.clone();
+        let mark = statements.run(move |statements| {
+            steps.reach("all groups applied");
+            statements.mark_applied(id)
+        });
+        mark.await?;
+        self.0.statuses.lock()[source].has_unapplied = false;
+        Ok(())
+    }
+
+    /// Removes held deliveries that were applied or superseded.
+    pub(super) async fn release(
+        &self,
+        statements: &mut LockedStatements,
+        source: usize,
+        report: &DeliveryReport,
+        released: Vec<HeldDelivery>,
+    ) -> Result<(), PipelineError> {
+        if report.outcome != DeliveryOutcome::Applied {
+            return Ok(());
         }
-        if report.absence_not_applied.is_some() || delivery.scope == DeliveryScope::Snapshot {
-            let absence_reason = report.absence_not_applied.as_deref().unwrap_or_default();
-            statements
-                .save_absence_not_applied(target.id, absence_reason)
-                .await?;
-        }
+        let id = self.source_id(source);
+        let release = statements.run(move |it| it.release_held(id, &released));
+        let all_held = release.await?;
+        let status = &mut self.0.statuses.lock()[source];
+        status.had_snapshot |= report.scope == DeliveryScope::Snapshot;
+        status.held = all_held;
         Ok(())
     }
 
@@ -225,27 +249,6 @@ impl DeliveryPipeline {
         shape_change.into_iter().chain(impact_reason).collect()
     }
 
-    /// Returns the date and the completeness under which a delivery is stored.
-    fn commit_options(
-        &self,
-        delivery: &Delivery,
-        record: &SourceRecord,
-        approval: &Approval,
-    ) -> CommitOptions {
-        let now = self.now();
-        let at = delivery.stated_at.unwrap_or(now).min(now);
-        let is_later = record.stated_at.is_none_or(|stated| at > stated);
-        let was_held = matches!(approval, Approval::Approved(_));
-        CommitOptions {
-            scope: delivery.scope,
-            // A delivery that is not dated after the previous one of its source is dated now. An
-            // approved one keeps its own date, because others may have come while it was held.
-            stated_at: if is_later || was_held { at } else { now },
-            implies_absence: delivery.implies_absence,
-            is_out_of_order: was_held && !is_later,
-        }
-    }
-
     fn held_delivery(
         &self,
         previous: &[HeldDelivery],
@@ -267,6 +270,40 @@ impl DeliveryPipeline {
             shapes: delivery.shapes.clone(),
             times: repeated.map_or(1, |held| held.times.saturating_add(1)),
         }
+    }
+}
+
+/// Delivery about which the guard has decided.
+pub(super) struct Settled {
+    pub(super) report: DeliveryReport,
+    /// Updates to pass to ingest, if the delivery was committed.
+    pub(super) updates: Option<SpoolReader>,
+    /// Held deliveries that it supersedes.
+    pub(super) released: Vec<HeldDelivery>,
+}
+
+fn is_repeated(source: &PipelineSource, held: &HeldDelivery) -> bool {
+    let repeats = source.policy.limits.accept_after_repeats;
+    repeats.is_some_and(|repeats| held.times > repeats)
+}
+
+/// Returns what later deliveries are compared with: the accepted shapes, and the reason why absence
+/// was not applied.
+fn delivery_facts(
+    source: &PipelineSource,
+    delivery: &Delivery,
+    record: &SourceRecord,
+    report: &DeliveryReport,
+) -> DeliveryFacts {
+    let shapes = &delivery.shapes;
+    let accepted = &record.accepted_shapes;
+    let sets_absence =
+        report.absence_not_applied.is_some() || delivery.scope == DeliveryScope::Snapshot;
+    DeliveryFacts {
+        shapes: (!shapes.is_empty())
+            .then(|| accepted.accept(shapes, &source.policy.read_settings_text)),
+        absence_not_applied: sets_absence
+            .then(|| report.absence_not_applied.clone().unwrap_or_default()),
     }
 }
 

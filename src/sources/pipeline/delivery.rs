@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use connectors::{EntrySender, ReadReport};
+use lifecycle::run_blocking;
 use stock::Timestamp;
 use stock_import::shape_change::RecordedShape;
 use stock_import::{DeliveryEntry, DeliveryScope, VariantListing};
@@ -10,9 +11,11 @@ use strict_http::causes;
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use super::decision::Approval;
+use super::compare::Approval;
 use super::{DeliveryOutcome, DeliveryPipeline, DeliveryReport, PipelineError};
-use crate::sources::statements::{HeldDelivery, StagedDelivery, StagingFile, delivery_mark};
+use crate::sources::statements::{
+    HeldDelivery, SourceId, StagedDelivery, StagingFile, begin_staging, delivery_mark,
+};
 
 /// A delivery that was read to its end.
 #[derive(Debug)]
@@ -66,11 +69,8 @@ impl DeliveryPipeline {
         let settings = self.settings();
         let target = &settings.sources[source];
         let _reading = ReadingGuard::start(self, source);
-        let stage = self
-            .statements()
-            .await
-            .begin_staging(target.id, target.policy.duplicates)
-            .await?;
+        let (directory, sort_buffer) = (self.0.directory.clone(), self.sort_buffer());
+        let stage = run_blocking(move || begin_staging(&directory, sort_buffer)).await?;
         let (mut rows, entries) = EntrySender::channel();
         let reading = async {
             let read = read(&mut rows).await;
@@ -87,7 +87,7 @@ impl DeliveryPipeline {
             shapes,
             notices,
         } = read.map_err(PipelineError::Read)?.into();
-        let staged = stage.finish().await?;
+        let staged = run_blocking(move || stage.finish()).await?;
         let approval = if should_apply {
             Approval::NotGiven
         } else {
@@ -111,11 +111,16 @@ impl DeliveryPipeline {
         mut stage: StagingFile,
         mut entries: mpsc::Receiver<Vec<DeliveryEntry>>,
     ) -> Result<StagingFile, PipelineError> {
-        while let Some(entries) = entries.recv().await {
-            stage.add_entries(entries, self.now()).await?;
-            self.0.statuses.lock()[source].rows_read = stage.counts().rows;
-        }
-        Ok(stage)
+        let pipeline = self.clone();
+        run_blocking(move || {
+            while let Some(entries) = entries.blocking_recv() {
+                stage.add_entries(entries, pipeline.now())?;
+                pipeline.0.statuses.lock()[source].rows_read = stage.counts().rows;
+            }
+            pipeline.0.steps.reach("staged");
+            Ok(stage)
+        })
+        .await
     }
 
     /// Applies all held deliveries of a source, the oldest first. Later statements of the source
@@ -134,7 +139,7 @@ impl DeliveryPipeline {
         let nothing_held = || PipelineError::NothingToAccept(name.to_owned());
         let source = self.source_index(name).ok_or_else(nothing_held)?;
         let id = self.source_id(source);
-        let held = self.statements().await.source_record(id).await?.held;
+        let held = self.held_deliveries(id).await?;
         if held.is_empty() {
             return Err(nothing_held());
         }
@@ -169,14 +174,13 @@ impl DeliveryPipeline {
 
     async fn reconsider_source(&self, source: usize) -> Result<(), PipelineError> {
         let id = self.source_id(source);
-        // In a statement of its own, because the lock would last as long as the loop.
-        let all_held = self.statements().await.source_record(id).await?.held;
-        for held in all_held {
+        for held in self.held_deliveries(id).await? {
             if self.0.has_new_rules.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            let staged = self.statements().await.open_held(&held).await?;
-            let delivery = Delivery::of_held(staged, &held);
+            let Some(delivery) = self.open_held(id, &held).await? else {
+                return Ok(());
+            };
             let report = self.decide(source, delivery, Approval::DryRun).await?;
             if report.outcome != DeliveryOutcome::Previewed {
                 return Ok(());
@@ -208,18 +212,38 @@ impl DeliveryPipeline {
         source: usize,
         held: &HeldDelivery,
     ) -> Result<DeliveryReport, PipelineError> {
-        let staged = {
-            let mut statements = self.statements().await;
-            let record = statements.source_record(self.source_id(source)).await?;
-            if !record.held.contains(held) {
-                let name = self.source_name(source).to_owned();
-                return Err(PipelineError::DeliveryChanged(name));
-            }
-            statements.open_held(held).await?
+        let opened = self.open_held(self.source_id(source), held).await?;
+        let Some(delivery) = opened else {
+            let name = self.source_name(source).to_owned();
+            return Err(PipelineError::DeliveryChanged(name));
         };
-        let delivery = Delivery::of_held(staged, held);
         self.decide(source, delivery, Approval::Approved(held.clone()))
             .await
+    }
+}
+
+impl DeliveryPipeline {
+    async fn held_deliveries(&self, source: SourceId) -> Result<Vec<HeldDelivery>, PipelineError> {
+        self.read(move |reader| Ok(reader.source_record(source)?.held))
+            .await
+    }
+
+    /// Opens a delivery, if it is still held.
+    async fn open_held(
+        &self,
+        source: SourceId,
+        held: &HeldDelivery,
+    ) -> Result<Option<Delivery>, PipelineError> {
+        let held = held.clone();
+        let mut statements = self.statements().await;
+        let open = statements.run(move |statements| {
+            if !statements.source_record(source)?.held.contains(&held) {
+                return Ok(None);
+            }
+            let staged = statements.open_held(&held)?;
+            Ok(Some(Delivery::of_held(staged, &held)))
+        });
+        open.await
     }
 }
 

@@ -99,6 +99,7 @@ impl PipelineHarness {
 
     /// Applies what the next poll of the source would apply first.
     async fn reapply_pending(&self) {
+        self.unlocked().await;
         if self.pipeline.needs_reapply(0) {
             self.pipeline.reapply_rules().await.unwrap();
         }
@@ -234,7 +235,7 @@ async fn restart_completes_delivery_of_several_batches() {
     let mut harness = PipelineHarness::new(policies(), ShopRules::default()).await;
     let mut count = 1;
     harness.deliver(0, numbered_rows(0..2_100, count)).await;
-    for steps in (20..).step_by(9) {
+    for steps in 0..MANY_STEPS {
         let ended = harness
             .deliver_interrupted(steps, numbered_rows(0..2_100, count + 1))
             .await;
@@ -282,11 +283,10 @@ async fn killed_wipe_is_held_or_leaves_no_trace() {
 
 #[tokio::test]
 async fn interrupted_approval_applies_all_or_nothing() {
-    // A restart takes longer than a cancelled call, so fewer steps are tried.
-    for (is_restarted, every) in [(false, 1), (true, 3)] {
+    for is_restarted in [false, true] {
         let mut harness = new_harness().await;
         let mut seen = [0, 0];
-        for steps in (0..MANY_STEPS).step_by(every) {
+        for steps in 0..MANY_STEPS {
             let n = 2 * (steps + 1);
             harness.deliver_snapshot(n).await;
             let outcome = harness.deliver(0, sold_out_rows()).await.outcome;

@@ -6,6 +6,9 @@
 //! or start.
 
 mod apply;
+mod compare;
+#[cfg(test)]
+mod concurrency_tests;
 mod decision;
 mod delivery;
 mod delivery_events;
@@ -13,36 +16,42 @@ mod delivery_report;
 mod digest;
 #[cfg(test)]
 mod interruption_tests;
+mod large_delivery;
+mod locked_statements;
 mod outcome;
 mod preview;
 #[cfg(test)]
 mod reference_model_tests;
 mod rule_context;
 mod source_policy;
+mod stock_effect;
 mod stock_step;
 #[cfg(test)]
 pub(super) mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
 pub use self::delivery_report::{
     ChangeCounts, DeliveryOutcome, DeliveryReport, SourceState, SourceStatus,
 };
+use self::large_delivery::ConcernedSkus;
 use self::outcome::{raise_absence_alarm, raise_held_alarm};
 use self::preview::PreviewCache;
 pub use self::preview::{HeldPreview, HeldRules, PreviewProgress};
 pub use self::source_policy::{AbsentPolicy, DuplicatePolicy, SourcePolicy, SourceWarehouses};
 pub use self::stock_step::{StatementStep, StockStep};
-use lifecycle::Clock;
+use lifecycle::{Clock, run_blocking};
 use stock::{ShopId, StockBook, Timestamp};
 use stock_import::RejectedRow;
 use stock_import::stock_rules::{Combine, ShopRules};
 
-use super::statements::{SourceId, StatementError, StatementStore};
+use super::statements::{
+    SORT_BUFFER, SourceId, SourceRecord, StatementError, StatementStore, StepHook, StorageError,
+};
 use crate::event_log::EventLog;
 use crate::ingest::{Ingest, IngestError};
 use crate::telemetry::Alarms;
@@ -62,9 +71,9 @@ pub enum PipelineError {
     /// The statements cannot be stored.
     #[error(transparent)]
     Persist(#[from] StatementError),
-    /// SQLite fails on the staging file or on the statements.
+    /// A temporary file or the statements cannot be read or written.
     #[error("the delivery cannot be staged")]
-    Stage(#[from] sqlx::Error),
+    Stage(#[from] StorageError),
     /// Ingest does not accept updates now. The statements are stored and will be applied later.
     #[error(transparent)]
     Ingest(#[from] IngestError),
@@ -109,7 +118,15 @@ struct PipelineState {
     // Names of the sources, in configuration order.
     source_names: Vec<String>,
     settings: RwLock<Arc<PipelineSettings>>,
-    statements: tokio::sync::Mutex<StatementStore>,
+    statements: Arc<tokio::sync::Mutex<StatementStore>>,
+    // Locks are taken in this order: the turn of a source, that of large deliveries, that of
+    // settings, the statements.
+    source_turns: Vec<tokio::sync::Mutex<()>>,
+    large_turn: tokio::sync::Mutex<()>,
+    // Held while a large delivery is applied, and while settings are replaced.
+    settings_turn: tokio::sync::Mutex<()>,
+    // SKUs of small deliveries, while a large one is compared or applied.
+    concerned: Mutex<Option<ConcernedSkus>>,
     statuses: Mutex<Vec<SourceStatus>>,
     // The rules differ from those under which all stock was last evaluated.
     has_new_rules: AtomicBool,
@@ -117,10 +134,12 @@ struct PipelineState {
     held_rules: Mutex<Option<HeldRules>>,
     previews: PreviewCache,
     context: Context,
+    steps: StepHook,
+    sort_buffer: AtomicUsize,
 }
 
-/// Settings that a reload may replace. A delivery is staged with the settings of its beginning, and
-/// decided with those of its end.
+/// Settings that a reload may replace. What belongs to the reading of a source stays as it was. A
+/// delivery is compared, decided and applied with the same settings.
 #[derive(Debug)]
 struct PipelineSettings {
     sources: Vec<PipelineSource>,
@@ -158,13 +177,14 @@ impl DeliveryPipeline {
         rules: ShopRules,
         context: Context,
     ) -> Result<Self, PipelineError> {
-        let mut statements = StatementStore::open(directory).await?;
+        let own_directory = directory.to_owned();
+        let opened = run_blocking(move || open_statements(&own_directory, policies));
+        let (mut statements, opened) = opened.await?;
+        let steps = StepHook::default();
+        statements.set_steps(steps.clone());
         let mut sources = Vec::new();
         let mut statuses = Vec::new();
-        for policy in policies {
-            let id = statements.register_source(&policy.name).await?;
-            statements.set_mapping(id, &policy.mapping).await?;
-            let record = statements.source_record(id).await?;
+        for (id, policy, record) in opened {
             let (held, had_snapshot) = (record.held, record.snapshot_rows > 0);
             if let Some(held) = held.last() {
                 raise_held_alarm(&context.alarms, name, &policy.name, &held.reason);
@@ -190,13 +210,22 @@ impl DeliveryPipeline {
             name: name.to_owned(),
             directory: directory.to_owned(),
             source_names: sources.iter().map(|it| it.policy.name.clone()).collect(),
+            source_turns: sources
+                .iter()
+                .map(|_| tokio::sync::Mutex::default())
+                .collect(),
+            large_turn: tokio::sync::Mutex::default(),
+            settings_turn: tokio::sync::Mutex::default(),
+            concerned: Mutex::default(),
             settings: RwLock::new(PipelineSettings::new(sources, rules)),
-            statements: tokio::sync::Mutex::new(statements),
+            statements: Arc::new(tokio::sync::Mutex::new(statements)),
             statuses: Mutex::new(statuses),
             has_new_rules: AtomicBool::new(true),
             held_rules: Mutex::default(),
             previews: PreviewCache::default(),
             context,
+            steps,
+            sort_buffer: AtomicUsize::new(SORT_BUFFER),
         })))
     }
 
@@ -242,7 +271,9 @@ impl DeliveryPipeline {
         rules: ShopRules,
     ) -> Result<(), PipelineError> {
         // Held until the guard has decided, so that no delivery is applied under the new rules
-        // before.
+        // before. A large delivery that is only read or compared is not waited for: it is compared
+        // again.
+        let turn = self.0.settings_turn.lock().await;
         let mut statements = self.statements().await;
         let mut sources = self.settings().sources.clone();
         for (source, policy) in sources.iter_mut().zip(policies) {
@@ -260,13 +291,15 @@ impl DeliveryPipeline {
         }
         for (source, old) in settings.sources.iter().zip(&self.settings().sources) {
             if source.policy.mapping != old.policy.mapping {
-                let mapping = &source.policy.mapping;
-                statements.set_mapping(source.id, mapping).await?;
+                let (id, mapping) = (source.id, source.policy.mapping.clone());
+                statements
+                    .run(move |it| it.set_mapping(id, &mapping))
+                    .await?;
             }
         }
         *self.0.settings.write() = settings;
         self.reapply_locked(&mut statements).await?;
-        drop(statements);
+        drop((statements, turn));
         self.reconsider_held().await;
         Ok(())
     }
@@ -308,11 +341,9 @@ impl DeliveryPipeline {
     /// # Errors
     /// The state cannot be read.
     pub async fn reader_state(&self, source: usize) -> Result<String, PipelineError> {
-        let mut statements = self.statements().await;
-        Ok(statements
-            .source_record(self.source_id(source))
-            .await?
-            .reader_state)
+        let id = self.source_id(source);
+        self.read(move |reader| Ok(reader.source_record(id)?.reader_state))
+            .await
     }
 
     /// Saves the state of a source's connector for its next poll.
@@ -320,10 +351,10 @@ impl DeliveryPipeline {
     /// # Errors
     /// The state cannot be stored.
     pub async fn save_reader_state(&self, source: usize, state: &str) -> Result<(), PipelineError> {
+        let (id, state) = (self.source_id(source), state.to_owned());
         let mut statements = self.statements().await;
-        Ok(statements
-            .save_reader_state(self.source_id(source), state)
-            .await?)
+        let saved = statements.run(move |it| it.save_reader_state(id, &state));
+        Ok(saved.await?)
     }
 
     /// Returns the first `limit` rejected and suspicious rows of a source's last delivery.
@@ -335,18 +366,14 @@ impl DeliveryPipeline {
         source: usize,
         limit: u32,
     ) -> Result<Vec<RejectedRow>, PipelineError> {
-        let mut statements = self.statements().await;
-        Ok(statements
-            .rejected_rows(self.source_id(source), limit)
-            .await?)
+        let id = self.source_id(source);
+        self.read(move |reader| Ok(reader.rejected_rows(id, limit)?))
+            .await
     }
 
-    // A caller may have been cancelled in the middle of a delivery, so each user of the statements
-    // first cleans up.
-    async fn statements(&self) -> tokio::sync::MutexGuard<'_, StatementStore> {
-        let mut statements = self.0.statements.lock().await;
-        statements.clean_up().await;
-        statements
+    /// Returns the bytes of a buffer for sorting.
+    fn sort_buffer(&self) -> usize {
+        self.0.sort_buffer.load(Ordering::Relaxed)
     }
 
     fn settings(&self) -> Arc<PipelineSettings> {
@@ -360,4 +387,22 @@ impl DeliveryPipeline {
     fn now(&self) -> Timestamp {
         self.0.context.clock.now().into()
     }
+}
+
+/// A source with its id, its policy and its stored state.
+type OpenedSource = (SourceId, SourcePolicy, SourceRecord);
+
+fn open_statements(
+    directory: &Path,
+    policies: Vec<SourcePolicy>,
+) -> Result<(StatementStore, Vec<OpenedSource>), StatementError> {
+    let mut statements = StatementStore::open(directory)?;
+    let mut opened = Vec::new();
+    for policy in policies {
+        let id = statements.register_source(&policy.name)?;
+        statements.set_mapping(id, &policy.mapping)?;
+        let record = statements.source_record(id)?;
+        opened.push((id, policy, record));
+    }
+    Ok((statements, opened))
 }

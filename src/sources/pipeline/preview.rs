@@ -10,20 +10,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use lifecycle::Tasks;
+use lifecycle::{Tasks, run_blocking};
 use sha2::{Digest as _, Sha256};
-use stock_import::DeliveryScope;
 use stock_import::delivery_guard::HoldReason;
 use tempfile::TempDir;
 use tokio::sync::{Mutex, oneshot};
 
-use super::decision::Approval;
+use super::compare::{Approval, Comparison, ListedEffect};
 use super::delivery::Delivery;
-use super::{DeliveryPipeline, PipelineError, RULES_NAME};
+use super::{DeliveryPipeline, PipelineError, PipelineSettings, RULES_NAME};
 use crate::sources::statements::{
-    ChangeList, ChangeListWriter, DIRECTORY_PREFIX, GroupFilter, HeldDelivery, StatementError,
-    StatementStore, StockChange, StockChangeKind, StockChangeTotals, copy_held, copy_statements,
-    delivery_mark, short_mark,
+    ChangeList, ChangeListWriter, DIRECTORY_PREFIX, DeliveryFacts, GroupFilter, HeldDelivery,
+    StatementError, StatementStore, StockChange, StockChangeKind, StockChangeTotals, copy_held,
+    copy_statements, delivery_mark, short_mark,
 };
 
 /// Age at which a preview is made again. The stock and the statements change meanwhile.
@@ -60,7 +59,7 @@ pub struct HeldPreview {
     pub compared_at: DateTime<Utc>,
     /// Time that the comparison took, in milliseconds.
     pub duration_ms: i64,
-    list: ChangeList,
+    list: Arc<ChangeList>,
     // Deletes the list when the preview is dropped.
     _directory: TempDir,
 }
@@ -76,7 +75,8 @@ impl HeldPreview {
         offset: u64,
         limit: u32,
     ) -> Result<Vec<StockChange>, PipelineError> {
-        Ok(self.list.page(kind, (offset, limit)).await?)
+        let list = Arc::clone(&self.list);
+        Ok(run_blocking(move || list.page(kind, (offset, limit))).await?)
     }
 }
 
@@ -178,9 +178,13 @@ impl DeliveryPipeline {
         let (sender, receiver) = oneshot::channel();
         let (pipeline, name, stop) = (self.clone(), name.to_owned(), tasks.clone());
         tasks.spawn_short_lived(async move {
+            let comparing = {
+                let (pipeline, name, stop) = (pipeline.clone(), name.clone(), stop.clone());
+                run_blocking(move || pipeline.compare_held_blocking(&name, &|| stop.is_stopping()))
+            };
             let compared = tokio::select! {
                 () = stop.stopping() => return,
-                compared = pipeline.compare(&name) => compared.map(Arc::new),
+                compared = comparing => compared.map(Arc::new),
             };
             if let Ok(preview) = &compared {
                 previews.push((name.clone(), Ok(Arc::clone(preview))));
@@ -220,18 +224,23 @@ impl DeliveryPipeline {
         }
     }
 
-    async fn compare(&self, name: &str) -> Result<HeldPreview, PipelineError> {
+    /// Compares on a thread that may block. `is_stopping` ends it early.
+    fn compare_held_blocking(
+        &self,
+        name: &str,
+        is_stopping: &dyn Fn() -> bool,
+    ) -> Result<HeldPreview, PipelineError> {
         let nothing_held = || PipelineError::NothingToAccept(name.to_owned());
         let started_at = self.0.context.clock.now();
         let directory = self.preview_directory()?;
+        let settings = self.settings();
         let (mark, compared) = if name == RULES_NAME {
             let rules = self.held_rules().ok_or_else(nothing_held)?;
-            (rules.mark, self.compare_rules(&directory).await?)
+            (rules.mark, self.compare_rules(&settings, &directory)?)
         } else {
             let source = self.source_index(name).ok_or_else(nothing_held)?;
-            let digest = self.settings().digest.clone();
-            let compared = self.compare_held(source, &directory).await?;
-            (delivery_mark(&compared.held, &digest), compared)
+            let compared = self.compare_held(&settings, source, (&directory, is_stopping))?;
+            (delivery_mark(&compared.held, &settings.digest), compared)
         };
         Ok(HeldPreview {
             mark,
@@ -241,7 +250,7 @@ impl DeliveryPipeline {
             outdated: compared.outdated,
             compared_at: started_at,
             duration_ms: (self.0.context.clock.now() - started_at).num_milliseconds(),
-            list: compared.list,
+            list: Arc::new(compared.list),
             _directory: directory,
         })
     }
@@ -268,25 +277,20 @@ impl DeliveryPipeline {
     }
 
     /// Copies the statements and the held deliveries of a source.
-    async fn copy_with_held(
+    fn copy_with_held(
         &self,
         source: usize,
         directory: &TempDir,
     ) -> Result<(TempDir, StatementStore, Vec<HeldDelivery>), PipelineError> {
         let id = self.source_id(source);
         for _ in 0..MAX_COPY_ATTEMPTS {
-            let copy_directory = tempfile::tempdir_in(directory.path()).map_err(|source| {
-                PipelineError::Persist(StatementError::Directory {
-                    path: directory.path().to_owned(),
-                    source,
-                })
-            })?;
+            let copy_directory = temporary_directory(directory)?;
             let path = copy_directory.path();
-            let mut copy = copy_statements(&self.0.directory, path).await?;
-            let held = copy.source_record(id).await?.held;
+            let copy = copy_statements(&self.0.directory, path)?;
+            let held = copy.source_record(id)?.held;
             let mut is_complete = true;
             for delivery in &held {
-                is_complete &= copy_held(&self.0.directory, path, delivery).await?;
+                is_complete &= copy_held(&self.0.directory, path, delivery)?;
             }
             if is_complete && !held.is_empty() {
                 return Ok((copy_directory, copy, held));
@@ -301,58 +305,81 @@ impl DeliveryPipeline {
 
     /// Applies the held deliveries of a source to a working copy, as
     /// [`accept`](DeliveryPipeline::accept) applies them to the statements.
-    async fn compare_held(
+    fn compare_held(
         &self,
+        settings: &PipelineSettings,
         source: usize,
-        directory: &TempDir,
+        (directory, is_stopping): (&TempDir, &dyn Fn() -> bool),
     ) -> Result<ComparedChanges, PipelineError> {
-        let (_copy_directory, mut copy, held) = self.copy_with_held(source, directory).await?;
-        let mut list = ChangeListWriter::create(&directory.path().join("changes.db")).await?;
+        let (copy_directory, mut copy, held) = self.copy_with_held(source, directory)?;
+        let mut list = ChangeListWriter::create(&directory.path().join("changes.db"))?;
+        let id = settings.sources[source].id;
         let (mut unchanged, mut outdated) = (0, 0);
         for held in &held {
-            let delivery = Delivery::of_held(copy.open_held(held).await?, held);
+            if is_stopping() {
+                return Err(PipelineError::ComparisonInterrupted);
+            }
+            let mut delivery = Delivery::of_held(copy.open_held(held)?, held);
             let approval = Approval::Approved(held.clone());
-            let written = self
-                .write_delivery(&mut copy, source, &delivery, &approval)
-                .await?;
-            let changes = self
-                .evaluate_changes(&mut copy, written.filter, delivery.scope, Some(&mut list))
-                .await?;
-            (unchanged, outdated) = (changes.unchanged, changes.outdated);
-            copy.commit().await?;
-            copy.close_delivery().await?;
-            copy.mark_applied(self.source_id(source)).await?;
-            list.end_delivery().await?;
+            let listed = ListedEffect {
+                list: Some(&mut list),
+                collects_skus: false,
+            };
+            let Comparison {
+                options,
+                mut compared,
+                evaluated,
+                ..
+            } = self.compare_blocking(
+                (settings, copy_directory.path()),
+                source,
+                (&mut delivery, &approval),
+                listed,
+            )?;
+            (unchanged, outdated) = (evaluated.changes.unchanged, evaluated.changes.outdated);
+            let facts = DeliveryFacts::default();
+            copy.commit_delivery((id, options), &delivery.staged, &mut compared, &facts)?;
+            copy.mark_applied(id)?;
+            list.end_delivery();
         }
         Ok(ComparedChanges {
             held,
-            list: list.finish().await?,
+            list: list.finish()?,
             unchanged,
             outdated,
         })
     }
 
     /// Evaluates the held rules over a working copy.
-    async fn compare_rules(&self, directory: &TempDir) -> Result<ComparedChanges, PipelineError> {
-        let mut list = ChangeListWriter::create(&directory.path().join("changes.db")).await?;
-        let copy_directory = tempfile::tempdir_in(directory.path()).map_err(|source| {
-            PipelineError::Persist(StatementError::Directory {
-                path: directory.path().to_owned(),
-                source,
-            })
-        })?;
-        let mut copy = copy_statements(&self.0.directory, copy_directory.path()).await?;
-        let scope = DeliveryScope::Delta;
-        let changes = self
-            .evaluate_changes(&mut copy, GroupFilter::All, scope, Some(&mut list))
-            .await?;
+    fn compare_rules(
+        &self,
+        settings: &PipelineSettings,
+        directory: &TempDir,
+    ) -> Result<ComparedChanges, PipelineError> {
+        let mut list = ChangeListWriter::create(&directory.path().join("changes.db"))?;
+        // One consistent state is read, so no copy is needed.
+        let evaluated = self.evaluate_stored(
+            settings,
+            GroupFilter::All,
+            &self.0.directory,
+            Some(&mut list),
+        )?;
         Ok(ComparedChanges {
             held: Vec::new(),
-            list: list.finish().await?,
-            unchanged: changes.unchanged,
-            outdated: changes.outdated,
+            list: list.finish()?,
+            unchanged: evaluated.changes.unchanged,
+            outdated: evaluated.changes.outdated,
         })
     }
+}
+
+fn temporary_directory(inside: &TempDir) -> Result<TempDir, PipelineError> {
+    tempfile::tempdir_in(inside.path()).map_err(|source| {
+        PipelineError::Persist(StatementError::Directory {
+            path: inside.path().to_owned(),
+            source,
+        })
+    })
 }
 
 /// Returns the mark of held rules.
@@ -370,6 +397,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use lifecycle::CrashSignal;
+    use stock_import::DeliveryScope;
     use stock_import::stock_rules::{Adjustments, ShopRules};
 
     use super::*;

@@ -452,17 +452,18 @@ fn any_source(name: &'static str) -> impl Strategy<Value = (SourcePolicy, Vec<De
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
     fn stock_equals_a_reference_model(
         first in any_source("erp"),
         second in any_source("sheet"),
         combine in prop_oneof![Just(Combine::Sum), Just(Combine::Minimum), Just(Combine::First)],
+        sort_buffer in prop_oneof![Just(1_usize), Just(150), Just(1 << 20)],
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let rules = ShopRules { combine, ..ShopRules::default() };
         let deliveries = vec![first, second];
-        let (stock, dates) = runtime.block_on(deliver_all(&deliveries, &rules));
+        let (stock, dates) = runtime.block_on(deliver_all(&deliveries, &rules, sort_buffer));
         prop_assert_eq!(stock, ReferenceModel::new(deliveries, rules).stock(&dates));
     }
 }
@@ -471,12 +472,14 @@ proptest! {
 async fn deliver_all(
     deliveries: &[(SourcePolicy, Vec<DeliveryEntry>)],
     rules: &ShopRules,
+    sort_buffer: usize,
 ) -> (BTreeMap<String, u32>, Vec<Timestamp>) {
     let policies = deliveries
         .iter()
         .map(|(policy, _)| policy.clone())
         .collect();
     let harness = PipelineHarness::new(policies, rules.clone()).await;
+    harness.set_sort_buffer(sort_buffer);
     let mut dates = Vec::new();
     for (source, (_, entries)) in deliveries.iter().enumerate() {
         dates.push(harness.deliver(source, entries.clone()).await.stated_at);

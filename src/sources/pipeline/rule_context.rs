@@ -11,9 +11,9 @@ use stock_import::stock_rules::{self, Combine, RuleTrace, ShopRules, SourceQuant
 
 use super::source_policy::AbsentPolicy;
 use super::stock_step::{StatementStep, StockStep};
-use super::{PipelineError, PipelineSource};
+use super::{PipelineSettings, PipelineSource};
 use crate::ingest::Origin;
-use crate::sources::statements::{SourceId, StatementGroups, StatementRow};
+use crate::sources::statements::{SkuGroup, SourceId, StatementRow};
 
 /// Inputs of the rules, apart from the statements.
 pub(super) struct RuleContext<'a> {
@@ -26,7 +26,22 @@ pub(super) struct RuleContext<'a> {
     pub(super) is_full_recalculation: bool,
 }
 
-impl RuleContext<'_> {
+impl<'a> RuleContext<'a> {
+    /// Creates the inputs. `last_snapshots` has the date of each source's last snapshot.
+    pub(super) fn new(
+        settings: &'a PipelineSettings,
+        last_snapshots: impl IntoIterator<Item = (SourceId, Option<Timestamp>)>,
+    ) -> Self {
+        let policies = settings.sources.iter().map(|source| &source.policy);
+        Self {
+            sources: &settings.sources,
+            last_snapshots: last_snapshots.into_iter().collect(),
+            rules: policies.map(|policy| policy.rules).collect(),
+            shop_rules: &settings.rules,
+            is_full_recalculation: false,
+        }
+    }
+
     fn source_index(&self, source: SourceId) -> Option<usize> {
         self.sources
             .iter()
@@ -35,7 +50,7 @@ impl RuleContext<'_> {
 
     /// Returns the date of a row: its own, or that of its source's last snapshot.
     fn effective_at(&self, row: &StatementRow) -> Option<Timestamp> {
-        let row_date = row.stated_at.and_then(Timestamp::from_micros);
+        let row_date = row.statement.stated_at.and_then(Timestamp::from_micros);
         row_date.or_else(|| self.last_snapshots.get(&row.source).copied().flatten())
     }
 
@@ -44,8 +59,8 @@ impl RuleContext<'_> {
     /// A product known only from other warehouses is ignored: its absence from ours proves nothing.
     /// While a product is present in one of our warehouses, its rows that are absent in others do
     /// not count.
-    pub(super) fn quantities(&self, group: &[StatementRow]) -> Vec<SourceQuantity> {
-        let mut quantities: Vec<SourceQuantity> = Vec::with_capacity(group.len());
+    pub(super) fn quantities(&self, rows: &[StatementRow]) -> Vec<SourceQuantity> {
+        let mut quantities: Vec<SourceQuantity> = Vec::with_capacity(rows.len());
         for (source, configured) in self.sources.iter().enumerate() {
             // An import by hand replaces the current number. It is not one of the sources that
             // make up a combined number.
@@ -54,14 +69,17 @@ impl RuleContext<'_> {
             let is_included = |row: &&StatementRow| {
                 row.source == configured.id
                     && !is_ignored_import
-                    && configured.policy.warehouses.includes(&row.warehouse)
+                    && configured
+                        .policy
+                        .warehouses
+                        .includes(&row.statement.warehouse)
             };
-            let is_present = group
+            let is_present = rows
                 .iter()
                 .filter(is_included)
-                .any(|row| row.absent_at.is_none());
-            let counted = group.iter().filter(is_included);
-            let counted = counted.filter(|row| row.absent_at.is_none() || !is_present);
+                .any(|row| row.statement.absent_at.is_none());
+            let counted = rows.iter().filter(is_included);
+            let counted = counted.filter(|row| row.statement.absent_at.is_none() || !is_present);
             for row in counted {
                 let Some(quantity) = self.quantity_of(source, row) else {
                     continue;
@@ -69,7 +87,7 @@ impl RuleContext<'_> {
                 // The variants at one warehouse are adjacent rows, and are added up.
                 match quantities.last_mut() {
                     Some(last)
-                        if !row.variant.is_empty()
+                        if !row.statement.variant.is_empty()
                             && is_same_product_and_warehouse(last, &quantity) =>
                     {
                         add_variant(last, &quantity);
@@ -83,15 +101,20 @@ impl RuleContext<'_> {
 
     fn quantity_of(&self, source: usize, row: &StatementRow) -> Option<SourceQuantity> {
         let absent = self.sources[source].policy.absent;
-        let absent_at = row.absent_at.filter(|_| absent == AbsentPolicy::Zero);
+        let statement = &row.statement;
+        let absent_at = statement.absent_at.filter(|_| absent == AbsentPolicy::Zero);
         let (quantity, reserve, at) = match absent_at {
             Some(at) => (0, None, Timestamp::from_micros(at)?),
-            None => (row.quantity, row.reserve, self.effective_at(row)?),
+            None => (
+                statement.quantity,
+                statement.reserve,
+                self.effective_at(row)?,
+            ),
         };
         Some(SourceQuantity {
             source,
-            source_sku: Some(row.source_sku.clone()).filter(|name| *name != row.sku),
-            warehouse: row.warehouse.clone(),
+            source_sku: row.source_sku.clone(),
+            warehouse: statement.warehouse.clone(),
             quantity: Quantity::from_thousandths(quantity).unwrap_or_default(),
             reserve: reserve.and_then(Quantity::from_thousandths),
             pack_size: row.pack_size,
@@ -99,9 +122,13 @@ impl RuleContext<'_> {
         })
     }
 
-    fn evaluate_group(&self, group: &[StatementRow]) -> Option<(Sku, stock_rules::EvaluatedStock)> {
-        let sku = Sku::parse(&group[0].sku).ok()?;
-        let quantities = self.quantities(group);
+    /// Returns the stock of a SKU; `None` if no statement about it counts.
+    pub(super) fn evaluate_group(
+        &self,
+        group: &SkuGroup,
+    ) -> Option<(Sku, stock_rules::EvaluatedStock)> {
+        let sku = Sku::parse(&group.sku).ok()?;
+        let quantities = self.quantities(&group.rows);
         let mut result = stock_rules::evaluate(
             &sku,
             &quantities,
@@ -113,8 +140,10 @@ impl RuleContext<'_> {
             // The result may lack a source that was removed from the configuration, and would then
             // be older than the stock in the book, which included it. So it gets the date of the
             // latest statement of any source.
-            let absent_at = |row: &StatementRow| row.absent_at.and_then(Timestamp::from_micros);
+            let absent_at =
+                |row: &StatementRow| row.statement.absent_at.and_then(Timestamp::from_micros);
             let latest = group
+                .rows
                 .iter()
                 .filter_map(|row| self.effective_at(row).max(absent_at(row)))
                 .max();
@@ -124,21 +153,23 @@ impl RuleContext<'_> {
         Some((sku, result))
     }
 
-    /// Returns a statement as a step of an explanation.
-    pub(super) fn describe(&self, row: &StatementRow) -> StockStep {
+    /// Returns a statement about a SKU as a step of an explanation.
+    pub(super) fn describe(&self, sku: &Sku, row: &StatementRow) -> StockStep {
         let Some(source) = self.source_index(row.source) else {
             return StockStep::RemovedSource;
         };
         let policy = &self.sources[source].policy;
+        let statement = &row.statement;
+        let spelled = row.source_sku.as_deref().unwrap_or(sku.as_str());
         StockStep::Statement(StatementStep {
             source: policy.name.clone(),
-            source_sku: row.source_sku.clone(),
-            variant: row.variant.clone(),
-            warehouse: row.warehouse.clone(),
-            quantity: Quantity::from_thousandths(row.quantity).unwrap_or_default(),
+            source_sku: spelled.to_owned(),
+            variant: statement.variant.clone(),
+            warehouse: statement.warehouse.clone(),
+            quantity: Quantity::from_thousandths(statement.quantity).unwrap_or_default(),
             stated_at: self.effective_at(row),
-            is_absent: row.absent_at.is_some(),
-            is_other_warehouse: !policy.warehouses.includes(&row.warehouse),
+            is_absent: statement.absent_at.is_some(),
+            is_other_warehouse: !policy.warehouses.includes(&statement.warehouse),
         })
     }
 }
@@ -162,17 +193,4 @@ fn add_variant(total: &mut SourceQuantity, variant: &SourceQuantity) {
         (one, other) => one.or(other),
     };
     total.stated_at = total.stated_at.max(variant.stated_at);
-}
-
-/// Returns the next SKU with a result.
-pub(super) async fn next_evaluated(
-    groups: &mut StatementGroups<'_>,
-    context: &RuleContext<'_>,
-) -> Result<Option<(Sku, stock_rules::EvaluatedStock)>, PipelineError> {
-    while let Some(group) = groups.next().await? {
-        if let Some(found) = context.evaluate_group(&group) {
-            return Ok(Some(found));
-        }
-    }
-    Ok(None)
 }

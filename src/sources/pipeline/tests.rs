@@ -50,7 +50,11 @@ impl PipelineHarness {
         Self::at(tempfile::tempdir().unwrap(), policies, rules).await
     }
 
-    async fn at(directory: TempDir, policies: Vec<SourcePolicy>, rules: ShopRules) -> Self {
+    pub(super) async fn at(
+        directory: TempDir,
+        policies: Vec<SourcePolicy>,
+        rules: ShopRules,
+    ) -> Self {
         let key = ShopIdentity {
             name: "moscow".into(),
             target: String::new(),
@@ -105,12 +109,23 @@ impl PipelineHarness {
         policies: Vec<SourcePolicy>,
         rules: ShopRules,
     ) -> Self {
+        self.unlocked().await;
         drop((self.pipeline, self.ingest));
         self.tasks.stop();
         self.tasks.ended().await;
         // One test has closed the store already.
         let _closed = self.store.close().await;
         Self::at(self.directory, policies, rules).await
+    }
+
+    /// Sets the bytes of the buffers for sorting. Small ones make several runs of a few rows.
+    pub(super) fn set_sort_buffer(&self, bytes: usize) {
+        self.pipeline.0.sort_buffer.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Waits until a delivery whose caller has gone is no longer at the statements.
+    pub(super) async fn unlocked(&self) {
+        drop(self.pipeline.statements().await);
     }
 
     pub(in crate::sources) async fn deliver(

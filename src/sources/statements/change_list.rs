@@ -6,14 +6,10 @@
 use std::path::{Path, PathBuf};
 
 use connectors::private_files;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _, QueryBuilder, Row as _, Sqlite};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use stock::{Count, Level, Timestamp};
 
-use super::StatementError;
-
-/// Changes in one `INSERT` statement.
-const ROWS_PER_INSERT: usize = 500;
+use super::{StatementError, StorageError};
 
 /// Table of the changes. `old` is the count in the book, before the first delivery of the list.
 ///
@@ -104,122 +100,93 @@ impl StockChangeTotals {
 #[derive(Debug)]
 pub(in crate::sources) struct ChangeListWriter {
     path: PathBuf,
-    conn: SqliteConnection,
-    rows: Vec<(String, Option<u32>, Level)>,
+    conn: Connection,
     // True after the first delivery of the list. Later ones may change a SKU again.
     has_earlier_delivery: bool,
 }
 
 impl ChangeListWriter {
-    pub(in crate::sources) async fn create(path: &Path) -> Result<Self, StatementError> {
-        let created = async {
-            private_files::ensure_file(path).map_err(sqlx::Error::Io)?;
-            let mut conn = connect_options(path).connect().await?;
-            sqlx::raw_sql(SCHEMA).execute(&mut conn).await?;
-            sqlx::raw_sql("BEGIN").execute(&mut conn).await?;
+    pub(in crate::sources) fn create(path: &Path) -> Result<Self, StatementError> {
+        let create = || {
+            private_files::ensure_file(path)?;
+            let conn = connect(path)?;
+            conn.execute_batch(SCHEMA)?;
+            conn.execute_batch("BEGIN")?;
             Ok(conn)
         };
-        let conn = created.await.map_err(|error| database_error(path, error))?;
+        let conn = create().map_err(|error| StatementError::database(path, error))?;
         Ok(Self {
             path: path.to_owned(),
             conn,
-            rows: Vec::with_capacity(ROWS_PER_INSERT),
             has_earlier_delivery: false,
         })
     }
 
     /// Ends one delivery. The next one is applied to the stock that this one leaves.
-    pub(in crate::sources) async fn end_delivery(&mut self) -> Result<(), StatementError> {
-        self.flush().await?;
+    pub(in crate::sources) fn end_delivery(&mut self) {
         self.has_earlier_delivery = true;
-        Ok(())
     }
 
     /// Returns the level to which an earlier delivery of the list changes a SKU.
-    pub(in crate::sources) async fn level(
-        &mut self,
-        sku: &str,
-    ) -> Result<Option<Level>, StatementError> {
+    pub(in crate::sources) fn level(&self, sku: &str) -> Result<Option<Level>, StatementError> {
         if !self.has_earlier_delivery {
             return Ok(None);
         }
-        let row = sqlx::query("SELECT new, at FROM change WHERE sku = ?1")
-            .bind(sku)
-            .fetch_optional(&mut self.conn)
-            .await
-            .map_err(|error| database_error(&self.path, error))?;
-        Ok(row.and_then(|row| {
+        let read = || {
+            let mut query = self
+                .conn
+                .prepare_cached("SELECT new, at FROM change WHERE sku = ?1")?;
+            let row = query.query_row(params![sku], |row| Ok((row.get(0)?, row.get(1)?)));
+            Ok(row.optional()?)
+        };
+        let row: Option<(i64, i64)> =
+            read().map_err(|error| StatementError::database(&self.path, error))?;
+        Ok(row.and_then(|(count, at)| {
             Some(Level {
-                count: Count::try_from(row.get::<i64, _>(0)).ok()?,
-                updated_at: Timestamp::from_micros(row.get(1))?,
+                count: Count::try_from(count).ok()?,
+                updated_at: Timestamp::from_micros(at)?,
             })
         }))
     }
 
     /// Adds a change. `old` is the count in the book.
-    pub(in crate::sources) async fn add(
+    pub(in crate::sources) fn add(
         &mut self,
         sku: &str,
         old: Option<u32>,
         new: Level,
     ) -> Result<(), StatementError> {
-        self.rows.push((sku.to_owned(), old, new));
-        if self.rows.len() == ROWS_PER_INSERT {
-            self.flush().await?;
-        }
-        Ok(())
-    }
-
-    async fn flush(&mut self) -> Result<(), StatementError> {
-        let rows = std::mem::take(&mut self.rows);
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let mut insert: QueryBuilder<Sqlite> =
-            QueryBuilder::new("INSERT INTO change (sku, old, new, at) ");
-        insert.push_values(&rows, |mut values, (sku, old, new)| {
-            values
-                .push_bind(sku)
-                .push_bind(*old)
-                .push_bind(new.count.get())
-                .push_bind(new.updated_at.as_micros());
-        });
-        insert.push(" ON CONFLICT (sku) DO UPDATE SET new = excluded.new, at = excluded.at");
-        let inserted = insert
-            .build()
-            .persistent(rows.len() == ROWS_PER_INSERT)
-            .execute(&mut self.conn)
-            .await;
-        inserted
-            .map(drop)
-            .map_err(|error| database_error(&self.path, error))
+        let insert = || {
+            let mut insert = self.conn.prepare_cached(
+                "INSERT INTO change (sku, old, new, at) VALUES (?1, ?2, ?3, ?4) \
+                 ON CONFLICT (sku) DO UPDATE SET new = excluded.new, at = excluded.at",
+            )?;
+            let at = new.updated_at.as_micros();
+            insert.execute(params![sku, old, new.count.get(), at])?;
+            Ok(())
+        };
+        insert().map_err(|error| StatementError::database(&self.path, error))
     }
 
     /// Completes the list.
-    pub(in crate::sources) async fn finish(mut self) -> Result<ChangeList, StatementError> {
-        self.flush().await?;
-        let Self { path, mut conn, .. } = self;
-        let finished = async {
+    pub(in crate::sources) fn finish(self) -> Result<ChangeList, StatementError> {
+        let Self { path, conn, .. } = self;
+        let finish = || {
             // A later delivery may undo the change of an earlier one.
-            let complete = "DELETE FROM change WHERE new IS old; COMMIT;";
-            sqlx::raw_sql(complete).execute(&mut conn).await?;
-            let rows = sqlx::query("SELECT kind, count(*) FROM change GROUP BY kind")
-                .fetch_all(&mut conn)
-                .await?;
-            conn.close().await?;
+            conn.execute_batch("DELETE FROM change WHERE new IS old; COMMIT;")?;
             let mut totals = StockChangeTotals::default();
-            for row in rows {
-                let kind = usize::try_from(row.get::<i64, _>(0)).unwrap_or_default();
+            let mut query = conn.prepare("SELECT kind, count(*) FROM change GROUP BY kind")?;
+            let mut rows = query.query([])?;
+            while let Some(row) = rows.next()? {
+                let kind = usize::try_from(row.get::<_, i64>(0)?).unwrap_or_default();
                 if let Some(total) = totals.0.get_mut(kind) {
-                    *total = row.get::<i64, _>(1).cast_unsigned();
+                    *total = row.get::<_, i64>(1)?.cast_unsigned();
                 }
             }
             Ok(totals)
         };
-        match finished.await {
-            Ok(totals) => Ok(ChangeList { path, totals }),
-            Err(error) => Err(database_error(&path, error)),
-        }
+        let totals = finish().map_err(|error| StatementError::database(&path, error))?;
+        Ok(ChangeList { path, totals })
     }
 }
 
@@ -232,59 +199,48 @@ pub(in crate::sources) struct ChangeList {
 
 impl ChangeList {
     /// Returns the changes of one kind, or of all, after the first `offset`.
-    pub(in crate::sources) async fn page(
+    pub(in crate::sources) fn page(
         &self,
         kind: Option<StockChangeKind>,
         (offset, limit): (u64, u32),
     ) -> Result<Vec<StockChange>, StatementError> {
-        let read = async {
-            let mut conn = connect_options(&self.path)
-                .read_only(true)
-                .connect()
-                .await?;
-            let rows = sqlx::query(
+        let read = || {
+            let conn = connect(&self.path)?;
+            let mut query = conn.prepare(
                 "SELECT sku, old, new, kind FROM change WHERE ?1 IS NULL OR kind = ?1 \
                  ORDER BY kind, sku LIMIT ?2 OFFSET ?3",
-            )
-            .bind(kind.map(StockChangeKind::number))
-            .bind(limit)
-            .bind(i64::try_from(offset).unwrap_or(i64::MAX))
-            .fetch_all(&mut conn)
-            .await?;
-            conn.close().await?;
-            Ok(rows)
+            )?;
+            let kind = kind.map(StockChangeKind::number);
+            let offset = i64::try_from(offset).unwrap_or(i64::MAX);
+            let rows = query.query_map(params![kind, limit, offset], |row| {
+                let kind = usize::try_from(row.get::<_, i64>(3)?).ok();
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, kind))
+            })?;
+            let mut changes = Vec::new();
+            for row in rows {
+                let (sku, old, new, kind) = row?;
+                let kind = kind.and_then(|kind| StockChangeKind::ALL.get(kind));
+                changes.extend(kind.map(|kind| StockChange {
+                    sku,
+                    old,
+                    new,
+                    kind: *kind,
+                }));
+            }
+            Ok(changes)
         };
-        let rows = read
-            .await
-            .map_err(|error| database_error(&self.path, error))?;
-        let change = |row: &sqlx::sqlite::SqliteRow| {
-            let kind = usize::try_from(row.get::<i64, _>(3)).ok()?;
-            Some(StockChange {
-                sku: row.get(0),
-                old: row.get(1),
-                new: row.get(2),
-                kind: *StockChangeKind::ALL.get(kind)?,
-            })
-        };
-        Ok(rows.iter().filter_map(change).collect())
+        read().map_err(|error| StatementError::database(&self.path, error))
     }
 }
 
-fn connect_options(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .journal_mode(SqliteJournalMode::Off)
-        .synchronous(SqliteSynchronous::Off)
-        .pragma("temp_store", "MEMORY")
-        .pragma("cache_size", "-8192")
-        .disable_statement_logging()
-}
-
-fn database_error(path: &Path, source: sqlx::Error) -> StatementError {
-    StatementError::Database {
-        path: path.to_owned(),
-        source,
-    }
+fn connect(path: &Path) -> Result<Connection, StorageError> {
+    let conn = Connection::open(path)?;
+    // The file need not survive a crash.
+    conn.execute_batch(
+        "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA temp_store = MEMORY; \
+         PRAGMA cache_size = -8192;",
+    )?;
+    Ok(conn)
 }
 
 #[cfg(test)]
@@ -298,20 +254,20 @@ mod tests {
         }
     }
 
-    async fn write(deliveries: &[&[(&str, Option<u32>, i64)]]) -> (tempfile::TempDir, ChangeList) {
+    fn write(deliveries: &[&[(&str, Option<u32>, i64)]]) -> (tempfile::TempDir, ChangeList) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("changes.db");
-        let mut list = ChangeListWriter::create(&path).await.unwrap();
+        let mut list = ChangeListWriter::create(&path).unwrap();
         for (at, delivery) in (1_i64..).zip(deliveries) {
             for (sku, old, new) in *delivery {
-                list.add(sku, *old, level(*new, at)).await.unwrap();
+                list.add(sku, *old, level(*new, at)).unwrap();
             }
-            list.end_delivery().await.unwrap();
+            list.end_delivery();
             if let Some((sku, _, new)) = delivery.first() {
-                assert_eq!(list.level(sku).await.unwrap(), Some(level(*new, at)));
+                assert_eq!(list.level(sku).unwrap(), Some(level(*new, at)));
             }
         }
-        (directory, list.finish().await.unwrap())
+        (directory, list.finish().unwrap())
     }
 
     fn names(changes: &[StockChange]) -> Vec<String> {
@@ -319,28 +275,27 @@ mod tests {
         changes.iter().map(text).collect()
     }
 
-    #[tokio::test]
-    async fn lists_the_most_dangerous_changes_first() {
+    #[test]
+    fn lists_the_most_dangerous_changes_first() {
         let (_directory, list) = write(&[&[
             ("A", Some(1), 2),
             ("B", Some(2), 1),
             ("C", None, 0),
             ("D", Some(3), 0),
-        ]])
-        .await;
-        let all = list.page(None, (0, 100)).await.unwrap();
+        ]]);
+        let all = list.page(None, (0, 100)).unwrap();
         assert_eq!(names(&all), ["D zero", "B lower", "A higher", "C new"]);
         assert_eq!((all[2].old, all[2].new, all[3].old), (Some(1), 2, None));
         for kind in StockChangeKind::ALL {
             assert_eq!(list.totals.of(kind), 1);
             assert_eq!(StockChangeKind::from_name(kind.name()), Some(kind));
         }
-        let lower = list.page(Some(StockChangeKind::Lower), (0, 100)).await;
+        let lower = list.page(Some(StockChangeKind::Lower), (0, 100));
         assert_eq!(names(&lower.unwrap()), ["B lower"]);
     }
 
-    #[tokio::test]
-    async fn pages_cover_the_list_once() {
+    #[test]
+    fn pages_cover_the_list_once() {
         let rows: Vec<(String, Option<u32>, i64)> = (0..1_234)
             .map(|n| (format!("S-{n:04}"), Some(n), i64::from(n) + 1))
             .collect();
@@ -348,24 +303,23 @@ mod tests {
             .iter()
             .map(|(sku, old, new)| (sku.as_str(), *old, *new))
             .collect();
-        let (_directory, list) = write(&[&rows]).await;
+        let (_directory, list) = write(&[&rows]);
         assert_eq!(list.totals.all(), 1_234);
         let mut found = Vec::new();
         for page in 0..13 {
-            found.extend(list.page(None, (page * 100, 100)).await.unwrap());
+            found.extend(list.page(None, (page * 100, 100)).unwrap());
         }
         let found: Vec<&str> = found.iter().map(|change| change.sku.as_str()).collect();
         assert_eq!(found, rows.iter().map(|row| row.0).collect::<Vec<_>>());
     }
 
-    #[tokio::test]
-    async fn later_deliveries_change_earlier_results() {
+    #[test]
+    fn later_deliveries_change_earlier_results() {
         let (_directory, list) = write(&[
             &[("A", Some(5), 0), ("B", Some(5), 7)],
             &[("A", Some(5), 5), ("B", Some(5), 2)],
-        ])
-        .await;
-        let all = list.page(None, (0, 100)).await.unwrap();
+        ]);
+        let all = list.page(None, (0, 100)).unwrap();
         assert_eq!(names(&all), ["B lower"], "the second restores A");
         assert_eq!((all[0].old, all[0].new), (Some(5), 2));
     }

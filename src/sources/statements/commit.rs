@@ -1,115 +1,151 @@
-//! Replacement of a source's statements by a resolved delivery.
-//!
-//! Decides which statements are replaced, which become absent, and which date each one has.
+//! Commit of a compared delivery: one transaction with only the changes.
 
-use sqlx::sqlite::SqliteConnection;
-use stock::Timestamp;
+use rusqlite::{Connection, params};
 use stock_import::DeliveryScope;
+use stock_import::shape_change::AcceptedShapes;
 
-use super::{SourceId, variants};
+use super::delivery_pass::{ComparedDelivery, DELETE_BLOCK, INSERT_BLOCK};
+use super::encoding::text_of;
+use super::replacement::CommitOptions;
+use super::{
+    SourceId, StagedDelivery, StatementError, StatementStore, StorageError, rejected, variants,
+};
 
-/// Options for the commit of a resolved delivery.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::sources) struct CommitOptions {
-    /// Completeness of the delivery.
-    pub(in crate::sources) scope: DeliveryScope,
-    /// Date of the delivery.
-    pub(in crate::sources) stated_at: Timestamp,
-    /// True if products that it lacks are absent.
-    pub(in crate::sources) implies_absence: bool,
-    /// True if it was held, and statements that came later are newer.
-    pub(in crate::sources) is_out_of_order: bool,
+/// Limit for the stored rejected and suspicious rows of a source's last delivery.
+const MAX_REJECTED: u32 = 100_000;
+
+/// Facts about a delivery with which later ones are compared.
+#[derive(Clone, Debug, Default)]
+pub(in crate::sources) struct DeliveryFacts {
+    /// Accepted shapes of the source, if they have changed.
+    pub(in crate::sources) shapes: Option<AcceptedShapes>,
+    /// Reason why absences of the delivery are not applied; empty if they are. `None` if a delta
+    /// leaves it as it was.
+    pub(in crate::sources) absence_not_applied: Option<String>,
 }
 
-/// Begins a transaction and replaces the statements of a source by the resolved delivery. The
-/// caller ends the transaction.
-///
-/// Unchanged statements are not written again.
-pub(super) async fn write_statements(
-    conn: &mut SqliteConnection,
+impl StatementStore {
+    /// Writes the changed statements of a delivery and its facts in one transaction. From then on
+    /// the source has unapplied statements.
+    pub(in crate::sources) fn commit_delivery(
+        &mut self,
+        (source, options): (SourceId, CommitOptions),
+        staged: &StagedDelivery,
+        compared: &mut ComparedDelivery,
+        facts: &DeliveryFacts,
+    ) -> Result<(), StatementError> {
+        let has_articles = staged.has_ids;
+        let steps = self.steps.clone();
+        let write = |conn: &mut Connection| {
+            let transaction =
+                conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            if has_articles {
+                variants::write_articles_and_variants(&transaction, source)?;
+            }
+            write_blocks(&transaction, source, compared)?;
+            steps.reach("blocks written");
+            write_source(&transaction, (source, options), compared.rows, facts)?;
+            steps.reach("source written");
+            Ok(transaction.commit()?)
+        };
+        self.with_attached(has_articles, staged, write)
+    }
+
+    /// Replaces the stored rejected rows of a source by those of a delivery.
+    pub(in crate::sources) fn save_rejected(
+        &mut self,
+        source: SourceId,
+        staged: &StagedDelivery,
+        has_rejected: bool,
+    ) -> Result<(), StatementError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM rejected WHERE source = ?1)";
+        let had_rejected = self
+            .conn
+            .query_row(sql, params![source.0], |row| row.get(0));
+        if !had_rejected.map_err(|error| self.database_error(error))? && !has_rejected {
+            return Ok(());
+        }
+        let save = |conn: &mut Connection| rejected::save_rejected(conn, source, MAX_REJECTED);
+        self.with_attached(true, staged, save)
+    }
+
+    /// Runs `operate` while the file of a delivery is attached as `delivery`.
+    fn with_attached(
+        &mut self,
+        is_needed: bool,
+        staged: &StagedDelivery,
+        operate: impl FnOnce(&mut Connection) -> Result<(), StorageError>,
+    ) -> Result<(), StatementError> {
+        let path = staged.path().display().to_string();
+        let operated = || {
+            if !is_needed {
+                return operate(&mut self.conn);
+            }
+            self.conn
+                .execute("ATTACH DATABASE ?1 AS delivery", params![path])?;
+            self.conn
+                .execute_batch("PRAGMA delivery.synchronous = OFF")?;
+            let done = operate(&mut self.conn);
+            self.conn.execute_batch("DETACH DATABASE delivery")?;
+            done
+        };
+        let operated = operated();
+        operated.map_err(|error| self.database_error(error))
+    }
+}
+
+fn write_blocks(
+    conn: &Connection,
     source: SourceId,
-    options: CommitOptions,
-) -> Result<(), sqlx::Error> {
+    compared: &mut ComparedDelivery,
+) -> Result<(), StorageError> {
+    let mut delete = conn.prepare_cached("DELETE FROM block WHERE source = ?1 AND first = ?2")?;
+    let mut insert =
+        conn.prepare_cached("INSERT INTO block (source, first, rows) VALUES (?1, ?2, ?3)")?;
+    let blocks = &mut compared.changed_blocks;
+    while blocks.advance()? {
+        let first_sku = text_of(blocks.key())?;
+        match blocks.payload() {
+            DELETE_BLOCK => delete.execute(params![source.0, first_sku])?,
+            [INSERT_BLOCK, rows @ ..] => insert.execute(params![source.0, first_sku, rows])?,
+            _ => return Err(StorageError::Damaged),
+        };
+    }
+    Ok(())
+}
+
+fn write_source(
+    conn: &Connection,
+    (source, options): (SourceId, CommitOptions),
+    rows: u64,
+    facts: &DeliveryFacts,
+) -> Result<(), StorageError> {
     let CommitOptions {
         scope,
-        stated_at: at,
-        implies_absence,
+        stated_at,
         is_out_of_order,
+        ..
     } = options;
-    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *conn).await?;
-    sqlx::query(
-        "INSERT INTO main.article (source, id, said) SELECT ?1, id, said FROM delivery.article \
-         WHERE true ON CONFLICT (source, id) DO UPDATE SET said = excluded.said \
-         WHERE said IS NOT excluded.said",
-    )
-    .bind(source.0)
-    .execute(&mut *conn)
-    .await?;
-    if variants::has_variants(conn, source).await? {
-        variants::write_variants(conn, source, at.as_micros(), is_out_of_order).await?;
-    }
-    // A row of a snapshot without a date has the date of the snapshot. That is stored once, with
-    // the source, so that an unchanged row is not written again. A row of a delta stores the date
-    // of the delta. So does a row of a snapshot that was held, because the source's date belongs
-    // to a later snapshot.
-    let has_own_date = scope == DeliveryScope::Delta || is_out_of_order;
-    let default_date = has_own_date.then_some(at.as_micros());
-    let since = "COALESCE(at, (SELECT snapshot_at FROM source WHERE id = ?1), 0)";
-    if scope == DeliveryScope::Snapshot {
-        // Variants that are present without a number.
-        let listed = "EXISTS (SELECT 1 FROM delivery.row r WHERE r.said = stated.said \
-                      AND r.variant <> '' AND stated.variant IN ('', r.variant) \
-                      AND r.quantity IS NULL)";
-        // Rows that are present without a number keep the date of their last statement.
-        let kept = format!(
-            "UPDATE stated SET at = {since} WHERE source = ?1 AND at IS NULL AND \
-             (said IN (SELECT said FROM delivery.present) OR {listed})"
-        );
-        sqlx::query(sqlx::AssertSqlSafe(kept))
-            .bind(source.0)
-            .execute(&mut *conn)
-            .await?;
-        let gone = format!(
-            "UPDATE stated SET at = {since}, absent_at = CASE WHEN ?2 THEN ?3 ELSE absent_at END \
-             WHERE source = ?1 AND absent_at IS NULL AND (at IS NULL OR ?2) AND {since} <= ?3 \
-             AND said NOT IN (SELECT said FROM delivery.present) \
-             AND NOT EXISTS (SELECT 1 FROM delivery.row r WHERE r.said = stated.said AND \
-             r.place = stated.place AND r.variant = stated.variant) AND NOT {listed}"
-        );
-        sqlx::query(sqlx::AssertSqlSafe(gone))
-            .bind(source.0)
-            .bind(implies_absence)
-            .bind(at.as_micros())
-            .execute(&mut *conn)
-            .await?;
-    }
-    let rows = format!(
-        "INSERT INTO stated (said, source, place, variant, quantity, reserve, at, absent_at) \
-         SELECT said, ?1, place, variant, quantity, reserve, COALESCE(at, ?2), NULL \
-         FROM delivery.row WHERE quantity IS NOT NULL ORDER BY said \
-         ON CONFLICT (said, source, place, variant) DO UPDATE SET quantity = excluded.quantity, \
-         reserve = excluded.reserve, at = excluded.at, absent_at = NULL \
-         WHERE (quantity IS NOT excluded.quantity OR reserve IS NOT excluded.reserve \
-         OR at IS NOT excluded.at OR absent_at IS NOT NULL) \
-         AND (NOT ?3 OR max({since}, COALESCE(absent_at, 0)) <= ?4)"
-    );
-    sqlx::query(sqlx::AssertSqlSafe(rows))
-        .bind(source.0)
-        .bind(default_date)
-        .bind(is_out_of_order)
-        .bind(at.as_micros())
-        .execute(&mut *conn)
-        .await?;
-    sqlx::query(
+    conn.execute(
         "UPDATE source SET owes = 1, stated_at = max(COALESCE(stated_at, ?2), ?2), \
          snapshot_at = CASE WHEN ?3 AND NOT ?4 THEN ?2 ELSE snapshot_at END, \
-         rows = CASE WHEN ?3 THEN (SELECT count(*) FROM delivery.row) ELSE rows END WHERE id = ?1",
-    )
-    .bind(source.0)
-    .bind(at.as_micros())
-    .bind(scope == DeliveryScope::Snapshot)
-    .bind(is_out_of_order)
-    .execute(conn)
-    .await?;
+         rows = CASE WHEN ?3 THEN ?5 ELSE rows END WHERE id = ?1",
+        params![
+            source.0,
+            stated_at.as_micros(),
+            scope == DeliveryScope::Snapshot,
+            is_out_of_order,
+            rows.cast_signed()
+        ],
+    )?;
+    if let Some(shapes) = &facts.shapes {
+        let text = serde_json::to_string(shapes).unwrap_or_default();
+        let sql = "UPDATE source SET shapes = ?2 WHERE id = ?1";
+        conn.execute(sql, params![source.0, text])?;
+    }
+    if let Some(reason) = &facts.absence_not_applied {
+        let sql = "UPDATE source SET absence = ?2 WHERE id = ?1";
+        conn.execute(sql, params![source.0, reason])?;
+    }
     Ok(())
 }

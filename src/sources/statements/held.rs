@@ -1,5 +1,6 @@
 //! Deliveries that are held for approval: their files, and their list in the record of the source.
 
+use rusqlite::params;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use stock_import::delivery_guard::HoldReason;
@@ -58,9 +59,9 @@ pub(in crate::sources) fn short_mark(digest: Sha256) -> String {
 }
 
 impl StatementStore {
-    /// Holds a delivery for approval. A snapshot replaces the deliveries held before; a delta is
-    /// added to them. Returns all held deliveries.
-    pub(in crate::sources) async fn hold_delivery(
+    /// Holds a delivery for approval, whose rows were resolved. A snapshot replaces the deliveries
+    /// held before; a delta is added to them. Returns all held deliveries.
+    pub(in crate::sources) fn hold_delivery(
         &mut self,
         source: SourceId,
         staged: StagedDelivery,
@@ -72,54 +73,49 @@ impl StatementStore {
             std::fs::File::open(&self.directory)?.sync_all()
         });
         persisted.map_err(|source| StatementError::Directory { path, source })?;
-        let mut all_held = self.source_record(source).await?.held;
+        self.steps.reach("held file kept");
+        let mut all_held = self.source_record(source)?.held;
         let superseded = if held.is_snapshot {
             std::mem::take(&mut all_held)
         } else {
             Vec::new()
         };
         all_held.push(held);
-        self.save_held(source, &all_held).await?;
+        self.save_held(source, &all_held)?;
+        self.steps.reach("held");
         self.remove_held_files(&superseded)?;
         Ok(all_held)
     }
 
     /// Opens a held delivery to apply it.
-    pub(in crate::sources) async fn open_held(
-        &mut self,
+    pub(in crate::sources) fn open_held(
+        &self,
         held: &HeldDelivery,
     ) -> Result<StagedDelivery, StatementError> {
         let path = self.directory.join(&held.file);
-        StagedDelivery::open(&path)
-            .await
-            .map_err(|source| StatementError::Database { path, source })
+        StagedDelivery::open(&path).map_err(|source| StatementError::database(&path, source))
     }
 
     /// Removes held deliveries and their files. Returns the rest.
-    pub(in crate::sources) async fn release_held(
+    pub(in crate::sources) fn release_held(
         &mut self,
         source: SourceId,
         released: &[HeldDelivery],
     ) -> Result<Vec<HeldDelivery>, StatementError> {
-        let mut all_held = self.source_record(source).await?.held;
+        let mut all_held = self.source_record(source)?.held;
+        if released.is_empty() {
+            return Ok(all_held);
+        }
         all_held.retain(|held| !released.contains(held));
-        self.save_held(source, &all_held).await?;
+        self.save_held(source, &all_held)?;
         self.remove_held_files(released)?;
         Ok(all_held)
     }
 
-    async fn save_held(
-        &mut self,
-        source: SourceId,
-        held: &[HeldDelivery],
-    ) -> Result<(), StatementError> {
+    fn save_held(&self, source: SourceId, held: &[HeldDelivery]) -> Result<(), StatementError> {
         let text = serde_json::to_string(held).unwrap_or_default();
-        let done = sqlx::query("UPDATE source SET held = ?2 WHERE id = ?1")
-            .bind(source.0)
-            .bind(text)
-            .execute(&mut self.conn)
-            .await;
-        done.map(drop).map_err(|error| self.database_error(error))
+        let sql = "UPDATE source SET held = ?2 WHERE id = ?1";
+        self.execute(sql, params![source.0, text])
     }
 
     fn remove_held_files(&self, held: &[HeldDelivery]) -> Result<(), StatementError> {

@@ -1,63 +1,450 @@
-//! Resolution of a staged delivery: finds the SKUs of ids, and rejects rows that are unclear.
+//! Resolution of a staged delivery: finds the SKUs of ids, merges the rows of each SKU, and rejects
+//! rows that are unclear.
 
-use sqlx::sqlite::SqliteConnection;
+use rusqlite::{Connection, OptionalExtension as _, params};
+use stock_import::{RejectedRow, VariantPolicy};
 
-use super::SourceId;
-use super::duplicates::{conflict_clause, reject_duplicates_sql};
-use super::variants::{self, ResolveOptions};
+use super::duplicates::{INCOMPLETE, MergedRow, too_large};
+use super::encoding::{ByteReader, text_of};
+use super::sorted_runs::{RunSorter, SortedRecords};
+use super::staged_record::{
+    SkuRecord, StagedRecord, decode_record, decode_sku, encode_row, encode_sku,
+};
+use super::staging::{DeliveredSku, MAX_WAREHOUSES, SortedWarehouses, StagedDelivery, StagedRows};
+use super::variants::{self, ResolveOptions, article_sql};
+use super::{SourceId, StatementReader, StorageError, rejected};
 
-/// Finds the SKUs of rows that name an id, and rejects rows that contradict each other.
-///
-/// Writes only to the staging file. A second call does nothing: the file is marked as resolved.
-/// Returns the number of products without a SKU.
-pub(super) async fn resolve(
-    conn: &mut SqliteConnection,
+/// Bytes of one row of the table `resolved`.
+const RESOLVED_BYTES: usize = 32 * 1024;
+
+/// Counts of a resolved delivery.
+#[derive(Clone, Debug)]
+pub(in crate::sources) struct DeliveryContents {
+    /// Rows that can be applied.
+    pub(in crate::sources) rows: u64,
+    /// Rows that are not applied, of both kinds.
+    pub(in crate::sources) rejected: u64,
+    /// Rows among the rejected that can be read in two ways.
+    pub(in crate::sources) suspicious: u64,
+    /// Rows among the rejected whose SKU is shared by variants.
+    pub(in crate::sources) shared_by_variants: u64,
+    /// Products among the rejected for whose id no SKU is known.
+    pub(in crate::sources) without_known_sku: u64,
+    /// The first rejected rows.
+    pub(in crate::sources) first_rejected: Vec<RejectedRow>,
+}
+
+/// Counts of the resolved SKUs so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ResolveCounts {
+    pub(super) rows: u64,
+    rejected: u64,
+    suspicious: u64,
+    shared_by_variants: u64,
+}
+
+impl StagedDelivery {
+    /// Finds the SKUs of rows that name an id, and sorts the rows. A second call does nothing.
+    pub(super) fn prepare(
+        &mut self,
+        reader: &StatementReader,
+        source: SourceId,
+        options: ResolveOptions,
+    ) -> Result<(), StorageError> {
+        if matches!(self.rows, StagedRows::Unsorted(_)) && self.has_ids {
+            let path = reader.path().display().to_string();
+            self.conn
+                .execute("ATTACH DATABASE ?1 AS stored", params![path])?;
+            self.conn.execute_batch("BEGIN")?;
+            variants::find_variants(&self.conn, source, options.listing)?;
+            self.resolve_ids(source)?;
+            self.conn.execute_batch("COMMIT; DETACH DATABASE stored")?;
+        }
+        self.sort();
+        Ok(())
+    }
+
+    fn resolve_ids(&mut self, source: SourceId) -> Result<(), StorageError> {
+        let article = article_sql("r.id");
+        let with_sku = format!(
+            "SELECT CASE WHEN v.id IS NULL THEN {article} ELSE v.said END, r.place, \
+             CASE WHEN v.is_shared THEN v.id ELSE '' END, r.part, r.line, r.quantity, r.reserve, \
+             r.at FROM main.by_id r LEFT JOIN main.variant v ON v.id = r.id"
+        );
+        if let StagedRows::Unsorted(sorter) = &mut self.rows {
+            let mut query = self.conn.prepare(&with_sku)?;
+            let rows = query.query(params![source.0])?;
+            add_rows_of_ids(rows, sorter, &mut self.sorted_warehouses)?;
+        }
+        let without_sku = format!(
+            "INSERT INTO main.rejected (line, text, reason) SELECT min(r.line), r.id, \
+             'no SKU is known for this id: no catalogue with an article for it was delivered' \
+             FROM main.by_id r WHERE {article} IS NULL AND NOT EXISTS (SELECT 1 FROM \
+             main.variant v WHERE v.id = r.id AND v.said IS NOT NULL) GROUP BY r.id"
+        );
+        let without_sku = self.conn.execute(&without_sku, params![source.0])? as u64;
+        self.without_known_sku = without_sku;
+        self.counts.rejected += without_sku;
+        Ok(())
+    }
+
+    /// Writes the resolved rows to the file, so that it can be kept.
+    pub(in crate::sources) fn write_resolved(
+        &mut self,
+        reader: &StatementReader,
+        source: SourceId,
+        options: ResolveOptions,
+    ) -> Result<(), StorageError> {
+        if matches!(self.rows, StagedRows::Resolved) {
+            return Ok(());
+        }
+        let mut blocks = super::records::SpoolWriter::new(reader.directory());
+        let mut warehouses = std::collections::BTreeSet::new();
+        let mut resolver = SkuResolver::new(self, reader, source, options)?;
+        let (mut block, mut delivered) = (Vec::new(), DeliveredSku::default());
+        while resolver.next(&mut delivered)? {
+            encode_sku(&mut block, &delivered);
+            if block.len() >= RESOLVED_BYTES {
+                blocks.push(&[], &block)?;
+                block.clear();
+            }
+            for row in &delivered.rows {
+                if warehouses.len() < MAX_WAREHOUSES && !warehouses.contains(&row.warehouse) {
+                    warehouses.insert(row.warehouse.clone());
+                }
+            }
+        }
+        let shared_by_variants = resolver.finish()?.shared_by_variants;
+        blocks.push(&[], &block)?;
+        let mut blocks = blocks.finish()?;
+        self.conn.execute_batch("BEGIN; DELETE FROM by_id")?;
+        let mut insert = self
+            .conn
+            .prepare("INSERT INTO resolved (rows) VALUES (?1)")?;
+        while blocks.advance()? {
+            insert.execute(params![blocks.payload()])?;
+        }
+        drop(insert);
+        let warehouses = serde_json::to_string(&warehouses).unwrap_or_default();
+        self.conn.execute(
+            "INSERT INTO facts (warehouses, shared_by_variants) VALUES (?1, ?2)",
+            params![warehouses, shared_by_variants.cast_signed()],
+        )?;
+        Ok(self.conn.execute_batch("COMMIT")?)
+    }
+
+    /// Returns the counts of the delivery after its SKUs were resolved.
+    pub(super) fn contents(&self, counts: ResolveCounts) -> Result<DeliveryContents, StorageError> {
+        let shared_by_variants = match &self.rows {
+            StagedRows::Resolved => {
+                let sql = "SELECT shared_by_variants FROM facts";
+                let stored: i64 = self.conn.query_row(sql, [], |row| row.get(0))?;
+                stored.cast_unsigned()
+            }
+            StagedRows::Unsorted(_) | StagedRows::Sorted(_) => counts.shared_by_variants,
+        };
+        Ok(DeliveryContents {
+            rows: counts.rows,
+            rejected: self.counts.rejected + counts.rejected,
+            suspicious: self.counts.suspicious + counts.suspicious,
+            shared_by_variants,
+            without_known_sku: self.without_known_sku,
+            first_rejected: rejected::first_rejected(&self.conn)?,
+        })
+    }
+}
+
+/// Adds rows whose SKU was found by their id.
+fn add_rows_of_ids(
+    mut rows: rusqlite::Rows<'_>,
+    sorter: &mut RunSorter,
+    sorted_warehouses: &mut SortedWarehouses,
+) -> Result<(), StorageError> {
+    let mut payload = Vec::new();
+    while let Some(row) = rows.next()? {
+        let text = |column| {
+            row.get_ref(column)?
+                .as_str_or_null()
+                .map_err(rusqlite::Error::from)
+        };
+        let Some(sku) = text(0)? else {
+            continue;
+        };
+        let record = StagedRecord {
+            warehouse: text(1)?.unwrap_or_default(),
+            variant: text(2)?.unwrap_or_default(),
+            part: row.get(3)?,
+            line: row.get(4)?,
+            quantity: row.get(5)?,
+            reserve: row.get(6)?,
+            stated_at: row.get(7)?,
+        };
+        payload.clear();
+        encode_row(&mut payload, &record);
+        sorted_warehouses.record(record.warehouse);
+        sorter.push(sku.as_bytes(), &payload)?;
+    }
+    Ok(())
+}
+
+/// Rows from which SKUs are resolved.
+enum RowSource<'a> {
+    Sorted(&'a mut SortedRecords),
+    /// Blocks of the table `resolved`: the current one, the position in it, and its id.
+    Resolved(Vec<u8>, usize, i64),
+}
+
+/// Cursor over the SKUs of a delivery in order. Unclear rows are listed and left out.
+pub(super) struct SkuResolver<'a> {
+    conn: &'a Connection,
+    are_rejected_listed: &'a mut bool,
+    reader: &'a StatementReader,
     source: SourceId,
     options: ResolveOptions,
-) -> Result<u64, sqlx::Error> {
-    let resolved: i64 = sqlx::query_scalar("PRAGMA delivery.user_version")
-        .fetch_one(&mut *conn)
-        .await?;
-    if resolved > 0 {
-        return Ok(0);
+    rows: RowSource<'a>,
+    has_shared: bool,
+    // A row that is not applied makes the other rows of its SKU suspicious.
+    has_joint_faults: bool,
+    counts: ResolveCounts,
+}
+
+impl<'a> SkuResolver<'a> {
+    /// Begins before the first SKU of a prepared delivery.
+    pub(super) fn new(
+        staged: &'a mut StagedDelivery,
+        reader: &'a StatementReader,
+        source: SourceId,
+        options: ResolveOptions,
+    ) -> Result<Self, StorageError> {
+        let StagedDelivery {
+            conn,
+            rows,
+            sorted_warehouses,
+            are_rejected_listed,
+            ..
+        } = staged;
+        let rows = match rows {
+            StagedRows::Sorted(records) => {
+                records.rewind();
+                records.advance()?;
+                RowSource::Sorted(records)
+            }
+            StagedRows::Unsorted(_) | StagedRows::Resolved => RowSource::Resolved(Vec::new(), 0, 0),
+        };
+        let sql = "SELECT EXISTS (SELECT 1 FROM shared)";
+        let has_shared = conn.query_row(sql, [], |row| row.get(0))?;
+        conn.execute_batch("BEGIN")?;
+        let mut resolver = Self {
+            conn,
+            are_rejected_listed,
+            reader,
+            source,
+            options,
+            rows,
+            has_shared,
+            has_joint_faults: false,
+            counts: ResolveCounts::default(),
+        };
+        // If the delivery names several warehouses, the rejected row may be of another one, and the
+        // rows of each warehouse are stored separately. A sum needs all its rows.
+        resolver.has_joint_faults = options.duplicates == crate::sources::DuplicatePolicy::Sum
+            || !(sorted_warehouses.are_several && resolver.are_several_warehouses()?);
+        Ok(resolver)
     }
-    let has_variants = variants::has_variants(conn, source).await?;
-    if has_variants {
-        variants::resolve_variants(conn, source, options).await?;
+
+    /// Returns true if the rows, without those of unclear variants, name several warehouses.
+    fn are_several_warehouses(&mut self) -> Result<bool, StorageError> {
+        let mut warehouses = SortedWarehouses::default();
+        if !self.has_shared {
+            return Ok(true);
+        }
+        let mut delivered = DeliveredSku::default();
+        while !warehouses.are_several && self.read_sorted(&mut delivered)?.is_some() {
+            self.settle_variants(&mut delivered)?;
+            let rows = delivered.rows.iter();
+            rows.for_each(|row| warehouses.record(&row.warehouse));
+        }
+        if let RowSource::Sorted(records) = &mut self.rows {
+            records.rewind();
+            records.advance()?;
+        }
+        Ok(warehouses.are_several)
     }
-    let sku_of_id = "COALESCE((SELECT said FROM delivery.article WHERE id = r.id), \
-                (SELECT said FROM main.article WHERE source = ?1 AND id = r.id))";
-    let with_sku = format!(
-        "INSERT INTO delivery.row (said, place, part, line, quantity, reserve, at, clash) \
-         SELECT {sku_of_id}, r.place, r.part, r.line, r.quantity, r.reserve, r.at, 0 \
-         FROM delivery.by_id r WHERE {sku_of_id} IS NOT NULL{}",
-        conflict_clause(options.duplicates)
-    );
-    // Rows of variants were resolved with their variants.
-    let has_no_sku = format!(
-        "{sku_of_id} IS NULL AND NOT EXISTS \
-         (SELECT 1 FROM delivery.variant v WHERE v.id = r.id AND v.said IS NOT NULL)"
-    );
-    let without_sku = format!(
-        "INSERT INTO delivery.rejected (line, text, reason) SELECT min(r.line), r.id, \
-         'no SKU is known for this id: no catalogue with an article for it was delivered' \
-         FROM delivery.by_id r WHERE {has_no_sku} GROUP BY r.id"
-    );
-    let mut products_without_sku = 0;
-    for (statement, is_needed) in [(with_sku, !has_variants), (without_sku, true)] {
-        if is_needed {
-            let query = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(source.0);
-            // The second statement lists the products without a SKU.
-            products_without_sku = query.execute(&mut *conn).await?.rows_affected();
+
+    /// Reads the next SKU. Returns false at the end.
+    pub(super) fn next(&mut self, delivered: &mut DeliveredSku) -> Result<bool, StorageError> {
+        loop {
+            if matches!(self.rows, RowSource::Resolved(..)) {
+                if !self.read_resolved(delivered)? {
+                    return Ok(false);
+                }
+            } else {
+                let Some(SkuFaults(last_fault)) = self.read_sorted(delivered)? else {
+                    return Ok(false);
+                };
+                if let Some(reason) = self.settle_variants(delivered)? {
+                    self.counts.shared_by_variants += 1;
+                    self.list(&reason)?;
+                }
+                self.settle_duplicates(delivered, last_fault)?;
+            }
+            if delivered.is_present || !delivered.rows.is_empty() {
+                self.counts.rows += delivered.rows.len() as u64;
+                return Ok(true);
+            }
         }
     }
-    if has_variants {
-        variants::reject_unclear(conn, source, options).await?;
+
+    /// Ends the reading after the last SKU.
+    pub(super) fn finish(self) -> Result<ResolveCounts, StorageError> {
+        *self.are_rejected_listed = true;
+        self.conn.execute_batch("COMMIT")?;
+        Ok(self.counts)
     }
-    sqlx::raw_sql(sqlx::AssertSqlSafe(reject_duplicates_sql(
-        options.duplicates,
-    )))
-    .execute(conn)
-    .await?;
-    Ok(products_without_sku)
+
+    fn read_resolved(&mut self, delivered: &mut DeliveredSku) -> Result<bool, StorageError> {
+        let RowSource::Resolved(block, next, id) = &mut self.rows else {
+            return Ok(false);
+        };
+        while *next == block.len() {
+            let sql = "SELECT id, rows FROM resolved WHERE id > ?1 ORDER BY id LIMIT 1";
+            let mut query = self.conn.prepare_cached(sql)?;
+            let found = query.query_row(params![*id], |row| Ok((row.get(0)?, row.get(1)?)));
+            let Some((found_id, bytes)) = found.optional()? else {
+                return Ok(false);
+            };
+            (*id, *block, *next) = (found_id, bytes, 0);
+        }
+        let mut reader = ByteReader(&block[*next..]);
+        decode_sku(&mut reader, delivered)?;
+        *next = block.len() - reader.0.len();
+        Ok(true)
+    }
+
+    /// Reads and merges the rows of the next SKU.
+    fn read_sorted(
+        &mut self,
+        delivered: &mut DeliveredSku,
+    ) -> Result<Option<SkuFaults>, StorageError> {
+        let RowSource::Sorted(records) = &mut self.rows else {
+            return Ok(None);
+        };
+        let Some(key) = records.key() else {
+            return Ok(None);
+        };
+        text_of(key)?.clone_into(&mut delivered.sku);
+        delivered.rows.clear();
+        delivered.is_present = false;
+        let mut last_fault = None;
+        while records.key() == Some(delivered.sku.as_bytes()) {
+            match decode_record(&mut ByteReader(records.payload()))? {
+                SkuRecord::Row(row) => {
+                    merge_row(&mut delivered.rows, row, self.options);
+                }
+                SkuRecord::Fault { part, is_present } => {
+                    last_fault = last_fault.max(Some(part));
+                    delivered.is_present |= is_present;
+                }
+            }
+            records.advance()?;
+        }
+        Ok(Some(SkuFaults(last_fault)))
+    }
+
+    /// Applies the rules for variants that share the SKU. Returns the row to list if it is unclear.
+    fn settle_variants(
+        &self,
+        delivered: &mut DeliveredSku,
+    ) -> Result<Option<RejectedRow>, StorageError> {
+        if !self.has_shared || delivered.rows.is_empty() {
+            return Ok(None);
+        }
+        let DeliveredSku {
+            sku,
+            rows,
+            is_present,
+        } = delivered;
+        let Some(shared) = variants::shared_sku(self.conn, sku)? else {
+            return Ok(None);
+        };
+        let has_stored = || self.reader.has_variants(self.source, sku);
+        let unclear = shared.settle(rows, self.options, has_stored)?;
+        // A variant without a number is present, so its SKU is not absent.
+        let is_unstated = |row: &MergedRow| !row.variant.is_empty() && row.quantity.is_none();
+        *is_present |=
+            self.options.variants == VariantPolicy::Reject && rows.iter().any(is_unstated);
+        let Some(unclear) = unclear else {
+            return Ok(None);
+        };
+        *is_present = true;
+        let line = rows.iter().map(|row| row.line).min().unwrap_or_default();
+        let reason = shared.reason(self.conn, sku, unclear)?;
+        rows.clear();
+        Ok(Some(suspicious_row(line, sku, reason)))
+    }
+
+    /// Rejects rows that contradict each other, that may be incomplete, or that are too large.
+    fn settle_duplicates(
+        &mut self,
+        delivered: &mut DeliveredSku,
+        last_fault: Option<u32>,
+    ) -> Result<(), StorageError> {
+        let duplicates = self.options.duplicates;
+        let last_fault = last_fault.filter(|_| self.has_joint_faults);
+        let mut problems = Vec::new();
+        let DeliveredSku {
+            sku,
+            rows,
+            is_present,
+        } = delivered;
+        rows.retain(|row| {
+            let conflict = row.conflict(duplicates);
+            let is_unstated = row.quantity.is_none() && row.variant.is_empty();
+            *is_present |= conflict.is_some() || is_unstated || row.is_too_large();
+            let is_incomplete = last_fault.is_some_and(|part| part >= row.part);
+            let problem = match conflict {
+                Some(reason) => suspicious_row(row.line, sku, reason),
+                None if is_incomplete => suspicious_row(row.line, sku, INCOMPLETE.to_owned()),
+                None if row.is_too_large() => RejectedRow {
+                    is_suspicious: false,
+                    ..suspicious_row(row.line, sku, too_large())
+                },
+                None => return true,
+            };
+            problems.push(problem);
+            false
+        });
+        problems.iter().try_for_each(|problem| self.list(problem))
+    }
+
+    fn list(&mut self, row: &RejectedRow) -> Result<(), StorageError> {
+        self.counts.rejected += 1;
+        self.counts.suspicious += u64::from(row.is_suspicious);
+        if *self.are_rejected_listed {
+            return Ok(());
+        }
+        rejected::insert(self.conn, row)
+    }
+}
+
+/// Last part in which a row of the SKU is not applied.
+struct SkuFaults(Option<u32>);
+
+fn merge_row(rows: &mut Vec<MergedRow>, row: StagedRecord<'_>, options: ResolveOptions) {
+    let key = (row.warehouse, row.variant);
+    match rows.binary_search_by(|known| known.key().cmp(&key)) {
+        Ok(index) => rows[index].merge(&row.to_merged(), options.duplicates),
+        Err(index) => rows.insert(index, row.to_merged()),
+    }
+}
+
+fn suspicious_row(line: i64, sku: &str, reason: String) -> RejectedRow {
+    RejectedRow {
+        line: line.cast_unsigned(),
+        text: sku.to_owned(),
+        reason,
+        sku: None,
+        possible_sku: None,
+        is_suspicious: true,
+    }
 }

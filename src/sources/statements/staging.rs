@@ -1,45 +1,41 @@
-//! Staging of a delivery in a SQLite file of its own, before anything is committed.
+//! Staging of a delivery in temporary files, before anything is committed.
 //!
-//! Rejects rows with an invalid SKU or a date in the future. Repeated rows are resolved by
-//! [`conflict_clause`] as they are written.
+//! The rows are sorted by SKU, in memory or in a file without a name. What is rare is in a SQLite
+//! file: rows that name an id, articles, and rejected rows. Rows with an invalid SKU or a date in
+//! the future are rejected here. Repeated rows meet when the sorted rows are merged, see
+//! [`super::resolve`].
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use chrono::TimeDelta;
-use connectors::private_files;
-use sha2::{Digest as _, Sha256};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _, QueryBuilder, Sqlite};
+use rusqlite::{Connection, OpenFlags, params};
 use stock::{Sku, Timestamp};
 use stock_import::{DeliveryEntry, ProductKey, RejectedRow, Row};
+use tempfile::TempPath;
 
-use super::duplicates::conflict_clause;
-use super::variants;
-use crate::sources::DuplicatePolicy;
-
-/// Rows in one `INSERT` statement.
-const ROWS_PER_INSERT: usize = 500;
+use super::duplicates::MergedRow;
+use super::row_digest::row_digest;
+use super::sorted_runs::{RunSorter, SortedRecords};
+use super::staged_record::{StagedRecord, encode_fault, encode_row};
+use super::{STAGING_PREFIX, StorageError, rejected, variants};
 
 /// Limit for the warehouse names that are remembered for messages.
-const MAX_WAREHOUSES: usize = 1_000;
+pub(super) const MAX_WAREHOUSES: usize = 1_000;
 
 /// Tolerance for dates in the future, because the clock of the source may be ahead.
 const MAX_FUTURE: TimeDelta = TimeDelta::minutes(5);
 
-/// Tables of the staging file. [`conflict_clause`] resolves repeated rows of `row`.
+/// Tables of the SQLite file. A held delivery has its resolved rows in `resolved`, in the order of
+/// their SKUs.
 const SCHEMA: &str = "\
-CREATE TABLE row (said TEXT NOT NULL, place TEXT NOT NULL, part INTEGER NOT NULL, \
-line INTEGER NOT NULL, quantity INTEGER, reserve INTEGER, at INTEGER, clash INTEGER NOT NULL, \
-copies INTEGER NOT NULL DEFAULT 1, mixed INTEGER NOT NULL DEFAULT 0, \
-varied INTEGER NOT NULL DEFAULT 0, variant TEXT NOT NULL DEFAULT '', PRIMARY KEY (said, place, variant)) WITHOUT ROWID;
 CREATE TABLE by_id (id TEXT NOT NULL, place TEXT NOT NULL, part INTEGER NOT NULL, \
 line INTEGER NOT NULL, quantity INTEGER, reserve INTEGER, at INTEGER);
 CREATE TABLE article (id TEXT NOT NULL PRIMARY KEY, said TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE present (said TEXT NOT NULL PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE faulty (said TEXT NOT NULL, part INTEGER NOT NULL);
 CREATE TABLE rejected (line INTEGER NOT NULL, text TEXT NOT NULL, reason TEXT NOT NULL, \
-suspicious INTEGER NOT NULL DEFAULT 0);";
+suspicious INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE resolved (id INTEGER PRIMARY KEY, rows BLOB NOT NULL);
+CREATE TABLE facts (warehouses TEXT NOT NULL, shared_by_variants INTEGER NOT NULL);";
 
 /// Counts of the rows that were staged so far.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -54,140 +50,133 @@ pub struct StageCounts {
     pub suspicious: u64,
 }
 
-/// A delivery that is being staged. Dropping it deletes its file.
+/// Warehouses of the rows that were sorted: only their number matters.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SortedWarehouses {
+    first: Option<String>,
+    pub(super) are_several: bool,
+}
+
+impl SortedWarehouses {
+    pub(super) fn record(&mut self, warehouse: &str) {
+        match &self.first {
+            None => self.first = Some(warehouse.to_owned()),
+            Some(first) => self.are_several |= first != warehouse,
+        }
+    }
+}
+
+/// A delivery that is being staged. Dropping it deletes its files.
 #[derive(Debug)]
 pub(in crate::sources) struct StagingFile {
-    path: PathBuf,
-    // None after it was closed.
-    conn: Option<SqliteConnection>,
-    rows: Vec<StagedRow>,
-    rejected: Vec<RejectedRow>,
-    listed_skus: Vec<String>,
-    articles: Vec<(String, String)>,
-    rejected_skus: Vec<(String, u32)>,
+    path: TempPath,
+    conn: Connection,
+    sorter: RunSorter,
+    sorted_warehouses: SortedWarehouses,
+    has_ids: bool,
     first_without_sku: Option<RejectedRow>,
-    conflict_clause: String,
     part: u32,
     counts: StageCounts,
     warehouses: BTreeSet<String>,
     // Sum of the rows' digests, so that their order does not matter.
     digest: u64,
-    is_kept: bool,
-}
-
-/// A row in the form in which it is written.
-#[derive(Debug)]
-struct StagedRow {
-    // SKU as the source spells it, or an id of the source.
-    name: String,
-    is_id: bool,
-    warehouse: String,
-    part: u32,
-    line: i64,
-    quantity: Option<i64>,
-    reserve: Option<i64>,
-    stated_at: Option<i64>,
+    payload: Vec<u8>,
 }
 
 impl StagingFile {
-    pub(super) async fn create(
-        path: &Path,
-        duplicates: DuplicatePolicy,
-    ) -> Result<Self, sqlx::Error> {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(sqlx::Error::Io(error));
-            }
-            Ok(()) | Err(_) => {}
-        }
-        private_files::ensure_file(path).map_err(sqlx::Error::Io)?;
-        let mut conn = connect_options(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Off)
-            .locking_mode(sqlx::sqlite::SqliteLockingMode::Exclusive)
-            .connect()
-            .await?;
-        sqlx::raw_sql(SCHEMA).execute(&mut conn).await?;
-        sqlx::raw_sql(variants::STAGING_SCHEMA)
-            .execute(&mut conn)
-            .await?;
-        sqlx::raw_sql("BEGIN").execute(&mut conn).await?;
+    /// Creates the files in `directory`. `sort_buffer` are the bytes of rows that are kept in
+    /// memory.
+    pub(super) fn create(directory: &Path, sort_buffer: usize) -> Result<Self, StorageError> {
+        // Two deliveries of one source may run at once, for example a poll and a manual import.
+        let path = tempfile::Builder::new()
+            .prefix(STAGING_PREFIX)
+            .suffix(".db")
+            .tempfile_in(directory)?
+            .into_temp_path();
+        let conn = open(&path)?;
+        conn.execute_batch(SCHEMA)?;
+        conn.execute_batch(variants::STAGING_SCHEMA)?;
+        conn.execute_batch("BEGIN")?;
         Ok(Self {
-            path: path.to_owned(),
-            conn: Some(conn),
-            rows: Vec::new(),
-            rejected: Vec::new(),
-            listed_skus: Vec::new(),
-            articles: Vec::new(),
-            rejected_skus: Vec::new(),
+            path,
+            conn,
+            sorter: RunSorter::new(directory, sort_buffer),
+            sorted_warehouses: SortedWarehouses::default(),
+            has_ids: false,
             first_without_sku: None,
-            conflict_clause: conflict_clause(duplicates),
             part: 0,
             counts: StageCounts::default(),
             warehouses: BTreeSet::new(),
             digest: 0,
-            is_kept: false,
+            payload: Vec::new(),
         })
     }
 
     /// Adds entries. `now` is the upper bound for their dates.
-    pub(in crate::sources) async fn add_entries(
+    pub(in crate::sources) fn add_entries(
         &mut self,
         entries: Vec<DeliveryEntry>,
         now: Timestamp,
-    ) -> Result<(), sqlx::Error> {
+    ) -> Result<(), StorageError> {
         for entry in entries {
             match entry {
-                DeliveryEntry::Row(row) => self.add_row(row, now),
-                DeliveryEntry::Article { id, sku } => match Sku::parse(&sku) {
-                    Ok(sku) => self.articles.push((id, sku.as_str().to_owned())),
-                    Err(error) => {
-                        self.add_rejected(RejectedRow::new(
-                            0,
-                            &format!("{id}: {sku}"),
-                            error.to_string(),
-                        ));
-                    }
-                },
+                DeliveryEntry::Row(row) => self.add_row(row, now)?,
+                DeliveryEntry::Article { id, sku } => self.add_article(&id, &sku)?,
                 DeliveryEntry::Rejected(rejected) => {
                     self.counts.rows += 1;
-                    self.add_rejected(rejected);
+                    self.add_rejected(&rejected)?;
                 }
-                DeliveryEntry::PartBoundary => {
-                    self.flush().await?;
-                    self.part += 1;
-                }
+                DeliveryEntry::PartBoundary => self.part += 1,
                 DeliveryEntry::Suspicious(rejected) => {
                     self.counts.rows += 1;
-                    self.add_rejected(RejectedRow {
+                    self.add_rejected(&RejectedRow {
                         is_suspicious: true,
                         ..rejected
-                    });
+                    })?;
                 }
             }
         }
-        self.flush().await
+        Ok(())
     }
 
-    fn add_rejected(&mut self, row: RejectedRow) {
+    fn add_article(&mut self, id: &str, sku: &str) -> Result<(), StorageError> {
+        let sku = match Sku::parse(sku) {
+            Ok(sku) => sku,
+            Err(error) => {
+                let text = format!("{id}: {sku}");
+                return self.add_rejected(&RejectedRow::new(0, &text, error.to_string()));
+            }
+        };
+        self.has_ids = true;
+        let sql = "INSERT OR REPLACE INTO article (id, said) VALUES (?1, ?2)";
+        let mut insert = self.conn.prepare_cached(sql)?;
+        insert.execute(params![id, sku.as_str()])?;
+        Ok(())
+    }
+
+    fn add_rejected(&mut self, row: &RejectedRow) -> Result<(), StorageError> {
         self.counts.rejected += 1;
         self.counts.suspicious += u64::from(row.is_suspicious);
         if let Some(Ok(sku)) = row.sku.as_deref().map(Sku::parse) {
-            self.listed_skus.push(sku.as_str().to_owned());
-            self.rejected_skus
-                .push((sku.as_str().to_owned(), self.part));
+            self.add_fault(&sku, true)?;
         } else {
             if let Some(Ok(sku)) = row.possible_sku.as_deref().map(Sku::parse) {
-                self.rejected_skus
-                    .push((sku.as_str().to_owned(), self.part));
+                self.add_fault(&sku, false)?;
             }
             self.counts.without_sku += 1;
             self.first_without_sku.get_or_insert_with(|| row.clone());
         }
-        self.rejected.push(row);
+        rejected::insert(&self.conn, row)
     }
 
-    fn add_row(&mut self, row: Row, now: Timestamp) {
+    /// Notes that a row of a SKU is not applied.
+    fn add_fault(&mut self, sku: &Sku, is_present: bool) -> Result<(), StorageError> {
+        self.payload.clear();
+        encode_fault(&mut self.payload, self.part, is_present);
+        Ok(self.sorter.push(sku.as_str().as_bytes(), &self.payload)?)
+    }
+
+    fn add_row(&mut self, row: Row, now: Timestamp) -> Result<(), StorageError> {
         self.counts.rows += 1;
         let Row {
             line,
@@ -197,85 +186,52 @@ impl StagingFile {
             reserve,
             stated_at,
         } = row;
-        let warehouse = warehouse
-            .as_deref()
-            .map(str::trim)
-            .unwrap_or_default()
-            .to_owned();
-        let (name, is_id) = match key {
-            ProductKey::Id(id) => (id, true),
-            ProductKey::Sku(text) => match Sku::parse(&text) {
-                Ok(sku) => (sku.as_str().to_owned(), false),
+        let warehouse = warehouse.as_deref().map(str::trim).unwrap_or_default();
+        let parsed;
+        let (name, is_id) = match &key {
+            ProductKey::Id(id) => (id.as_str(), true),
+            ProductKey::Sku(text) => match Sku::parse(text) {
+                Ok(sku) => {
+                    parsed = sku;
+                    (parsed.as_str(), false)
+                }
                 Err(error) => {
-                    return self.add_rejected(RejectedRow::new(line, &text, error.to_string()));
+                    return self.add_rejected(&RejectedRow::new(line, text, error.to_string()));
                 }
             },
         };
         let latest = Timestamp::from(now.to_utc() + MAX_FUTURE);
         if let Some(at) = stated_at.filter(|at| *at > latest) {
             let reason = format!("the date is {at}, it must not be in the future");
-            let mut rejected = RejectedRow::new(line, &name, reason);
-            rejected.sku = Some(name).filter(|_| !is_id);
-            return self.add_rejected(rejected);
+            let mut rejected = RejectedRow::new(line, name, reason);
+            rejected.sku = Some(name.to_owned()).filter(|_| !is_id);
+            return self.add_rejected(&rejected);
         }
         // A date within the tolerance is moved to now: a date in the future would make updates of
         // others look outdated.
         let stated_at = stated_at.map(|at| at.min(now));
-        if self.warehouses.len() < MAX_WAREHOUSES && !self.warehouses.contains(&warehouse) {
-            self.warehouses.insert(warehouse.clone());
+        if !self.warehouses.contains(warehouse) && self.warehouses.len() < MAX_WAREHOUSES {
+            self.warehouses.insert(warehouse.to_owned());
         }
-        let staged = StagedRow {
-            name,
-            is_id,
+        let staged = StagedRecord {
             warehouse,
+            variant: "",
             part: self.part,
             line: i64::try_from(line).unwrap_or(i64::MAX),
             quantity: quantity.map(|quantity| quantity.thousandths()),
             reserve: reserve.map(|reserve| reserve.thousandths()),
             stated_at: stated_at.map(Timestamp::as_micros),
         };
-        self.digest = self.digest.wrapping_add(staged.digest());
-        self.rows.push(staged);
-    }
-
-    /// Writes the collected rows, in statements of few different lengths so that SQLite can reuse
-    /// the prepared ones.
-    async fn flush(&mut self) -> Result<(), sqlx::Error> {
-        let Some(conn) = &mut self.conn else {
-            return Ok(());
-        };
-        let rows = std::mem::take(&mut self.rows);
-        let (by_id, by_sku): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.is_id);
-        for rows in by_sku.chunks(ROWS_PER_INSERT) {
-            insert(conn, ROW_COLUMNS, rows, &self.conflict_clause).await?;
+        let digest = row_digest(name, is_id, &staged);
+        self.digest = self.digest.wrapping_add(digest);
+        if is_id {
+            self.has_ids = true;
+            return insert_by_id(&self.conn, name, &staged);
         }
-        for rows in by_id.chunks(ROWS_PER_INSERT) {
-            insert(conn, BY_ID_COLUMNS, rows, "").await?;
-        }
-        for (id, source_sku) in std::mem::take(&mut self.articles) {
-            sqlx::query("INSERT OR REPLACE INTO article (id, said) VALUES (?1, ?2)")
-                .bind(id)
-                .bind(source_sku)
-                .execute(&mut *conn)
-                .await?;
-        }
-        for source_sku in std::mem::take(&mut self.listed_skus) {
-            sqlx::query("INSERT OR IGNORE INTO present (said) VALUES (?1)")
-                .bind(source_sku)
-                .execute(&mut *conn)
-                .await?;
-        }
-        for (source_sku, part) in std::mem::take(&mut self.rejected_skus) {
-            sqlx::query("INSERT INTO faulty (said, part) VALUES (?1, ?2)")
-                .bind(source_sku)
-                .bind(part)
-                .execute(&mut *conn)
-                .await?;
-        }
-        for rejected in std::mem::take(&mut self.rejected) {
-            insert_rejected(conn, &rejected).await?;
-        }
-        Ok(())
+        self.payload.clear();
+        encode_row(&mut self.payload, &staged);
+        self.sorted_warehouses.record(warehouse);
+        Ok(self.sorter.push(name.as_bytes(), &self.payload)?)
     }
 
     /// Returns the counts so far.
@@ -283,56 +239,75 @@ impl StagingFile {
         self.counts
     }
 
-    /// Closes the file of a delivery that was read to its end.
-    pub(in crate::sources) async fn finish(mut self) -> Result<StagedDelivery, sqlx::Error> {
-        if let Some(mut conn) = self.conn.take() {
-            sqlx::raw_sql("COMMIT").execute(&mut conn).await?;
-            // The exclusive lock on the file ends only when the connection is closed.
-            conn.close().await?;
-        }
-        self.is_kept = true;
+    /// Ends the staging of a delivery that was read to its end.
+    pub(in crate::sources) fn finish(self) -> Result<StagedDelivery, StorageError> {
+        self.conn.execute_batch("COMMIT")?;
         Ok(StagedDelivery {
-            path: self.path.clone(),
+            file: StagedFile::Temporary(self.path),
+            conn: self.conn,
+            rows: StagedRows::Unsorted(self.sorter),
+            sorted_warehouses: self.sorted_warehouses,
+            has_ids: self.has_ids,
+            are_rejected_listed: false,
+            without_known_sku: 0,
             counts: self.counts,
-            warehouses: std::mem::take(&mut self.warehouses),
-            first_without_sku: self.first_without_sku.take(),
+            warehouses: self.warehouses,
+            first_without_sku: self.first_without_sku,
             digest: self.digest,
-            is_kept: false,
         })
     }
 }
 
-impl Drop for StagingFile {
-    fn drop(&mut self) {
-        if !self.is_kept {
-            // A file that cannot be removed now is removed at the next start.
-            let _removed = std::fs::remove_file(&self.path);
-        }
-    }
+fn insert_by_id(conn: &Connection, id: &str, row: &StagedRecord<'_>) -> Result<(), StorageError> {
+    let mut insert = conn.prepare_cached(
+        "INSERT INTO by_id (id, place, part, line, quantity, reserve, at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?;
+    insert.execute(params![
+        id,
+        row.warehouse,
+        row.part,
+        row.line,
+        row.quantity,
+        row.reserve,
+        row.stated_at
+    ])?;
+    Ok(())
 }
 
-impl StagedRow {
-    fn digest(&self) -> u64 {
-        let mut digest = Sha256::new();
-        digest.update(&self.name);
-        digest.update([0xff, u8::from(self.is_id)]);
-        digest.update(&self.warehouse);
-        digest.update([0xff]);
-        for number in [self.quantity, self.reserve] {
-            digest.update(number.unwrap_or(i64::MIN).to_le_bytes());
-        }
-        let bytes = digest.finalize();
-        bytes
-            .iter()
-            .take(8)
-            .fold(0, |number, byte| number << 8 | u64::from(*byte))
-    }
+/// File of a staged delivery.
+#[derive(Debug)]
+enum StagedFile {
+    /// Deleted when it is dropped.
+    Temporary(TempPath),
+    /// File of a held delivery.
+    Kept(PathBuf),
 }
 
-/// A delivery that was staged to its end. Dropping it deletes its file unless it is held.
+/// Rows of a staged delivery that name a SKU.
+#[derive(Debug)]
+pub(super) enum StagedRows {
+    /// More rows may be added: those whose id is resolved.
+    Unsorted(RunSorter),
+    /// The rows can be merged.
+    Sorted(SortedRecords),
+    /// The rows are merged, in the table `resolved`.
+    Resolved,
+}
+
+/// A delivery that was staged to its end. Dropping it deletes its files unless it is held.
 #[derive(Debug)]
 pub(in crate::sources) struct StagedDelivery {
-    path: PathBuf,
+    file: StagedFile,
+    pub(super) conn: Connection,
+    pub(super) rows: StagedRows,
+    pub(super) sorted_warehouses: SortedWarehouses,
+    /// True if it has articles, or rows that name an id.
+    pub(super) has_ids: bool,
+    /// True if the rows that are not applied were all written to the file.
+    pub(super) are_rejected_listed: bool,
+    /// Products for whose id no SKU is known.
+    pub(super) without_known_sku: u64,
     /// Counts of its rows.
     pub(in crate::sources) counts: StageCounts,
     /// Warehouses that it names; `""` for rows without one.
@@ -341,109 +316,95 @@ pub(in crate::sources) struct StagedDelivery {
     pub(in crate::sources) first_without_sku: Option<RejectedRow>,
     /// Digest of its rows, independent of their order.
     pub(in crate::sources) digest: u64,
-    is_kept: bool,
 }
 
 impl StagedDelivery {
     /// Opens one that was kept.
-    pub(super) async fn open(path: &Path) -> Result<Self, sqlx::Error> {
-        let mut conn = connect_options(path).connect().await?;
-        let warehouses = sqlx::query_scalar("SELECT DISTINCT place FROM row LIMIT 1000");
-        let warehouses: Vec<String> = warehouses.fetch_all(&mut conn).await?;
-        let rejected: i64 = sqlx::query_scalar("SELECT count(*) FROM rejected")
-            .fetch_one(&mut conn)
-            .await?;
-        conn.close().await?;
-        let rejected = rejected.cast_unsigned();
+    pub(super) fn open(path: &Path) -> Result<Self, StorageError> {
+        let conn = open(path)?;
+        let warehouses: String =
+            conn.query_row("SELECT warehouses FROM facts", [], |row| row.get(0))?;
+        let sql = "SELECT count(*), count(*) FILTER (WHERE suspicious) FROM rejected";
+        let (rejected, suspicious): (i64, i64) =
+            conn.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let has_ids = conn.query_row(
+            "SELECT EXISTS (SELECT 1 FROM article) OR EXISTS (SELECT 1 FROM variant)",
+            [],
+            |row| row.get(0),
+        )?;
         Ok(Self {
-            path: path.to_owned(),
+            file: StagedFile::Kept(path.to_owned()),
+            conn,
+            rows: StagedRows::Resolved,
+            sorted_warehouses: SortedWarehouses::default(),
+            has_ids,
+            are_rejected_listed: true,
+            without_known_sku: 0,
             counts: StageCounts {
-                rejected,
+                rejected: rejected.cast_unsigned(),
+                suspicious: suspicious.cast_unsigned(),
                 ..StageCounts::default()
             },
-            warehouses: warehouses.into_iter().collect(),
+            warehouses: serde_json::from_str(&warehouses).map_err(|_| StorageError::Damaged)?,
             first_without_sku: None,
             digest: 0,
-            is_kept: true,
         })
     }
 
+    /// True if it was held before.
+    pub(in crate::sources) fn is_held(&self) -> bool {
+        matches!(self.file, StagedFile::Kept(_))
+    }
+
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        match &self.file {
+            StagedFile::Temporary(path) => path,
+            StagedFile::Kept(path) => path,
+        }
+    }
+
+    /// Ends the adding of rows.
+    pub(super) fn sort(&mut self) {
+        let rows = std::mem::replace(&mut self.rows, StagedRows::Resolved);
+        self.rows = match rows {
+            StagedRows::Unsorted(sorter) => StagedRows::Sorted(sorter.finish()),
+            rows @ (StagedRows::Sorted(_) | StagedRows::Resolved) => rows,
+        };
     }
 
     /// Syncs the file and moves it to where it survives a restart.
-    pub(super) fn persist(mut self, to: &Path) -> std::io::Result<()> {
-        std::fs::File::open(&self.path)?.sync_all()?;
-        if self.path != to {
-            std::fs::rename(&self.path, to)?;
+    pub(super) fn persist(self, to: &Path) -> std::io::Result<()> {
+        let Self { file, conn, .. } = self;
+        drop(conn);
+        match file {
+            StagedFile::Temporary(path) => {
+                std::fs::File::open(&path)?.sync_all()?;
+                path.persist(to)?;
+            }
+            StagedFile::Kept(path) if path != to => std::fs::rename(path, to)?,
+            StagedFile::Kept(_) => {}
         }
-        self.is_kept = true;
         Ok(())
     }
 }
 
-impl Drop for StagedDelivery {
-    fn drop(&mut self) {
-        if !self.is_kept {
-            let _removed = std::fs::remove_file(&self.path);
-        }
-    }
+fn open(path: &Path) -> Result<Connection, StorageError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    // Nothing of it must survive a crash before it is kept.
+    conn.execute_batch(
+        "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA temp_store = MEMORY; \
+         PRAGMA cache_size = -8192;",
+    )?;
+    Ok(conn)
 }
 
-fn connect_options(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .synchronous(SqliteSynchronous::Off)
-        .pragma("temp_store", "MEMORY")
-        .pragma("cache_size", "-16384")
-        .disable_statement_logging()
-}
-
-const ROW_COLUMNS: &str = "row (said, place, part, line, quantity, reserve, at, clash) ";
-const BY_ID_COLUMNS: &str = "by_id (id, place, part, line, quantity, reserve, at) ";
-
-/// Inserts rows. `table` is the table with its columns; `conflict_clause` is empty for a table
-/// without a key.
-async fn insert(
-    conn: &mut SqliteConnection,
-    table: &str,
-    rows: &[StagedRow],
-    conflict_clause: &str,
-) -> Result<(), sqlx::Error> {
-    let mut insert: QueryBuilder<Sqlite> = QueryBuilder::new(format!("INSERT INTO {table}"));
-    insert.push_values(rows, |mut values, row| {
-        values
-            .push_bind(&row.name)
-            .push_bind(&row.warehouse)
-            .push_bind(row.part)
-            .push_bind(row.line)
-            .push_bind(row.quantity)
-            .push_bind(row.reserve)
-            .push_bind(row.stated_at);
-        if !conflict_clause.is_empty() {
-            values.push("0");
-        }
-    });
-    insert.push(conflict_clause);
-    insert
-        .build()
-        .persistent(rows.len() == ROWS_PER_INSERT)
-        .execute(conn)
-        .await?;
-    Ok(())
-}
-
-async fn insert_rejected(
-    conn: &mut SqliteConnection,
-    row: &RejectedRow,
-) -> Result<(), sqlx::Error> {
-    sqlx::query("INSERT INTO rejected (line, text, reason, suspicious) VALUES (?1, ?2, ?3, ?4)")
-        .bind(i64::try_from(row.line).unwrap_or(i64::MAX))
-        .bind(&row.text)
-        .bind(&row.reason)
-        .bind(row.is_suspicious)
-        .execute(conn)
-        .await?;
-    Ok(())
+/// Resolved rows of one SKU.
+#[derive(Clone, Debug, Default)]
+pub(super) struct DeliveredSku {
+    pub(super) sku: String,
+    /// In the order of their warehouse and variant.
+    pub(super) rows: Vec<MergedRow>,
+    /// True if the delivery lists the SKU, possibly without a row that can be applied.
+    pub(super) is_present: bool,
 }

@@ -452,18 +452,14 @@ async fn sums_variants_per_warehouse() {
     assert_eq!(harness.stock(), stock([("SHOE-1", 5)]));
 }
 
-#[tokio::test]
-async fn rejects_statements_of_another_format() {
+#[test]
+fn rejects_statements_of_another_format() {
     let directory = tempfile::tempdir().unwrap();
-    let mut statements = StatementStore::open(directory.path()).await.unwrap();
+    let statements = StatementStore::open(directory.path()).unwrap();
     for format in [FORMAT - 1, FORMAT + 1] {
-        sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
-            "PRAGMA user_version = {format}"
-        )))
-        .execute(&mut statements.conn)
-        .await
-        .unwrap();
-        let error = StatementStore::open(directory.path()).await.unwrap_err();
+        let set = format!("PRAGMA user_version = {format}");
+        statements.conn.execute_batch(&set).unwrap();
+        let error = StatementStore::open(directory.path()).unwrap_err();
         let expected = format!(
             "stated.db has format {format}, but this release only reads format {FORMAT}: run the \
              release that wrote it, or move the file away"

@@ -18,11 +18,11 @@
 //!   or with several variants, both are suspicious: it is unknown whether the product's number
 //!   includes those of its variants.
 
-use sqlx::sqlite::SqliteConnection;
+use rusqlite::{Connection, OptionalExtension as _, params};
 use stock_import::{VariantListing, VariantPolicy};
 
-use super::SourceId;
-use super::duplicates::conflict_clause;
+use super::duplicates::MergedRow;
+use super::{SourceId, StorageError};
 use crate::sources::DuplicatePolicy;
 
 /// Tables for variants in the staging file.
@@ -33,9 +33,7 @@ said TEXT, is_shared INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
 CREATE INDEX variant_of_product ON variant (product, own);
 CREATE INDEX variant_by_sku ON variant (said);
 CREATE TABLE shared (said TEXT NOT NULL PRIMARY KEY, product TEXT NOT NULL, \
-products INTEGER NOT NULL, variants INTEGER NOT NULL, is_alone INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE unclear (said TEXT NOT NULL PRIMARY KEY, line INTEGER NOT NULL, \
-why TEXT NOT NULL) WITHOUT ROWID;";
+products INTEGER NOT NULL, variants INTEGER NOT NULL, is_alone INTEGER NOT NULL) WITHOUT ROWID;";
 
 /// Settings for the resolution of a delivery.
 #[derive(Clone, Copy, Debug)]
@@ -48,250 +46,250 @@ pub(in crate::sources) struct ResolveOptions {
     pub(in crate::sources) listing: VariantListing,
 }
 
-/// Returns true if the delivery has variants, or may concern a product that had some.
-pub(super) async fn has_variants(
-    conn: &mut SqliteConnection,
-    source: SourceId,
-) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM main.variant WHERE source = ?1) \
-         OR EXISTS (SELECT 1 FROM delivery.variant) \
-         OR EXISTS (SELECT 1 FROM delivery.by_id WHERE instr(id, '#') > 1) \
-         OR EXISTS (SELECT 1 FROM delivery.article WHERE instr(id, '#') > 1)",
+/// Returns the SQL of the SKU of an id: as the delivery says it, or else an earlier one. `?1` is
+/// the source, and the statements of the shop are attached as `stored`.
+pub(super) fn article_sql(id: &str) -> String {
+    format!(
+        "COALESCE((SELECT said FROM main.article a WHERE a.id = {id}), \
+         (SELECT said FROM stored.article a WHERE a.source = ?1 AND a.id = {id}))"
     )
-    .bind(source.0)
-    .fetch_one(conn)
-    .await
 }
 
-/// Finds the SKU of each variant, and the SKUs that several variants share. A row of a variant that
-/// shares its SKU keeps the id of the variant.
-pub(super) async fn resolve_variants(
-    conn: &mut SqliteConnection,
+/// Returns true if the delivery has variants, or may concern a product that had some.
+fn has_variants(conn: &Connection, source: SourceId) -> Result<bool, StorageError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM stored.variant WHERE source = ?1) \
+               OR EXISTS (SELECT 1 FROM main.by_id WHERE instr(id, '#') > 1) \
+               OR EXISTS (SELECT 1 FROM main.article WHERE instr(id, '#') > 1)";
+    Ok(conn.query_row(sql, params![source.0], |row| row.get(0))?)
+}
+
+/// Finds the SKU of each variant, and the SKUs that several variants share.
+pub(super) fn find_variants(
+    conn: &Connection,
     source: SourceId,
-    options: ResolveOptions,
-) -> Result<(), sqlx::Error> {
+    listing: VariantListing,
+) -> Result<(), StorageError> {
+    if !has_variants(conn, source)? {
+        return Ok(());
+    }
     let product = "substr(id, 1, instr(id, '#') - 1)";
-    let article = |id: &str| {
-        format!(
-            "COALESCE((SELECT said FROM delivery.article a WHERE a.id = {id}), \
-             (SELECT said FROM main.article a WHERE a.source = ?1 AND a.id = {id}))"
-        )
-    };
-    let statements = [
-        format!(
-            "INSERT OR IGNORE INTO delivery.variant (id, product, is_offered) \
-             SELECT id, {product}, 1 FROM delivery.by_id WHERE instr(id, '#') > 1"
-        ),
-        format!(
-            "INSERT OR IGNORE INTO delivery.variant (id, product, is_offered) \
-             SELECT id, {product}, 0 FROM delivery.article WHERE instr(id, '#') > 1"
-        ),
-        "INSERT INTO delivery.variant (id, product, is_offered, is_alone) \
-         SELECT id, product, 0, is_alone FROM main.variant WHERE source = ?1 AND product IN \
-         (SELECT product FROM delivery.variant UNION SELECT id FROM delivery.by_id \
-         UNION SELECT id FROM delivery.article) \
-         ON CONFLICT (id) DO UPDATE SET is_alone = excluded.is_alone"
-            .to_owned(),
-        format!(
-            "UPDATE delivery.variant SET own = {}, base = {}",
-            article("variant.id"),
-            article("variant.product")
-        ),
-        "UPDATE delivery.variant AS v SET said = COALESCE(own, base), is_shared = CASE \
+    for (table, is_offered) in [("by_id", 1), ("article", 0)] {
+        let sql = format!(
+            "INSERT OR IGNORE INTO main.variant (id, product, is_offered) \
+             SELECT id, {product}, {is_offered} FROM main.{table} WHERE instr(id, '#') > 1"
+        );
+        conn.execute(&sql, [])?;
+    }
+    conn.execute(
+        "INSERT INTO main.variant (id, product, is_offered, is_alone) \
+         SELECT id, product, 0, is_alone FROM stored.variant WHERE source = ?1 AND product IN \
+         (SELECT product FROM main.variant UNION SELECT id FROM main.by_id \
+         UNION SELECT id FROM main.article) \
+         ON CONFLICT (id) DO UPDATE SET is_alone = excluded.is_alone",
+        params![source.0],
+    )?;
+    let articles = format!(
+        "UPDATE main.variant SET own = {}, base = {}",
+        article_sql("variant.id"),
+        article_sql("variant.product")
+    );
+    conn.execute(&articles, params![source.0])?;
+    conn.execute_batch(
+        "UPDATE main.variant AS v SET said = COALESCE(own, base), is_shared = CASE \
          WHEN own IS NULL THEN base IS NOT NULL \
          WHEN own IS base THEN 1 \
-         WHEN EXISTS (SELECT 1 FROM delivery.variant o WHERE o.product = v.product \
+         WHEN EXISTS (SELECT 1 FROM main.variant o WHERE o.product = v.product \
          AND o.own = v.own AND o.id <> v.id) THEN 1 \
-         WHEN base IS NULL THEN NOT EXISTS (SELECT 1 FROM delivery.variant o \
+         WHEN base IS NULL THEN NOT EXISTS (SELECT 1 FROM main.variant o \
          WHERE o.product = v.product AND o.own IS NOT NULL AND o.id <> v.id) \
-         ELSE 0 END"
-            .to_owned(),
-        "INSERT INTO delivery.shared (said, product, products, variants, is_alone) \
+         ELSE 0 END; \
+         INSERT INTO main.shared (said, product, products, variants, is_alone) \
          SELECT said, min(product), count(DISTINCT product), count(*), max(is_alone) \
-         FROM delivery.variant WHERE is_shared GROUP BY said"
-            .to_owned(),
-        format!(
-            "INSERT INTO delivery.row (said, place, variant, part, line, quantity, reserve, at, \
-             clash) SELECT said, place, variant, part, line, quantity, reserve, at, 0 FROM \
-             (SELECT CASE WHEN v.id IS NULL THEN {} ELSE v.said END AS said, r.place, \
-             CASE WHEN v.is_shared THEN v.id ELSE '' END AS variant, r.part, r.line, \
-             r.quantity, r.reserve, r.at FROM delivery.by_id r \
-             LEFT JOIN delivery.variant v ON v.id = r.id) WHERE said IS NOT NULL{}",
-            article("r.id"),
-            conflict_clause(options.duplicates)
-        ),
-    ];
-    for statement in statements {
-        let query = sqlx::query(sqlx::AssertSqlSafe(statement));
-        query.bind(source.0).execute(&mut *conn).await?;
-    }
-    if options.listing == VariantListing::Complete {
+         FROM main.variant WHERE is_shared GROUP BY said;",
+    )?;
+    if listing == VariantListing::Complete {
         // A single variant in a complete list is the only one.
-        sqlx::raw_sql(
-            "UPDATE delivery.variant SET is_alone = 1 WHERE is_shared AND is_offered AND said IN \
-             (SELECT said FROM delivery.shared WHERE variants = 1); \
-             UPDATE delivery.shared SET is_alone = 1 WHERE variants = 1 AND said IN \
-             (SELECT said FROM delivery.variant WHERE is_alone);",
-        )
-        .execute(conn)
-        .await?;
+        conn.execute_batch(
+            "UPDATE main.variant SET is_alone = 1 WHERE is_shared AND is_offered AND said IN \
+             (SELECT said FROM main.shared WHERE variants = 1); \
+             UPDATE main.shared SET is_alone = 1 WHERE variants = 1 AND said IN \
+             (SELECT said FROM main.variant WHERE is_alone);",
+        )?;
     }
     Ok(())
 }
 
-/// Lists SKUs whose number is unclear as suspicious, and removes their rows.
-pub(super) async fn reject_unclear(
-    conn: &mut SqliteConnection,
-    source: SourceId,
-    options: ResolveOptions,
-) -> Result<(), sqlx::Error> {
-    let ResolveOptions {
-        variants, listing, ..
-    } = options;
-    // Rows with a number: those of the SKU's variants, and those of the product itself.
-    let of_variants = "r.said = s.said AND r.variant <> '' AND r.quantity IS NOT NULL";
-    let of_product = "r.said = s.said AND r.variant = '' AND r.quantity IS NOT NULL";
-    // A later part of the delivery replaces an earlier one. A zero of the product itself adds
-    // nothing to the numbers of its variants.
-    let delete_if_earlier = |one: &str, other: &str| {
-        format!(
-            "DELETE FROM delivery.row WHERE said IN (SELECT said FROM delivery.shared s WHERE \
-             variants = 1 AND (SELECT max(part) FROM delivery.row r WHERE {one}) > \
-             (SELECT max(part) FROM delivery.row r WHERE {other})) AND "
-        )
-    };
-    let replaced = [
-        delete_if_earlier(of_product, of_variants) + "variant <> ''",
-        delete_if_earlier(of_variants, of_product) + "variant = ''",
-        format!(
-            "DELETE FROM delivery.row WHERE variant = '' AND quantity = 0 AND said IN \
-             (SELECT said FROM delivery.shared s WHERE variants > 1 AND \
-             EXISTS (SELECT 1 FROM delivery.row r WHERE {of_variants}))"
-        ),
-    ];
-    for statement in replaced {
-        sqlx::query(sqlx::AssertSqlSafe(statement))
-            .execute(&mut *conn)
-            .await?;
-    }
-    let is_alone = "(variants = 1 AND is_alone)";
-    let policy_case = match (variants, listing) {
-        (VariantPolicy::Reject, _) => {
-            format!("WHEN has_variants AND NOT {is_alone} THEN 'several' ")
+/// SKU that variants share.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct SharedSku {
+    product: String,
+    products: u64,
+    variants: u64,
+    is_alone: bool,
+}
+
+/// Reason why the number of a shared SKU is unclear.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum UnclearVariants {
+    /// Variants of several products have the same article.
+    SeveralProducts,
+    /// The product itself has a number too.
+    ProductItself,
+    /// The setting does not add variants up.
+    NotAdded,
+    /// The known variants have no stock, and others may have some.
+    OnlyZeros,
+}
+
+/// Returns the entry of a SKU that variants share; `None` for other SKUs.
+pub(super) fn shared_sku(conn: &Connection, sku: &str) -> Result<Option<SharedSku>, StorageError> {
+    let sql = "SELECT product, products, variants, is_alone FROM shared WHERE said = ?1";
+    let mut query = conn.prepare_cached(sql)?;
+    let shared = query.query_row(params![sku], |row| {
+        Ok(SharedSku {
+            product: row.get(0)?,
+            products: row.get::<_, i64>(1)?.cast_unsigned(),
+            variants: row.get::<_, i64>(2)?.cast_unsigned(),
+            is_alone: row.get(3)?,
+        })
+    });
+    Ok(shared.optional()?)
+}
+
+impl SharedSku {
+    /// Removes rows of the SKU that others replace, and returns the reason if its number is unclear.
+    /// `has_stored_variants` returns true if numbers of its variants are stored.
+    pub(super) fn settle(
+        &self,
+        rows: &mut Vec<MergedRow>,
+        options: ResolveOptions,
+        has_stored_variants: impl FnOnce() -> Result<bool, StorageError>,
+    ) -> Result<Option<UnclearVariants>, StorageError> {
+        // A later part of the delivery replaces an earlier one. A zero of the product itself adds
+        // nothing to the numbers of its variants.
+        if self.variants == 1 {
+            let of_product = latest_part(rows, false);
+            let of_variants = latest_part(rows, true);
+            if let (Some(product), Some(variants)) = (of_product, of_variants) {
+                rows.retain(|row| {
+                    product == variants || (product > variants) == row.variant.is_empty()
+                });
+            }
+        } else if latest_part(rows, true).is_some() {
+            rows.retain(|row| !(row.variant.is_empty() && row.quantity == Some(0)));
         }
-        (VariantPolicy::Sum, VariantListing::Changes) => format!(
-            "WHEN has_variants AND NOT {is_alone} AND NOT EXISTS (SELECT 1 FROM delivery.row r \
-             WHERE {of_variants} AND r.quantity > 0) AND NOT EXISTS (SELECT 1 FROM main.stated t \
-             WHERE t.said = s.said AND t.source = ?1 AND t.variant <> '') THEN 'zero' "
-        ),
-        (VariantPolicy::Sum, VariantListing::Partial | VariantListing::Complete) => String::new(),
-    };
-    let unclear = format!(
-        "INSERT INTO delivery.unclear (said, line, why) SELECT said, line, why FROM \
-         (SELECT said, (SELECT min(line) FROM delivery.row r WHERE r.said = s.said) AS line, CASE \
-         WHEN NOT has_variants AND NOT has_product THEN NULL \
-         WHEN products > 1 THEN 'products' \
-         WHEN has_product AND (has_variants OR variants > 1) THEN 'product' {policy_case}END AS \
-         why FROM (SELECT *, EXISTS (SELECT 1 FROM delivery.row r WHERE {of_variants}) AS \
-         has_variants, EXISTS (SELECT 1 FROM delivery.row r WHERE {of_product}) AS has_product \
-         FROM delivery.shared s) s) WHERE why IS NOT NULL"
-    );
-    let done = sqlx::query(sqlx::AssertSqlSafe(unclear))
-        .bind(source.0)
-        .execute(&mut *conn)
-        .await?;
-    // A variant without a number is present, so its SKU is not absent.
-    if variants == VariantPolicy::Reject {
-        sqlx::raw_sql(
-            "INSERT OR IGNORE INTO delivery.present (said) \
-             SELECT said FROM delivery.row WHERE variant <> '' AND quantity IS NULL",
-        )
-        .execute(&mut *conn)
-        .await?;
+        let has_product = latest_part(rows, false).is_some();
+        let has_variants = latest_part(rows, true).is_some();
+        let is_alone = self.variants == 1 && self.is_alone;
+        if !has_variants && !has_product {
+            return Ok(None);
+        }
+        if self.products > 1 {
+            return Ok(Some(UnclearVariants::SeveralProducts));
+        }
+        if has_product && (has_variants || self.variants > 1) {
+            return Ok(Some(UnclearVariants::ProductItself));
+        }
+        if !has_variants || is_alone {
+            return Ok(None);
+        }
+        match (options.variants, options.listing) {
+            (VariantPolicy::Reject, _) => Ok(Some(UnclearVariants::NotAdded)),
+            (VariantPolicy::Sum, VariantListing::Changes) => {
+                let is_in_stock = |row: &MergedRow| {
+                    !row.variant.is_empty() && row.quantity.is_some_and(|quantity| quantity > 0)
+                };
+                let is_known = rows.iter().any(is_in_stock) || has_stored_variants()?;
+                Ok((!is_known).then_some(UnclearVariants::OnlyZeros))
+            }
+            (VariantPolicy::Sum, VariantListing::Partial | VariantListing::Complete) => Ok(None),
+        }
     }
-    if done.rows_affected() > 0 {
-        list_unclear(conn).await?;
+
+    /// Returns the reason for the list of suspicious rows.
+    pub(super) fn reason(
+        &self,
+        conn: &Connection,
+        sku: &str,
+        unclear: UnclearVariants,
+    ) -> Result<String, StorageError> {
+        let cure = "set sku = \"Ид\" and name the SKU of each variant in mapping_file, or give each \
+                    variant an article of its own";
+        let ids = variant_ids(conn, sku)?;
+        let Self {
+            product,
+            products,
+            variants,
+            ..
+        } = self;
+        let others = if *variants > 10 { " and others" } else { "" };
+        let of = if *products > 1 {
+            format!("{variants} variants of {products} products, {ids}{others}")
+        } else if *variants > 1 {
+            format!("{variants} variants of the product {product}, {ids}{others}")
+        } else {
+            format!("the product {product}, whose variant {ids}{others} is known")
+        };
+        let why = match unclear {
+            UnclearVariants::SeveralProducts => {
+                format!(": it is not known which of them it means; {cure}")
+            }
+            UnclearVariants::NotAdded => {
+                let which = if *variants > 1 {
+                    "it is not known which of them it means"
+                } else {
+                    "it may have other variants"
+                };
+                format!(
+                    ": {which}; {cure}, or set variants = \"sum\" if the stock of the SKU is the \
+                     sum over its variants"
+                )
+            }
+            UnclearVariants::OnlyZeros => {
+                ": the variants received so far have no stock, and others may have some; export \
+                 all variants once"
+                    .to_owned()
+            }
+            UnclearVariants::ProductItself => format!(
+                ", and the product itself has a number too: it is not known whether that includes \
+                 its variants; {cure}"
+            ),
+        };
+        Ok(format!("{sku} is the article of {of}{why}"))
     }
-    Ok(())
 }
 
-/// Writes the reason for each unclear SKU, and removes its rows.
-async fn list_unclear(conn: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-    let ids = "(SELECT group_concat(id, ', ') FROM (SELECT id FROM delivery.variant v WHERE \
-               v.said = u.said AND v.is_shared ORDER BY id LIMIT 10)) || \
-               CASE WHEN variants > 10 THEN ' and others' ELSE '' END";
-    let cure = "set sku = \"Ид\" and name the SKU of each variant in mapping_file, or give each \
-                variant an article of its own";
-    let reasons = format!(
-        "INSERT INTO delivery.rejected (suspicious, line, text, reason) SELECT 1, line, said, \
-         said || ' is the article of ' || CASE WHEN products > 1 THEN variants || ' variants of ' \
-         || products || ' products, ' || {ids} || ': it is not known which of them it means; \
-         {cure}' \
-         WHEN variants > 1 THEN variants || ' variants of the product ' || product || ', ' || {ids} \
-         ELSE 'the product ' || product || ', whose variant ' || {ids} || ' is known' END \
-         || CASE WHEN products > 1 THEN '' WHEN why = 'several' THEN \
-         CASE WHEN variants > 1 THEN ': it is not known which of them it means; ' \
-         ELSE ': it may have other variants; ' END || '{cure}, or set variants = \"sum\" if the \
-         stock of the SKU is the sum over its variants' \
-         WHEN why = 'zero' THEN ': the variants received so far have no stock, and others may have \
-         some; export all variants once' \
-         ELSE ', and the product itself has a number too: it is not known whether that includes \
-         its variants; {cure}' END \
-         FROM delivery.unclear u JOIN delivery.shared s USING (said)"
-    );
-    sqlx::query(sqlx::AssertSqlSafe(reasons))
-        .execute(&mut *conn)
-        .await?;
-    sqlx::raw_sql(
-        "INSERT OR IGNORE INTO delivery.present (said) SELECT said FROM delivery.unclear; \
-         DELETE FROM delivery.row WHERE said IN (SELECT said FROM delivery.unclear);",
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
+/// Returns the latest part that has a number of a variant, or of the product itself.
+fn latest_part(rows: &[MergedRow], is_variant: bool) -> Option<u32> {
+    let numbered = rows.iter().filter(|row| row.quantity.is_some());
+    let of_kind = numbered.filter(|row| row.variant.is_empty() != is_variant);
+    of_kind.map(|row| row.part).max()
 }
 
-/// Stores the variants of a delivery in its transaction, and deletes the statements that its rows
-/// replace: those of variants if the product itself has a number now, and vice versa.
-pub(super) async fn write_variants(
-    conn: &mut SqliteConnection,
+fn variant_ids(conn: &Connection, sku: &str) -> Result<String, StorageError> {
+    let sql = "SELECT group_concat(id, ', ') FROM (SELECT id FROM variant WHERE said = ?1 \
+               AND is_shared ORDER BY id LIMIT 10)";
+    let ids: Option<String> = conn.query_row(sql, params![sku], |row| row.get(0))?;
+    Ok(ids.unwrap_or_default())
+}
+
+/// Stores the articles and the variants of a delivery that is attached as `delivery`.
+pub(super) fn write_articles_and_variants(
+    conn: &Connection,
     source: SourceId,
-    stated_at: i64,
-    is_out_of_order: bool,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
+) -> Result<(), StorageError> {
+    conn.execute(
+        "INSERT INTO main.article (source, id, said) SELECT ?1, id, said FROM delivery.article \
+         WHERE true ON CONFLICT (source, id) DO UPDATE SET said = excluded.said \
+         WHERE said IS NOT excluded.said",
+        params![source.0],
+    )?;
+    conn.execute(
         "INSERT INTO main.variant (source, product, id, is_alone) \
          SELECT ?1, product, id, is_alone FROM delivery.variant WHERE true \
          ON CONFLICT (source, product, id) DO UPDATE SET is_alone = excluded.is_alone \
          WHERE is_alone < excluded.is_alone",
-    )
-    .bind(source.0)
-    .execute(&mut *conn)
-    .await?;
-    let other = "t.said = r.said AND t.source = ?1 AND (t.variant = '') <> (r.variant = '')";
-    let replaced = format!(
-        "DELETE FROM main.stated WHERE (said, source, place, variant) IN \
-         (SELECT t.said, t.source, t.place, t.variant FROM delivery.row r CROSS JOIN main.stated t \
-         ON {other} WHERE r.quantity IS NOT NULL AND (NOT ?2 OR max(COALESCE(t.at, (SELECT \
-         snapshot_at FROM main.source WHERE id = ?1), 0), COALESCE(t.absent_at, 0)) <= ?3))"
-    );
-    sqlx::query(sqlx::AssertSqlSafe(replaced))
-        .bind(source.0)
-        .bind(is_out_of_order)
-        .bind(stated_at)
-        .execute(&mut *conn)
-        .await?;
-    if is_out_of_order {
-        // Statements of the other kind that came after the hold are newer.
-        let outdated = format!(
-            "DELETE FROM delivery.row WHERE (said, place, variant) IN (SELECT r.said, r.place, \
-             r.variant FROM delivery.row r CROSS JOIN main.stated t ON {other})"
-        );
-        sqlx::query(sqlx::AssertSqlSafe(outdated))
-            .bind(source.0)
-            .execute(conn)
-            .await?;
-    }
+        params![source.0],
+    )?;
     Ok(())
 }

@@ -6,8 +6,7 @@
 use std::path::Path;
 
 use connectors::private_files;
-use sqlx::ConnectOptions as _;
-use sqlx::sqlite::SqliteConnectOptions;
+use rusqlite::{Connection, OpenFlags, params};
 
 use super::{FILE_NAME, HeldDelivery, StatementError, StatementStore};
 
@@ -15,7 +14,7 @@ use super::{FILE_NAME, HeldDelivery, StatementError, StatementStore};
 pub(in crate::sources) const DIRECTORY_PREFIX: &str = "preview-";
 
 /// Copies the statements in directory `from` to directory `to`, and opens the copy.
-pub(in crate::sources) async fn copy_statements(
+pub(in crate::sources) fn copy_statements(
     from: &Path,
     to: &Path,
 ) -> Result<StatementStore, StatementError> {
@@ -25,33 +24,22 @@ pub(in crate::sources) async fn copy_statements(
         path: target.clone(),
         source: error,
     })?;
-    let copied = async {
-        let mut conn = SqliteConnectOptions::new()
-            .filename(&source)
-            .read_only(true)
-            .disable_statement_logging()
-            .connect()
-            .await?;
-        sqlx::query("VACUUM INTO ?1")
-            .bind(target.display().to_string())
-            .execute(&mut conn)
-            .await
+    let copied = || {
+        let conn = Connection::open_with_flags(&source, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        conn.execute("VACUUM INTO ?1", params![target.display().to_string()])
     };
-    copied.await.map_err(|error| StatementError::Database {
-        path: source,
-        source: error,
-    })?;
-    StatementStore::open(to).await
+    copied().map_err(|error| StatementError::database(&source, error.into()))?;
+    StatementStore::open(to)
 }
 
 /// Copies the file of a held delivery. Returns false if it is not held any more.
-pub(in crate::sources) async fn copy_held(
+pub(in crate::sources) fn copy_held(
     from: &Path,
     to: &Path,
     held: &HeldDelivery,
 ) -> Result<bool, StatementError> {
     let path = from.join(&held.file);
-    match tokio::fs::copy(&path, to.join(&held.file)).await {
+    match std::fs::copy(&path, to.join(&held.file)) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(source) => Err(StatementError::Directory { path, source }),
