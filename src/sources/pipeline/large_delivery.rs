@@ -147,12 +147,8 @@ impl DeliveryPipeline {
             // An error drops the receiver, which ends the reading.
             while groups.recv_many(&mut ready, GROUPS_PER_LOCK).await > 0 {
                 let _statements = self.statements().await;
-                if let Some(concerned) = &*self.0.concerned.lock()
-                    && !concerned.is_empty()
-                {
-                    for (_, group) in &mut ready {
-                        group.retain(|update| !concerned.contains(update.sku.as_str()));
-                    }
+                for (_, group) in &mut ready {
+                    self.remove_concerned(group);
                 }
                 let calls = ready.drain(..).map(|(origin, group)| {
                     let ingest = &self.0.context.ingest;
@@ -165,6 +161,14 @@ impl DeliveryPipeline {
         let (read, applied) = tokio::join!(reading, applying);
         applied?;
         Ok(read?)
+    }
+
+    /// Removes the updates of SKUs that others have concerned meanwhile.
+    fn remove_concerned(&self, updates: &mut Vec<Update>) {
+        let concerned = self.0.concerned.lock();
+        if let Some(concerned) = concerned.as_ref().filter(|concerned| !concerned.is_empty()) {
+            updates.retain(|update| !concerned.contains(update.sku.as_str()));
+        }
     }
 
     /// Evaluates the SKUs again that others have concerned meanwhile. The statements are locked.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use lifecycle::run_blocking;
-use stock::{Count, Level, Sku, Timestamp, Update};
+use stock::{BookEntry, Count, Level, Sku, Timestamp, Update};
 use stock_import::DeliveryScope;
 use stock_import::stock_rules::EvaluatedStock;
 use tokio::sync::mpsc;
@@ -23,6 +23,9 @@ use crate::sources::statements::{
 /// A program's update waits at most for the calls in flight.
 const INGEST_GROUP: usize = if cfg!(test) { 500 } else { 8_000 };
 
+/// SKUs that are looked up in the book at once. One by one, each look-up would wait for memory.
+const LOOKUP_BATCH: usize = 500;
+
 /// Calls of ingest in flight. They share commits.
 const GROUPS_IN_FLIGHT: usize = 3;
 
@@ -31,6 +34,8 @@ pub(super) struct StockEffect<'a> {
     state: &'a PipelineState,
     context: RuleContext<'a>,
     changes: ChangeCounts,
+    // Results that were not compared with the book yet.
+    pending: Vec<(Sku, EvaluatedStock)>,
     updates: SpoolWriter,
     list: Option<&'a mut ChangeListWriter>,
     /// True if the SKUs are collected.
@@ -59,6 +64,7 @@ impl<'a> StockEffect<'a> {
             state,
             context,
             changes: ChangeCounts::default(),
+            pending: Vec::with_capacity(LOOKUP_BATCH),
             updates: SpoolWriter::new(directory),
             list,
             collects_skus: false,
@@ -74,19 +80,38 @@ impl<'a> StockEffect<'a> {
         let Some((sku, result)) = self.context.evaluate_group(group) else {
             return Ok(());
         };
-        let mut payload = [0; 16];
-        payload[..8].copy_from_slice(&result.stated_at.as_micros().to_le_bytes());
-        payload[8..12].copy_from_slice(&result.count.get().to_le_bytes());
-        let source = u32::try_from(result.source).unwrap_or(u32::MAX);
-        payload[12..].copy_from_slice(&source.to_le_bytes());
-        let pushed = self.updates.push(sku.as_str().as_bytes(), &payload);
-        pushed.map_err(StorageError::from)?;
-        self.count(&sku, result)
+        self.pending.push((sku, result));
+        if self.pending.len() == LOOKUP_BATCH {
+            self.compare_pending()?;
+        }
+        Ok(())
     }
 
-    fn count(&mut self, sku: &Sku, result: EvaluatedStock) -> Result<(), PipelineError> {
-        let in_book = self.state.context.book.get(self.state.shop, sku.as_str());
-        let in_book = in_book.map(|entry| entry.level());
+    /// Compares the results with the book, and adds their updates.
+    fn compare_pending(&mut self) -> Result<(), PipelineError> {
+        let mut pending = std::mem::take(&mut self.pending);
+        let skus = pending.iter().map(|(sku, _)| sku.as_str());
+        let entries = self.state.context.book.get_many(self.state.shop, skus);
+        for ((sku, result), entry) in pending.drain(..).zip(entries) {
+            let mut payload = [0; 16];
+            payload[..8].copy_from_slice(&result.stated_at.as_micros().to_le_bytes());
+            payload[8..12].copy_from_slice(&result.count.get().to_le_bytes());
+            let source = u32::try_from(result.source).unwrap_or(u32::MAX);
+            payload[12..].copy_from_slice(&source.to_le_bytes());
+            let pushed = self.updates.push(sku.as_str().as_bytes(), &payload);
+            pushed.map_err(StorageError::from)?;
+            self.count(&sku, result, entry.map(BookEntry::level))?;
+        }
+        self.pending = pending;
+        Ok(())
+    }
+
+    fn count(
+        &mut self,
+        sku: &Sku,
+        result: EvaluatedStock,
+        in_book: Option<Level>,
+    ) -> Result<(), PipelineError> {
         let known = match &self.list {
             Some(list) => {
                 let compared_skus = &self.state.previews.compared_skus;
@@ -125,7 +150,11 @@ impl<'a> StockEffect<'a> {
     }
 
     /// Returns the effect of all SKUs.
-    pub(super) fn finish(self, scope: DeliveryScope) -> Result<EvaluatedUpdates, PipelineError> {
+    pub(super) fn finish(
+        mut self,
+        scope: DeliveryScope,
+    ) -> Result<EvaluatedUpdates, PipelineError> {
+        self.compare_pending()?;
         let mut changes = self.changes;
         if scope == DeliveryScope::Delta {
             // A delta names only some SKUs, so its zeros are compared with the whole shop.

@@ -56,13 +56,16 @@ impl MergedRow {
             // The sum is unknown if one row has a quantity and another one has none.
             DuplicatePolicy::Sum => (row.quantity.is_none() == self.quantity.is_none(), false),
         };
-        self.conflict_line = match (is_mixed, is_later) {
-            (true, _) if is_fine_if_mixed => self.conflict_line,
-            (true, _) => row.line,
-            (false, true) => 0,
-            (false, false) if is_earlier || is_fine => self.conflict_line,
-            (false, false) => row.line,
+        let is_resolved = if is_mixed {
+            is_fine_if_mixed
+        } else {
+            is_later || is_earlier || is_fine
         };
+        if !is_resolved {
+            self.conflict_line = row.line;
+        } else if is_later {
+            self.conflict_line = 0;
+        }
         if is_later {
             (self.quantity, self.reserve, self.line) = (row.quantity, row.reserve, row.line);
         } else if duplicates == DuplicatePolicy::Sum && !is_earlier {

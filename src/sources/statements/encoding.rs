@@ -12,7 +12,6 @@ pub(super) fn put_number(out: &mut Vec<u8>, number: u64) {
     out.push(low_bits(rest));
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "only 7 bits are left")]
 const fn low_bits(number: u64) -> u8 {
     (number & 0x7f) as u8
 }
