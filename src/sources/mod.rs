@@ -18,9 +18,10 @@ pub use manager::{
     import_source,
 };
 pub use pipeline::{
-    AbsentPolicy, ChangeCounts, Context, DeliveryOutcome, DeliveryPipeline, DeliveryReport,
-    DuplicatePolicy, HeldPreview, HeldRules, PipelineError, PreviewProgress, RULES_NAME,
-    SourcePolicy, SourceState, SourceStatus, SourceWarehouses, StatementStep, StockStep,
+    AbsentPolicy, ChangeCounts, Context, DeliveryDate, DeliveryOutcome, DeliveryPipeline,
+    DeliveryReport, DuplicatePolicy, HeldPreview, HeldRules, PipelineError, PreviewProgress,
+    RULES_NAME, SourcePolicy, SourceState, SourceStatus, SourceWarehouses, StatementStep,
+    StockStep,
 };
 pub use read_once::read_once;
 pub use source_config::{Config, SourceKind, SourceKindName};

@@ -11,7 +11,9 @@ use tokio::time::sleep;
 use tracing::info;
 
 use super::{ManagedShop, ManagedSource, SourceManager};
-use crate::sources::{DeliveryOutcome, DeliveryPipeline, DeliveryReport, PipelineError};
+use crate::sources::{
+    DeliveryDate, DeliveryOutcome, DeliveryPipeline, DeliveryReport, PipelineError,
+};
 
 /// Poll loop of one source.
 pub(super) struct PollLoop<S> {
@@ -123,6 +125,8 @@ pub(super) struct SourcePoller<S> {
     /// Digest of the settings by which the source is read.
     read_digest: String,
     is_restored: bool,
+    /// The settings have changed by which the source is read, and it is not read again yet.
+    is_read_again: bool,
     /// State that could not be saved yet.
     unsaved_state: Option<String>,
 }
@@ -133,6 +137,7 @@ impl<S: Source> SourcePoller<S> {
             source,
             read_digest: read_digest.to_owned(),
             is_restored: false,
+            is_read_again: false,
             unsaved_state: None,
         }
     }
@@ -167,6 +172,7 @@ impl<S: Source> SourcePoller<S> {
             pipeline.record_reachable(index);
         }
         let mut reports = Vec::new();
+        let mut has_ended = false;
         for DueDelivery {
             stated_at,
             mut target,
@@ -181,7 +187,11 @@ impl<S: Source> SourcePoller<S> {
                     failure.message
                 })
             };
-            let delivered = pipeline.ingest_delivery(index, stated_at, true, read).await;
+            let date = DeliveryDate {
+                stated_at,
+                is_read_again: self.is_read_again,
+            };
+            let delivered = pipeline.ingest_delivery(index, date, true, read).await;
             let end = delivery_end(&delivered, is_temporary);
             reports.extend(delivered.ok());
             if let Some(state) = self.source.ended(target, end) {
@@ -189,9 +199,11 @@ impl<S: Source> SourcePoller<S> {
                 self.save_state(pipeline, index).await?;
             }
             if end == DeliveryEnd::Interrupted {
-                break;
+                return Ok(reports);
             }
+            has_ended = true;
         }
+        self.is_read_again &= !has_ended;
         Ok(reports)
     }
 
@@ -208,9 +220,9 @@ impl<S: Source> SourcePoller<S> {
                     "the settings by which {name} is read have changed, it is read again"
                 );
                 self.source.read_again();
+                self.is_read_again = true;
             }
-            // The settings of an earlier version are not known. Reading again would date an old file
-            // now, after what programs have stated since, so they count as the present ones.
+            // The settings of an earlier version are not known, so they count as the present ones.
             None if state.is_empty() => {}
             None => self.unsaved_state = Some(state.to_owned()),
         }

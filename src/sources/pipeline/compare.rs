@@ -133,14 +133,21 @@ impl DeliveryPipeline {
         approval: &Approval,
     ) -> CommitOptions {
         let now = self.now();
-        let at = delivery.stated_at.unwrap_or(now).min(now);
+        let date = delivery.date;
+        let at = date.stated_at.unwrap_or(now).min(now);
         let is_later = record.stated_at.is_none_or(|stated| at > stated);
         let was_held = matches!(approval, Approval::Approved(_));
+        // A delivery that is not dated after the previous one of its source is dated now. An
+        // approved one keeps its own date, because others may have come while it was held. The same
+        // data under other settings are not newer than they were.
+        let stated_at = match record.stated_at {
+            _ if is_later || was_held => at,
+            Some(last) if date.is_read_again => last,
+            _ => now,
+        };
         CommitOptions {
             scope: delivery.scope,
-            // A delivery that is not dated after the previous one of its source is dated now. An
-            // approved one keeps its own date, because others may have come while it was held.
-            stated_at: if is_later || was_held { at } else { now },
+            stated_at,
             implies_absence: delivery.implies_absence,
             is_out_of_order: was_held && !is_later,
         }

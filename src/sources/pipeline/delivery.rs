@@ -25,19 +25,44 @@ pub(super) struct Delivery {
     /// Variants that it lists.
     pub(super) listing: VariantListing,
     /// Date that the source states.
-    pub(super) stated_at: Option<Timestamp>,
+    pub(super) date: DeliveryDate,
     /// Products that it lacks are absent. False if a row without a SKU may be one of them.
     pub(super) implies_absence: bool,
     pub(super) shapes: Vec<RecordedShape>,
     pub(super) notices: Vec<String>,
 }
 
+/// Date of a delivery as its source states it.
+#[derive(Clone, Copy, Debug)]
+pub struct DeliveryDate {
+    /// Date of the delivery. The current time is used if there is none.
+    pub stated_at: Option<Timestamp>,
+    /// True if the source is read again because other settings decide now how it is read. Unless it
+    /// has new data, it keeps the date of the last delivery, so that it does not replace what
+    /// others have stated since.
+    pub is_read_again: bool,
+}
+
+impl From<Option<Timestamp>> for DeliveryDate {
+    fn from(stated_at: Option<Timestamp>) -> Self {
+        Self {
+            stated_at,
+            is_read_again: false,
+        }
+    }
+}
+
+impl From<Timestamp> for DeliveryDate {
+    fn from(stated_at: Timestamp) -> Self {
+        Some(stated_at).into()
+    }
+}
+
 impl DeliveryPipeline {
     /// Processes one delivery: reads and stages it, checks it, and applies or holds it.
     ///
-    /// `at` is the date of the delivery as the source states it. The current time is used instead
-    /// if there is none, or if `at` is not later than the last delivery. `read` sends the entries
-    /// and returns the connector's report. If `should_apply` is false, it is a dry run.
+    /// `date` is the date of the delivery as the source states it. `read` sends the entries and
+    /// returns the connector's report. If `should_apply` is false, it is a dry run.
     ///
     /// # Errors
     /// The delivery could not be read, stored or applied. The stock is unchanged, unless ingest
@@ -45,13 +70,13 @@ impl DeliveryPipeline {
     pub async fn ingest_delivery<R: Into<ReadReport>>(
         &self,
         source: usize,
-        at: impl Into<Option<Timestamp>>,
+        date: impl Into<DeliveryDate>,
         should_apply: bool,
         read: impl AsyncFnOnce(&mut EntrySender) -> Result<R, String>,
     ) -> Result<DeliveryReport, PipelineError> {
         let started_at = self.0.context.clock.now();
         let delivered = self
-            .run_delivery(source, at.into(), should_apply, read)
+            .run_delivery(source, date.into(), should_apply, read)
             .await;
         if should_apply {
             self.record_delivery(source, false, &delivered);
@@ -62,7 +87,7 @@ impl DeliveryPipeline {
     async fn run_delivery<R: Into<ReadReport>>(
         &self,
         source: usize,
-        at: Option<Timestamp>,
+        date: DeliveryDate,
         should_apply: bool,
         read: impl AsyncFnOnce(&mut EntrySender) -> Result<R, String>,
     ) -> Result<DeliveryReport, PipelineError> {
@@ -96,7 +121,7 @@ impl DeliveryPipeline {
         let delivery = Delivery {
             scope: completeness.scope(target.policy.scope),
             listing: completeness.listing(target.policy.scope),
-            stated_at: at,
+            date,
             implies_absence: staged.counts.without_sku == 0,
             staged,
             shapes,
@@ -258,7 +283,7 @@ impl Delivery {
             },
             // Its variants were resolved before it was held.
             listing: VariantListing::Changes,
-            stated_at: Timestamp::from_micros(held.at),
+            date: Timestamp::from_micros(held.at).into(),
             implies_absence: held.implies_absence,
             staged,
             shapes: held.shapes.clone(),

@@ -35,6 +35,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
+pub use self::delivery::DeliveryDate;
 pub use self::delivery_report::{
     ChangeCounts, DeliveryOutcome, DeliveryReport, SourceState, SourceStatus,
 };
