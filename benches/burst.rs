@@ -48,7 +48,7 @@ fn main() -> anyhow::Result<()> {
     let skus: u64 = argument("--skus").map_or(Ok(100_000), |n| n.parse())?;
     let requests: Vec<Vec<u8>> = (0..BURST as u64)
         .map(|seed| market::stocks_body(seed, skus))
-        .map(|body| market::raw_request(market::stocks_request(&body), &body))
+        .map(|body| market::raw_request(market::stocks_request(body.len()), &body))
         .collect::<Result<_, _>>()?;
     let scratch = match argument("--dir") {
         Some(path) => tempfile::tempdir_in(path)?,

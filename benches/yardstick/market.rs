@@ -91,12 +91,12 @@ pub(crate) fn stocks_body(seed: u64, skus_per_shop: u64) -> String {
     )
 }
 
-pub(crate) fn stocks_request(body: &str) -> axum::http::request::Builder {
+pub(crate) fn stocks_request(body_bytes: usize) -> axum::http::request::Builder {
     Request::post("/stocks")
         .header("host", "127.0.0.1")
         .header("authorization", TOKEN)
         .header("content-type", "application/json")
-        .header("content-length", body.len())
+        .header("content-length", body_bytes)
 }
 
 /// Returns the bytes of a request as sent over the wire.

@@ -114,7 +114,10 @@ pub(super) async fn load(
     Ok(loaded)
 }
 
-/// Rows of one record of a snapshot.
+/// Rows of a snapshot that are applied together. More would leave larger gaps in the heap.
+const FULL_ROWS_AT_ONCE: usize = 256;
+
+/// Rows of a snapshot that are not applied yet.
 #[derive(Default)]
 struct FullRows {
     levels: Vec<(Sku, Level)>,
@@ -140,6 +143,9 @@ impl LoadedStore {
                 RecordRow::Full(sku, level, acked, activity) => {
                     full.levels.push((sku, level));
                     full.others.push((acked, activity));
+                    if full.levels.len() == FULL_ROWS_AT_ONCE {
+                        self.apply_full(shop, &mut full);
+                    }
                 }
                 RecordRow::Activity(sku, activity) => {
                     let id = self.book.get(shop, sku.as_str()).map(|entry| entry.id());
@@ -153,21 +159,23 @@ impl LoadedStore {
                 }
             }
         }
-        self.apply_full(shop, &full);
+        self.apply_full(shop, &mut full);
         Ok(())
     }
 
-    /// Applies the rows of a record of kind `Full` together, which takes less time.
-    fn apply_full(&mut self, shop: ShopId, FullRows { levels, others }: &FullRows) {
-        let ids = self.book.restore_all(shop, levels);
-        for (((sku, _), id), (acked, activity)) in levels.iter().zip(ids).zip(others) {
-            if *acked != Acked::default() {
-                self.acked[shop.index()].set(id, *acked);
+    /// Applies rows together, which takes less time, and removes them from `full`.
+    fn apply_full(&mut self, shop: ShopId, full: &mut FullRows) {
+        let ids = self.book.restore_all(shop, &full.levels);
+        let others = full.others.drain(..);
+        for (((sku, _), id), (acked, activity)) in full.levels.iter().zip(ids).zip(others) {
+            if acked != Acked::default() {
+                self.acked[shop.index()].set(id, acked);
             }
-            if *activity != SkuActivity::default() {
-                self.activity.restore(shop, sku, Some(id), activity);
+            if activity != SkuActivity::default() {
+                self.activity.restore(shop, sku, Some(id), &activity);
             }
         }
+        full.levels.clear();
     }
 
     fn set_acked(&mut self, shop: ShopId, sku: &str, acked: Acked) {

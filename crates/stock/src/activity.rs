@@ -52,7 +52,7 @@ impl SkuActivity {
 /// Activity of all shops.
 ///
 /// Updated while requests are answered, so an update is one atomic store. For further warehouses and
-/// for origins, a lock is taken for writing once per 4096 new SKUs, as long as it takes to push a
+/// for origins, a lock is taken for writing once per 1024 new SKUs, as long as it takes to push a
 /// pointer.
 #[derive(Debug)]
 pub struct Activity {

@@ -186,16 +186,22 @@ impl ModelledBook {
             .get_requested(SHOP, warehouse, skus, Hour(hour));
         self.check_entries(texts, &entries);
         for text in texts {
-            if warehouse < 2 && self.levels.contains_key(text) {
-                let key = (text.clone(), warehouse);
-                let known = self.requested.get(&key).copied();
-                if advances(known, hour) {
-                    self.requested.insert(key, hour);
-                    if known.is_none_or(|known| known / 12 != hour / 12) {
-                        self.unsaved.insert(text.clone());
-                    }
-                }
+            if warehouse >= 2 || !self.levels.contains_key(text) {
+                continue;
             }
+            let key = (text.clone(), warehouse);
+            let known = self.requested.get(&key).copied();
+            if advances(known, hour) {
+                self.requested.insert(key, hour);
+                self.note_unsaved(text, known, hour);
+            }
+        }
+    }
+
+    /// Activity is written to disk twice a day.
+    fn note_unsaved(&mut self, text: &str, known: Option<u16>, hour: u16) {
+        if known.is_none_or(|known| known / 12 != hour / 12) {
+            self.unsaved.insert(text.to_owned());
         }
     }
 
@@ -212,9 +218,7 @@ impl ModelledBook {
         let known = self.stated.get(text).map(|(known, _)| *known);
         if advances(known, hour) || known == Some(hour) {
             self.stated.insert(text.to_owned(), (hour, origin));
-            if known.is_none_or(|known| known / 12 != hour / 12) {
-                self.unsaved.insert(text.to_owned());
-            }
+            self.note_unsaved(text, known, hour);
         }
     }
 
@@ -425,4 +429,48 @@ fn levels_are_whole_and_none_is_lost() {
     }
     let expected = texts.len() + usize::try_from(WRITERS * ROUNDS).unwrap();
     assert_eq!(book.len(SHOP), expected);
+}
+
+/// Few SKUs, so that threads often meet at the same record.
+#[test]
+fn no_reader_sees_half_of_an_update() {
+    const UPDATES: i64 = 80_000;
+    let book = StockBook::new([0]);
+    let texts: Vec<String> = (0..3).map(numbered_text).collect();
+    let skus: Vec<Sku> = texts.iter().map(|text| sku(text)).collect();
+    let is_done = AtomicUsize::new(0);
+    let write = || {
+        for micros in 0..UPDATES {
+            let new = level(count_of(micros), micros);
+            if micros % 2 == 0 {
+                let rows: Vec<_> = skus.iter().map(|sku| (sku.clone(), new)).collect();
+                book.apply_all(SHOP, &rows);
+            } else {
+                skus.iter().for_each(|sku| {
+                    book.apply(SHOP, sku, new);
+                });
+            }
+        }
+        is_done.store(1, Ordering::Release);
+    };
+    let read_each = |read: &dyn Fn()| {
+        while is_done.load(Ordering::Acquire) == 0 {
+            read();
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(write);
+        scope.spawn(|| read_each(&|| book.for_each(SHOP, |_, entry| assert_whole(entry))));
+        scope.spawn(|| {
+            read_each(&|| {
+                let entries = book.get_many(SHOP, texts.iter().map(String::as_str));
+                entries.into_iter().flatten().for_each(assert_whole);
+                texts
+                    .iter()
+                    .filter_map(|text| book.get(SHOP, text))
+                    .for_each(assert_whole);
+            });
+        });
+    });
+    assert_eq!(book.len(SHOP), texts.len());
 }

@@ -4,9 +4,9 @@ use super::book::SkuId;
 
 /// Number of cells allocated at once.
 ///
-/// A chunk of 4096 sixteen-byte cells is 64 KiB. Growing never copies existing cells and wastes at
+/// A chunk of 1024 sixteen-byte cells is 16 KiB. Growing never copies existing cells and wastes at
 /// most one chunk, where a doubling `Vec` may waste half of its memory.
-pub(super) const CHUNK_LENGTH: usize = 4096;
+pub(super) const CHUNK_LENGTH: usize = 1024;
 
 /// One value per SKU of a shop.
 ///
@@ -52,7 +52,7 @@ mod tests {
     #[test]
     fn unset_cells_have_the_default() {
         let mut per_sku = PerSku::default();
-        let id = |chunk: u32, cell: u32| SkuId::from_number(chunk * 4096 + cell);
+        let id = |chunk: u32, cell: u32| SkuId::from_number(chunk * 1024 + cell);
         let distant_id = id(3, 7);
         per_sku.set(distant_id, 5u32);
         assert_eq!(per_sku.get(distant_id), 5);

@@ -9,7 +9,7 @@
 //! Every record belongs to the shard of the index that the hash of its text tells.
 //!
 //! 1. Count and date of a record are written under the write lock of its shard, and read under its
-//!    read lock. So nobody sees the count of one update with the date of another. The atomics only
+//!    read lock. So no reader sees the count of one update with the date of another. The atomics only
 //!    satisfy the compiler: they are relaxed, and the lock orders them.
 //! 2. Text and level of a new record are written before its number is added to the index. Who finds
 //!    a number under the lock sees the text. No text and no place of a record ever changes.
@@ -20,8 +20,8 @@
 //! 5. A writer holds the write lock of one shard. A reader holds the read locks of at most
 //!    [`SHARDS_AT_A_TIME`] shards, and takes them in ascending order. A reader that lost its
 //!    processor while it holds all locks would stop every writer, and the readers behind them.
-//!    The mutex of the numbers is taken last, and nothing is locked under it. So there is no
-//!    circle of waiting threads.
+//!    The mutex of the numbers is taken last, and nothing is locked under it. So threads
+//!    never wait for each other in a circle.
 //! 6. No callback runs under a lock, except the one that notes an hour (rule 4).
 
 use std::ops::ControlFlow;
@@ -75,6 +75,10 @@ impl ShopStock {
 
     /// Returns the shard of a hash.
     #[inline]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "any bits of the hash tell the shard, as long as they are always the same"
+    )]
     pub(super) fn shard_of(&self, hash: u64) -> usize {
         self.index.determine_shard(hash as usize)
     }

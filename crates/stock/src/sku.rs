@@ -35,9 +35,17 @@ impl Sku {
     #[must_use]
     #[inline]
     pub fn trim(text: &str) -> &str {
-        // Nearly every text is trimmed already: then the first and last byte decide.
+        // Nearly every text is trimmed already: then its first byte and its last two decide.
+        // U+0400 to U+047F, which are Cyrillic letters, have two bytes, and begin with 0xd0 or 0xd1.
+        let is_cyrillic = |byte: &u8| matches!(byte, 0xd0 | 0xd1);
         match text.as_bytes() {
             [first, .., last] if first.is_ascii_graphic() && last.is_ascii_graphic() => text,
+            [first, .., before_last, last]
+                if (first.is_ascii_graphic() || is_cyrillic(first))
+                    && (last.is_ascii_graphic() || is_cyrillic(before_last)) =>
+            {
+                text
+            }
             _ => text.trim(),
         }
     }
@@ -139,7 +147,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn trim_equals_unicode_trim(text in "[ \tA~\u{a0}я]{0,4}") {
+        fn trim_equals_unicode_trim(text in "[ \tA~\u{a0}\u{85}\u{2003}яРѿЀ\u{3c0}]{0,5}") {
             prop_assert_eq!(Sku::trim(&text), text.trim());
         }
 

@@ -91,9 +91,10 @@ pub(super) fn hash_words<const N: usize>(state: &RandomState, words: &[u64; N]) 
 #[inline]
 fn short_words(bytes: &[u8]) -> [u64; SHORT_WORDS] {
     if let (Some(first), Some(last)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
-        let surplus_bits = 8 * (16 - bytes.len()) as u32;
-        let last = u64::from_le_bytes(*last).checked_shr(surplus_bits);
-        return [u64::from_le_bytes(*first), last.unwrap_or(0)];
+        return [
+            u64::from_le_bytes(*first),
+            drop_bytes(*last, 16 - bytes.len()),
+        ];
     }
     if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
         let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
@@ -118,12 +119,16 @@ fn long_words(bytes: &[u8]) -> [u64; LONG_WORDS] {
         *word = u64::from_le_bytes(*chunk);
     }
     if let (Some(word), Some(last)) = (words.get_mut(whole.len()), bytes.last_chunk::<8>()) {
-        let surplus_bits = 8 * (8 - rest.len()) as u32;
-        *word = u64::from_le_bytes(*last)
-            .checked_shr(surplus_bits)
-            .unwrap_or(0);
+        *word = drop_bytes(*last, 8 - rest.len());
     }
     words
+}
+
+/// Returns the word of these bytes without the first `surplus` ones, at most eight.
+#[inline]
+fn drop_bytes(bytes: [u8; 8], surplus: usize) -> u64 {
+    // Two shifts, because one by all 64 bits would overflow.
+    u64::from_le_bytes(bytes) >> (4 * surplus) >> (4 * surplus)
 }
 
 #[cfg(test)]

@@ -113,6 +113,7 @@ impl<'a> StocksResponseBuilder<'a> {
     }
 
     /// Adds an item with the SKU spelled as in the request.
+    #[inline]
     pub fn push_verbatim(&mut self, sku: &JsonText<'_>, level: Level) {
         match &sku.0 {
             // The request contained this text without escapes, so it needs none here either.
@@ -154,12 +155,13 @@ impl<'a> StocksResponseBuilder<'a> {
 
     /// Adds an item by copies of fixed lengths. Returns `None`, and adds nothing, if a part has
     /// another form than usual.
+    #[inline]
     fn push_short(&mut self, sku: &[u8], level: Level) -> Option<()> {
         let middle = self.short_middle.as_ref()?;
         // Unsigned, because a division of a number that may be negative takes more instructions.
         let micros = u64::try_from(level.updated_at.as_micros()).ok()?;
         let (seconds, fraction) = (micros / 1_000_000, micros % 1_000_000);
-        let (day, second) = (seconds / 86_400, (seconds % 86_400) as u32);
+        let (day, second) = (seconds / 86_400, u32::try_from(seconds % 86_400).ok()?);
         if sku.len() > MAX_SHORT_SKU || fraction != 0 {
             return None;
         }
@@ -195,7 +197,7 @@ impl<'a> StocksResponseBuilder<'a> {
         let at: &mut [u8; 64] = at[digits..].first_chunk_mut()?;
         *at = ITEM_END;
         at[DATE_POSITION..DATE_POSITION + 10].copy_from_slice(&date);
-        write_time(&mut at[TIME_POSITION..], second);
+        write_time(at[TIME_POSITION..].first_chunk_mut()?, second);
         self.end += 8 + sku.len() + self.item_middle.len() + digits + ITEM_END_BYTES;
         Some(())
     }
@@ -225,7 +227,7 @@ impl<'a> StocksResponseBuilder<'a> {
 
 /// Returns a day as `YYYY-MM-DD`; `None` if its year has not four digits.
 fn remembered_date(dates: &mut [(u64, [u8; 10]); REMEMBERED_DATES], day: u64) -> Option<[u8; 10]> {
-    let (known, text) = &mut dates[(day as usize) % REMEMBERED_DATES];
+    let (known, text) = &mut dates[usize::try_from(day % REMEMBERED_DATES as u64).ok()?];
     if *known != day {
         (*known, *text) = (day, format_date(day.cast_signed())?);
     }
@@ -255,12 +257,13 @@ fn format_to_second(at: Timestamp) -> Option<[u8; 19]> {
     let second = u32::try_from(seconds.rem_euclid(SECONDS_PER_DAY)).ok()?;
     let mut text = *b"0000-00-00T00:00:00";
     text[..10].copy_from_slice(&date);
-    write_time(&mut text[11..], second);
+    write_time(text.last_chunk_mut()?, second);
     Some(text)
 }
 
 /// Writes a second of the day into `00:00:00`.
-fn write_time(text: &mut [u8], second: u32) {
+#[inline]
+fn write_time(text: &mut [u8; 8], second: u32) {
     [text[0], text[1]] = TWO_DIGITS[(second / 3600) as usize];
     [text[3], text[4]] = TWO_DIGITS[(second / 60 % 60) as usize];
     [text[6], text[7]] = TWO_DIGITS[(second % 60) as usize];
