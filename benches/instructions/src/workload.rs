@@ -62,7 +62,7 @@ pub(crate) fn run(name: &str, size: u64) -> anyhow::Result<()> {
         "update" => update(size),
         "import" => import(size, 1),
         "import_twice" => import(size, 2),
-        _ => bail!("there is no workload {name}"),
+        _ => bail!("unknown workload {name}"),
     }
 }
 
