@@ -349,7 +349,7 @@ fn run_wrk(
 
 /// Returns the row of an import: a file that is new, the same again, and with 1 % changed.
 fn measure_imports(name: &str) -> anyhow::Result<String> {
-    let number = argument("--rows").map_or(Ok(1_000_000), |n| n.parse())?;
+    let number: u64 = argument("--rows").map_or(Ok(1_000_000), |n| n.parse())?;
     let scratch = tempfile::tempdir()?;
     let (version, program) = if name == "import" {
         ("stockbridge import".to_owned(), Some(Program::start(1)?))
@@ -357,7 +357,8 @@ fn measure_imports(name: &str) -> anyhow::Result<String> {
         (peer_process::version(&script(name, "import"))?, None)
     };
     let mut row = format!("| {version} |");
-    for every_hundredth in [0, 0, 1] {
+    let steps = [(0, number, 0), (0, 0, 0), (1, 0, number.div_ceil(100))];
+    for (every_hundredth, new, changed) in steps {
         let file = scratch.path().join("stock.csv");
         let changes = rows::Changes {
             every_hundredth,
@@ -378,14 +379,16 @@ fn measure_imports(name: &str) -> anyhow::Result<String> {
         };
         let (service, children, started) = (service_cpu()?, children_cpu()?, Instant::now());
         let output = command.output().context("import")?;
-        ensure!(
-            output.status.success(),
-            "the import failed: {}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
         let elapsed = started.elapsed();
         let cpu = service_cpu()? - service + (children_cpu()? - children);
+        let text = String::from_utf8_lossy(&output.stdout);
+        let is_right = text.contains(&format!("new {new}, changed {changed} "))
+            || text.contains(&format!("{} rows written", new + changed));
+        ensure!(
+            output.status.success() && is_right,
+            "the import failed: {text}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         row += &format!(
             " {:.1} s, {:.1} s |",
             elapsed.as_secs_f64(),

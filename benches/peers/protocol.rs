@@ -90,7 +90,7 @@ impl Protocol {
     /// Returns the request with the same SKUs as this body of the push API.
     pub(crate) fn request(self, body: &str) -> anyhow::Result<Vec<u8>> {
         match self {
-            Self::Http => market::raw_request(market::stocks_request(body), body),
+            Self::Http => market::raw_request(market::stocks_request(body.len()), body),
             Self::Redis => {
                 let question: StocksQuestion = serde_json::from_str(body)?;
                 let key = |sku| key(question.warehouse_id, sku);
