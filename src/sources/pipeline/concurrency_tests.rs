@@ -286,3 +286,30 @@ async fn crash_while_a_delivery_is_held_loses_no_stock() {
         assert_eq!(sold_out, step == "held", "{step}");
     }
 }
+
+#[tokio::test]
+async fn crash_during_an_approval_applies_all_or_nothing() {
+    let policies = || vec![zero_absent_policy()];
+    let harness = PipelineHarness::new(policies(), ShopRules::default()).await;
+    harness.deliver(0, numbered_rows(0..MANY, 5)).await;
+    let before = harness.stock();
+    harness.deliver(0, numbered_rows(0..MANY, 0)).await;
+    let images = copy_at_each_step(&harness);
+    harness.pipeline.accept("erp", None).await.unwrap();
+    let images = std::mem::take(&mut *images.lock());
+    let steps: Vec<_> = images.iter().map(|(step, _)| *step).collect();
+    let expected = ["compared", "blocks written", "source written", "committed"];
+    assert_eq!(steps[..4], expected);
+    assert!(steps.len() > 7, "{steps:?}");
+    for (number, (step, image)) in images.into_iter().enumerate() {
+        let restarted = PipelineHarness::at(image, policies(), ShopRules::default()).await;
+        if number < 3 {
+            assert_eq!(restarted.stock(), before, "{step}");
+            restarted.pipeline.accept("erp", None).await.unwrap();
+        }
+        assert!(
+            restarted.stock().values().all(|count| *count == 0),
+            "{step}"
+        );
+    }
+}

@@ -112,10 +112,10 @@ impl PipelineHarness {
 }
 
 /// Asserts that old and new stock were both seen, so that the steps fall before and after the
-/// commit.
+/// commit. An operation that has begun on another thread ends although its caller has gone.
 fn assert_both_seen(seen: [u32; 2]) {
     assert!(
-        seen[0] > 3 && seen[1] > 0,
+        seen[0] > 1 && seen[1] > 0,
         "the steps do not fall around the commit: {seen:?}"
     );
 }

@@ -123,7 +123,7 @@ impl PipelineHarness {
         self.pipeline.0.sort_buffer.store(bytes, Ordering::Relaxed);
     }
 
-    /// Waits until a delivery whose caller has gone is no longer at the statements.
+    /// Waits until a delivery whose caller has gone has left the statements.
     pub(super) async fn unlocked(&self) {
         drop(self.pipeline.statements().await);
     }

@@ -5,9 +5,11 @@
 //! deliveries are complete lists of which little changes. All statements about a SKU are in one
 //! block. The key of a block is its first SKU.
 
+use std::cmp::Ordering;
+
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::encoding::{ByteReader, put_number, put_signed, put_text};
+use super::encoding::{ByteReader, compare_texts, is_same_text, put_number, put_signed, put_text};
 use super::{SourceId, StorageError};
 
 /// Bytes after which a block may end.
@@ -23,7 +25,7 @@ const HAS_DATE: u8 = 8;
 const IS_ABSENT: u8 = 16;
 
 /// Stored statement about a SKU at one warehouse of a source.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub(in crate::sources) struct StoredStatement {
     /// Warehouse of the source; empty if it names none.
     pub(in crate::sources) warehouse: String,
@@ -41,8 +43,51 @@ pub(in crate::sources) struct StoredStatement {
 
 impl StoredStatement {
     /// Returns the key among the statements about a SKU, which are in the order of this key.
-    pub(super) fn key(&self) -> (&str, &str) {
-        (&self.warehouse, &self.variant)
+    pub(super) fn key(&self) -> StatementKey<'_> {
+        StatementKey(&self.warehouse, &self.variant)
+    }
+
+    fn numbers(&self) -> (i64, Option<i64>, Option<i64>, Option<i64>) {
+        let Self {
+            quantity,
+            reserve,
+            stated_at,
+            absent_at,
+            ..
+        } = *self;
+        (quantity, reserve, stated_at, absent_at)
+    }
+}
+
+impl PartialEq for StoredStatement {
+    fn eq(&self, other: &Self) -> bool {
+        self.numbers() == other.numbers() && self.key() == other.key()
+    }
+}
+
+impl Eq for StoredStatement {}
+
+/// Warehouse and variant: the key among the statements of a source about a SKU.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StatementKey<'k>(pub(super) &'k str, pub(super) &'k str);
+
+impl PartialEq for StatementKey<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        is_same_text(self.0, other.0) && is_same_text(self.1, other.1)
+    }
+}
+
+impl Eq for StatementKey<'_> {}
+
+impl PartialOrd for StatementKey<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for StatementKey<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        compare_texts(self.0, other.0).then_with(|| compare_texts(self.1, other.1))
     }
 }
 
@@ -108,7 +153,7 @@ impl BlockEncoder {
         put_text(out, suffix);
         put_number(out, rows.len() as u64);
         for row in rows {
-            let has_other_warehouse = row.warehouse != self.last_warehouse;
+            let has_other_warehouse = !is_same_text(&row.warehouse, &self.last_warehouse);
             let flags = [
                 (has_other_warehouse, HAS_OTHER_WAREHOUSE),
                 (!row.variant.is_empty(), HAS_VARIANT),

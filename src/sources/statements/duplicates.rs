@@ -3,6 +3,7 @@
 use stock::MAX_COUNT;
 use stock_import::Quantity;
 
+use super::blocks::StatementKey;
 use crate::sources::DuplicatePolicy;
 
 /// Rows of a delivery about one SKU, warehouse and variant, merged into one.
@@ -29,8 +30,8 @@ pub(super) struct MergedRow {
 }
 
 impl MergedRow {
-    pub(super) fn key(&self) -> (&str, &str) {
-        (&self.warehouse, &self.variant)
+    pub(super) fn key(&self) -> StatementKey<'_> {
+        StatementKey(&self.warehouse, &self.variant)
     }
 
     /// Merges a row that was read later.

@@ -1,5 +1,7 @@
 //! Compact binary encoding of numbers and texts, for blocks of statements and temporary files.
 
+use std::cmp::Ordering;
+
 use super::StorageError;
 
 /// Appends a number: 7 bits a byte, the lowest first.
@@ -83,6 +85,23 @@ impl<'b> ByteReader<'b> {
     }
 }
 
+/// Compares texts of which most are empty.
+///
+/// Comparing two empty texts as bytes takes 100 ns on some processors: glibc reads no byte of an
+/// address that is not mapped.
+pub(super) fn compare_texts(one: &str, other: &str) -> Ordering {
+    if one.is_empty() || other.is_empty() {
+        one.len().cmp(&other.len())
+    } else {
+        one.cmp(other)
+    }
+}
+
+/// Returns true if texts of which most are empty are equal. Fast like [`compare_texts`].
+pub(super) fn is_same_text(one: &str, other: &str) -> bool {
+    one.len() == other.len() && (one.is_empty() || one == other)
+}
+
 /// Returns bytes that were written as a text.
 pub(super) fn text_of(bytes: &[u8]) -> Result<&str, StorageError> {
     std::str::from_utf8(bytes).map_err(|_| StorageError::Damaged)
@@ -106,6 +125,12 @@ mod tests {
             prop_assert_eq!(reader.text().unwrap(), text);
             prop_assert_eq!(reader.signed().unwrap(), signed);
             prop_assert!(reader.is_at_end());
+        }
+
+        #[test]
+        fn texts_are_compared_like_bytes(one in "[ab]{0,2}", other in "[ab]{0,2}") {
+            prop_assert_eq!(compare_texts(&one, &other), one.cmp(&other));
+            prop_assert_eq!(is_same_text(&one, &other), one == other);
         }
 
         #[test]

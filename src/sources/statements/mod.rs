@@ -31,6 +31,7 @@ mod records;
 mod rejected;
 mod replacement;
 mod resolve;
+mod resolve_ids;
 mod row_digest;
 mod sorted_runs;
 mod source_record;

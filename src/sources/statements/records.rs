@@ -88,7 +88,7 @@ impl SpoolWriter {
     }
 }
 
-/// Reader of records in order. It is at no record before the first [`SpoolReader::advance`].
+/// Reader of records in order. [`SpoolReader::advance`] moves to the first one.
 #[derive(Debug)]
 pub(in crate::sources) struct SpoolReader {
     file: Option<Arc<File>>,
@@ -96,7 +96,7 @@ pub(in crate::sources) struct SpoolReader {
     begin: u64,
     end: u64,
     position: u64,
-    // All bytes if there is no file.
+    // All bytes, unless there is a file.
     buffer: Vec<u8>,
     // Unread bytes of the buffer begin here.
     next: usize,

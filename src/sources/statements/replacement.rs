@@ -116,8 +116,8 @@ impl Replacement {
         let since = self.since(statement);
         // Variants that are present without a number.
         let is_listed = delivered.rows.iter().any(|row| {
-            let is_same = statement.variant.is_empty() || statement.variant == row.variant;
-            !row.variant.is_empty() && is_same && row.quantity.is_none()
+            let is_same = || statement.variant.is_empty() || statement.variant == row.variant;
+            !row.variant.is_empty() && row.quantity.is_none() && is_same()
         });
         let is_present = delivered.is_present || is_listed;
         // Rows that are present without a number keep the date of their last statement.

@@ -10,7 +10,7 @@ const HAS_VARIANT: u8 = 2;
 const HAS_QUANTITY: u8 = 4;
 const HAS_RESERVE: u8 = 8;
 const HAS_DATE: u8 = 16;
-/// The record is no row, but tells that a row of the SKU is not applied.
+/// Marks a record without a row: one row of the SKU is not applied.
 const IS_FAULT: u8 = 32;
 /// The row that is not applied certainly belongs to the SKU.
 const IS_PRESENT: u8 = 64;

@@ -15,6 +15,7 @@ use stock_import::{DeliveryEntry, ProductKey, RejectedRow, Row};
 use tempfile::TempPath;
 
 use super::duplicates::MergedRow;
+use super::encoding::is_same_text;
 use super::row_digest::row_digest;
 use super::sorted_runs::{RunSorter, SortedRecords};
 use super::staged_record::{StagedRecord, encode_fault, encode_row};
@@ -61,7 +62,7 @@ impl SortedWarehouses {
     pub(super) fn record(&mut self, warehouse: &str) {
         match &self.first {
             None => self.first = Some(warehouse.to_owned()),
-            Some(first) => self.are_several |= first != warehouse,
+            Some(first) => self.are_several |= !is_same_text(first, warehouse),
         }
     }
 }
@@ -78,6 +79,7 @@ pub(in crate::sources) struct StagingFile {
     part: u32,
     counts: StageCounts,
     warehouses: BTreeSet<String>,
+    last_warehouse: Option<String>,
     // Sum of the rows' digests, so that their order does not matter.
     digest: u64,
     payload: Vec<u8>,
@@ -107,6 +109,7 @@ impl StagingFile {
             part: 0,
             counts: StageCounts::default(),
             warehouses: BTreeSet::new(),
+            last_warehouse: None,
             digest: 0,
             payload: Vec::new(),
         })
@@ -210,8 +213,12 @@ impl StagingFile {
         // A date within the tolerance is moved to now: a date in the future would make updates of
         // others look outdated.
         let stated_at = stated_at.map(|at| at.min(now));
-        if !self.warehouses.contains(warehouse) && self.warehouses.len() < MAX_WAREHOUSES {
-            self.warehouses.insert(warehouse.to_owned());
+        let is_last = |last: &String| is_same_text(last, warehouse);
+        if !self.last_warehouse.as_ref().is_some_and(is_last) {
+            self.last_warehouse = Some(warehouse.to_owned());
+            if self.warehouses.len() < MAX_WAREHOUSES && !self.warehouses.contains(warehouse) {
+                self.warehouses.insert(warehouse.to_owned());
+            }
         }
         let staged = StagedRecord {
             warehouse,
