@@ -91,6 +91,7 @@ impl BurstService {
         let opened = Store::open(
             &store::Config {
                 path: path.join("store"),
+                url: None,
             },
             &keys,
         )

@@ -119,6 +119,7 @@ async fn measure_deliveries(scratch: &Path, rows: u64) -> anyhow::Result<()> {
     let opened = Store::open(
         &store::Config {
             path: scratch.join("store"),
+            url: None,
         },
         &[key],
     )

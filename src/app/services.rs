@@ -64,6 +64,7 @@ impl Services {
             .collect();
         let store_config = store::Config {
             path: config.store.clone(),
+            url: None,
         };
         let opened = Store::open(&store_config, &keys)
             .await
