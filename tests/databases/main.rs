@@ -9,6 +9,8 @@
 mod database_tests;
 mod postgres_store;
 mod server;
+mod service_on_postgres;
+mod service_process;
 mod sql_shop;
 #[path = "../store_suite/mod.rs"]
 mod store_suite;
