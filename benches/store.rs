@@ -120,6 +120,7 @@ async fn open(path: &Path, shops: u16) -> anyhow::Result<OpenedStore> {
     Ok(Store::open(
         &Config {
             path: path.to_owned(),
+            url: None,
         },
         &keys,
     )

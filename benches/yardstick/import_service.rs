@@ -37,6 +37,7 @@ impl ImportService {
         let opened = Store::open(
             &store::Config {
                 path: scratch.join("store"),
+                url: None,
             },
             &[key],
         )

@@ -35,8 +35,13 @@ pub(super) struct ChartSampler {
 }
 
 impl ChartSampler {
+    /// Starts the task that samples.
+    pub(super) fn start(self, file: ChartFile, tasks: &Tasks) {
+        tasks.spawn("chart_sampler", self.run(file, tasks.clone()));
+    }
+
     /// Samples at the end of each minute until the tasks are stopping, and then once more.
-    pub(super) async fn run(mut self, mut file: ChartFile, tasks: Tasks) {
+    async fn run(mut self, mut file: ChartFile, tasks: Tasks) {
         loop {
             let is_last = tokio::select! {
                 () = tasks.stopping() => true,

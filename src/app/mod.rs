@@ -6,6 +6,8 @@
 
 mod background;
 mod chart_sampler;
+mod database_lease;
+mod followed_changes;
 mod instance_guard;
 mod reload;
 mod router;
@@ -130,6 +132,7 @@ impl App {
             Services::open(&config, (clock, alarms), ownership, &tasks).await?;
         let (migrator, migrator_metrics) =
             services.start_migrator(&config, previous.workers, &tasks, &mut registry)?;
+        followed_changes::start(&services, migrator.clone(), &tasks.background);
         let ingest = services.start_ingest(migrator.clone(), &tasks, &mut registry);
         background::start(&services, &config, &tasks.background);
         services
@@ -157,8 +160,7 @@ impl App {
             push_metrics,
             last_counts: HashMap::new(),
         };
-        let sampler = sampler.run(previous.chart_file, tasks.background.clone());
-        tasks.background.spawn("chart_sampler", sampler);
+        sampler.start(previous.chart_file, &tasks.background);
         let (store, events) = (Arc::clone(&services.store), services.events.clone());
         let reloader = Reloader {
             at_start: config.clone(),

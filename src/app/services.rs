@@ -11,6 +11,7 @@ use prometheus_client::registry::Registry;
 use strict_http::reachable_address;
 use tracing::info;
 
+use super::database_lease::DatabaseLease;
 use super::instance_guard::{self, Ownership};
 use super::{TaskGroups, wiring};
 use crate::chart_history::{ChartFile, ChartHistory};
@@ -64,11 +65,16 @@ impl Services {
             .collect();
         let store_config = store::Config {
             path: config.store.clone(),
+            url: config.store_url.clone(),
         };
         let opened = Store::open(&store_config, &keys)
             .await
             .context("open the store")?;
         let (store, notes) = (opened.store, opened.notes);
+        if let Some(lease) = DatabaseLease::take(&store, &config.instance).await? {
+            let keeping = lease.keep(tasks.background.clone());
+            tasks.background.spawn("database_lease", keeping);
+        }
         let data = ShopData::new(opened.book, opened.acked, opened.activity);
         let skus: usize = data.book.shops().map(|shop| data.book.len(shop)).sum();
         info!(

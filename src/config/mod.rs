@@ -45,6 +45,7 @@ use crate::auth_failures::Network;
 use crate::migrator::Mode;
 use crate::notify::ChannelConfig;
 use crate::push_api::stocks_handler::UnknownSku;
+use crate::store::StoreUrl;
 use crate::telemetry::LogFormat;
 
 /// Name of the source of files that are imported by hand.
@@ -63,6 +64,8 @@ pub struct Config {
     pub ops_hosts: Vec<String>,
     /// Directory of the store.
     pub store: PathBuf,
+    /// Database that keeps the stock instead of the directory.
+    pub store_url: Option<StoreUrl>,
     /// Base URL of the Market's API.
     pub market_url: String,
     /// PEM file of further certificate authorities for outbound requests.

@@ -16,6 +16,7 @@ use super::values::{CampaignOrBusiness, MarketId, SecretText};
 use super::{Config, ShopConfig};
 use crate::migrator::Mode;
 use crate::sources::operator_files;
+use crate::store::StoreUrl;
 use stock_import::stock_rules::ShopRules;
 
 /// Reads the whole file. `machine` names the installation if no setting does. Returns `None` after
@@ -28,6 +29,13 @@ pub(super) fn read_config(reader: &mut SettingsReader<'_>, machine: &str) -> Opt
         .iter_mut()
         .for_each(|file| reader.resolve(file));
     if table.instance.0.is_empty() {
+        if table.store_url_file.is_some() {
+            reader.fault(
+                "instance",
+                " is empty: with store_url_file it must be set, because the machine may change \
+                 while the database stays",
+            );
+        }
         machine.clone_into(&mut table.instance.0);
     }
     reader.show(&table, None);
@@ -43,6 +51,17 @@ pub(super) fn read_config(reader: &mut SettingsReader<'_>, machine: &str) -> Opt
     let notify: Vec<_> = channel_readers
         .map(|reader| read_channel(reader, &table.time_zone))
         .collect();
+    let store_url = secrets([table.store_url_file]).pop();
+    let store_url = store_url.map(|address| {
+        let url = StoreUrl::parse(address.expose());
+        if url.is_none() {
+            reader.fault(
+                "store_url_file",
+                ": the file must hold an address such as postgres://name:password@host:5432/database",
+            );
+        }
+        url
+    });
     let max_per_address = table.max_connections_per_address.0 as usize;
     let verify_hours = u64::from(table.verify_hours.0);
     Some(Config {
@@ -53,6 +72,7 @@ pub(super) fn read_config(reader: &mut SettingsReader<'_>, machine: &str) -> Opt
         ops_password: secrets([table.ops_password_file]).pop(),
         ops_protect_metrics: table.ops_protect_metrics,
         store: table.store.0,
+        store_url: store_url.flatten(),
         market_url: table.market_url.0,
         ca_file: table.ca_file.map(|file| file.0),
         instance: table.instance.0,

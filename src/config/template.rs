@@ -157,7 +157,7 @@ mod tests {
                     "mapping_file" => "source_sku,sku,pack\nTEA,TEA-1,1\n",
                     "skus_file" => "A\n",
                     "token_file" if setting.example.contains("telegram") => "123456:canary",
-                    "database_file" => "postgres://reader:secret@localhost/shop",
+                    "database_file" | "store_url_file" => "postgres://reader:secret@localhost/shop",
                     _ => "canary-canary",
                 };
                 let file = setting.example.trim_matches('"');
@@ -223,6 +223,8 @@ mod tests {
                 _ => line,
             });
         let text = lines.collect::<Vec<_>>().join("\n");
+        // A store in a database needs a name, so the default does not fit to that example.
+        let text = text.replace("instance = \"\"", "instance = \"production\"");
         std::fs::write(directory.path().join("company-ca.pem"), "").unwrap();
         parse(&text, directory.path()).unwrap();
     }
@@ -231,7 +233,11 @@ mod tests {
     fn every_example_of_service_and_shop_keeps_its_rule() {
         let directory = directory();
         for setting in SETTINGS {
-            let text = format!("{}{SHOP}", with_example("", setting));
+            let needed = match setting.key {
+                "store_url_file" => "instance = \"production\"\n",
+                _ => "",
+            };
+            let text = format!("{}{SHOP}", with_example(needed, setting));
             parse(&text, directory.path()).unwrap_or_else(|e| panic!("{}: {e}", setting.key));
         }
         for setting in SHOP_SETTINGS {

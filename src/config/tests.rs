@@ -863,3 +863,32 @@ fn the_effective_configuration_has_the_order_of_the_settings() {
         assert!(keys.len() > 14, "{keys:?}");
     }
 }
+
+#[test]
+fn stock_in_a_database_needs_an_address_and_a_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let parse = |address: &str, settings: &str| {
+        std::fs::write(directory.path().join("address"), address).unwrap();
+        let shop = "[[shops]]\nname = \"a\"\nwarehouses = [1]\ncampaign = 1\nmigrate = \"off\"\n";
+        let text = format!("store_url_file = \"address\"\n{settings}{shop}");
+        let secrets = [("PUSH_TOKEN", "push-token"), ("FEED_KEY", "feed-key-of-a")];
+        let secrets =
+            secrets.map(|(key, text)| (format!("STOCKBRIDGE_SHOPS_A_{key}"), text.to_owned()));
+        Config::parse(&text, secrets.into(), directory.path()).map_err(|error| error.to_string())
+    };
+    let address = "postgres://stock:canary@db.example/shop";
+    let config = parse(address, "instance = \"production\"\n").unwrap();
+    assert_eq!(
+        config.store_url.as_ref().unwrap().to_string(),
+        "postgres://db.example:5432/shop"
+    );
+    assert!(!config.to_string().contains("canary") && !format!("{config:?}").contains("canary"));
+    let error = parse(address, "").unwrap_err();
+    assert!(
+        error.contains("instance is empty: with store_url_file"),
+        "{error}"
+    );
+    let error = parse("mysql://stock:canary@db/shop", "instance = \"a\"\n").unwrap_err();
+    assert!(error.contains("postgres://name:password@host"), "{error}");
+    assert!(!error.contains("canary"), "{error}");
+}

@@ -40,6 +40,7 @@ async fn test_ingest() -> TestIngest {
     let directory = tempfile::tempdir().unwrap();
     let config = store::Config {
         path: directory.path().join("store"),
+        url: None,
     };
     let opened = Store::open(&config, &identities()).await.unwrap();
     let (book, store) = (Arc::new(opened.book), Arc::new(opened.store));
@@ -268,6 +269,7 @@ async fn date_from_a_fast_clock_does_not_win() {
     test_ingest.store.close().await.unwrap();
     let config = store::Config {
         path: test_ingest.directory.path().join("store"),
+        url: None,
     };
     let disk = Store::open(&config, &identities()).await.unwrap();
     assert_eq!(disk.book.get(MOSCOW, "A").unwrap().level().count.get(), 5);
@@ -329,6 +331,7 @@ async fn accepts_several_shops_and_reports_each() {
     test_ingest.store.close().await.unwrap();
     let config = store::Config {
         path: test_ingest.directory.path().join("store"),
+        url: None,
     };
     let disk = Store::open(&config, &identities()).await.unwrap();
     for (shop, sku, count) in [(MOSCOW, "A", 1), (OMSK, "A", 2), (OMSK, "B", 3)] {

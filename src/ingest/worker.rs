@@ -20,7 +20,7 @@ use super::{
     Accepted, Ingest, IngestError, IngestRequest, Metrics, OnStated, Origin, RepeatPolicy,
     StatedSkus,
 };
-use crate::store::{Store, StoreChange, StoreError};
+use crate::store::{AppendGuard, Store, StoreChange, StoreError};
 use crate::telemetry::{AlarmKind, Alarms};
 
 /// Capacity of the worker's queue, in calls; a further caller waits for a free place. A call has
@@ -114,8 +114,40 @@ impl IngestWorker {
     }
 
     async fn process(&mut self, requests: Vec<IngestRequest>) {
-        let now = self.clock.now();
-        let resolved = self.resolve(&requests, now).await;
+        // The guard is held until the book has the changes. Otherwise a compaction could write a
+        // snapshot of the book without them and drop them from the log.
+        let store = Arc::clone(&self.store);
+        let (now, resolved, stored) = loop {
+            let now = self.clock.now();
+            let resolved = self.resolve(&requests, now).await;
+            let stored = self.persist(&store, &resolved).await;
+            // Another process was faster: the updates are compared with its stock.
+            if !matches!(stored, Err(StoreError::Behind)) {
+                break (now, resolved, stored);
+            }
+        };
+        let error = stored.as_ref().err().map(IngestError::from);
+        for (request, resolved) in requests.into_iter().zip(resolved) {
+            let outcome = match &error {
+                Some(error) => Err(error.clone()),
+                None => Ok(self.apply(resolved, request.origin, now).await),
+            };
+            // The caller may have stopped waiting.
+            let _caller_gone = request.response.send(outcome);
+        }
+    }
+
+    /// Persists what the calls change, if the book has the stock with which they were compared.
+    async fn persist<'a>(
+        &mut self,
+        store: &'a Store,
+        resolved: &[Vec<ResolvedUpdates>],
+    ) -> Result<AppendGuard<'a>, StoreError> {
+        let shops: Vec<ShopId> = resolved
+            .iter()
+            .flatten()
+            .map(|updates| updates.shop)
+            .collect();
         let changes: Vec<StoreChange<'_>> = resolved
             .iter()
             .flatten()
@@ -126,26 +158,15 @@ impl IngestWorker {
             })
             .collect();
         // Calls without a change need no commit: their levels are on disk already.
-        // The guard is held until the book has the changes. Otherwise a compaction could write a
-        // snapshot of the book without them and drop them from the log.
-        let store = Arc::clone(&self.store);
-        let stored = if changes.is_empty() {
-            Ok(None)
-        } else {
-            store.append(&changes).await.map(Some)
-        };
-        if !changes.is_empty() {
-            self.update_store_alarm(stored.as_ref().err());
+        let stored = store.append_if_current(&changes, &shops).await;
+        match &stored {
+            Err(StoreError::Behind) => {}
+            // Without a commit, success does not show that the store works again.
+            Ok(_) if changes.is_empty() => {}
+            Ok(_) => self.update_store_alarm(None),
+            Err(error) => self.update_store_alarm(Some(error)),
         }
-        let error = stored.as_ref().err().map(IngestError::from);
-        for (request, resolved) in requests.into_iter().zip(resolved) {
-            let outcome = match &error {
-                Some(error) => Err(error.clone()),
-                None => Ok(self.apply(resolved, request.origin, now).await),
-            };
-            // The caller may have stopped waiting.
-            let _caller_gone = request.response.send(outcome);
-        }
+        stored
     }
 
     /// Converts the statements of each call to the levels to write, per shop, in order of arrival.

@@ -1,4 +1,6 @@
 //! Errors of the store, and the classification of SQLite's errors into them.
+//!
+//! PostgreSQL's errors are classified in `postgres`.
 
 use std::io;
 use std::path::PathBuf;
@@ -81,6 +83,57 @@ pub enum StoreError {
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
+    /// The database cannot be reached, or does not accept a statement. A change may be in it or
+    /// not; if it is, memory gets it later as a change of another process. The next attempt may
+    /// succeed.
+    #[error("the database {target} cannot be used: {what}")]
+    DatabaseUnusable {
+        /// Address of the database, without the password.
+        target: String,
+        /// Error of the database or the network.
+        what: String,
+    },
+    /// The tables in the database belong to a later release.
+    #[error(
+        "the tables in {target} have version {found}, but this release only knows version {known}: \
+         run the release that wrote them"
+    )]
+    NewerSchema {
+        /// Address of the database, without the password.
+        target: String,
+        /// Version of the tables.
+        found: i64,
+        /// Version that this release knows.
+        known: i64,
+    },
+    /// The content of the database is not what was written.
+    #[error("the stock in {target} is damaged: {what}; restore the database from its backup")]
+    DamagedDatabase {
+        /// Address of the database, without the password.
+        target: String,
+        /// Description of the damage.
+        what: String,
+    },
+    /// The database lacks acknowledged changes, as after a failover to a standby that had not
+    /// received them, or after an older backup was restored.
+    #[error(
+        "{target} lacks acknowledged changes of shop {shop}: it has {found} of {known}. This \
+         happens after a failover to a standby that was behind, or with an older backup"
+    )]
+    LostChanges {
+        /// Address of the database, without the password.
+        target: String,
+        /// Name of the shop.
+        shop: String,
+        /// Last change in the database.
+        found: i64,
+        /// Last acknowledged change.
+        known: i64,
+    },
+    /// Another process has stated stock of the shop meanwhile. Nothing was written, memory has the
+    /// other stock now, and the update must be compared with it again.
+    #[error("another process has changed the stock meanwhile")]
+    Behind,
 }
 
 impl StoreError {
@@ -94,7 +147,12 @@ impl StoreError {
             | Self::ForeignFile { .. }
             | Self::DiskFull
             | Self::Busy
-            | Self::Closed => false,
+            | Self::Closed
+            | Self::DatabaseUnusable { .. }
+            | Self::NewerSchema { .. }
+            | Self::DamagedDatabase { .. }
+            | Self::LostChanges { .. }
+            | Self::Behind => false,
         }
     }
 }
@@ -174,13 +232,13 @@ impl SqliteCause {
 pub(super) enum StoreInternalError {
     /// The connection was closed, or an attempt to reopen it was not finished.
     Closed,
-    Sqlite(sqlx::Error),
+    Database(sqlx::Error),
     Damaged(String),
 }
 
 impl From<sqlx::Error> for StoreInternalError {
     fn from(error: sqlx::Error) -> Self {
-        Self::Sqlite(error)
+        Self::Database(error)
     }
 }
 
@@ -190,7 +248,7 @@ impl From<MalformedRecord> for StoreInternalError {
     }
 }
 
-/// Converts an internal error of the store in `directory`.
+/// Converts an internal error of the SQLite store in `directory`.
 pub(super) fn to_store_error(
     directory: &StoreDirectory,
     internal: StoreInternalError,
@@ -198,7 +256,7 @@ pub(super) fn to_store_error(
     let path = directory.database();
     let cause = match internal {
         StoreInternalError::Closed => return StoreError::Closed,
-        StoreInternalError::Sqlite(error) => SqliteCause::classify(&error),
+        StoreInternalError::Database(error) => SqliteCause::classify(&error),
         StoreInternalError::Damaged(what) => SqliteCause::Damaged(what),
     };
     match cause {

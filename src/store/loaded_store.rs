@@ -1,63 +1,35 @@
-//! Start of the store: registration of the configured shops, and loading of their state.
+//! State of the configured shops in memory while a store is loaded, the same for every kind of store.
 
 use stock::{Activity, Level, PerSku, ShopId, Sku, SkuActivity, StockBook};
 
-use super::error::StoreInternalError;
 use super::quarantine_table::QuarantineTable;
-use super::record::{MalformedRecord, RecordPacker, RecordReader, RecordRow};
-use super::replay::{replay, snapshot_row_counts};
-use super::store_connection::StoreConnection;
-use super::store_write::{DiskShop, StoreWrite};
-use super::{Acked, Notes, RecentSend, ShopIdentity, StoreError, notes, recent_sends};
+use super::record::{MalformedRecord, RecordReader, RecordRow};
+use super::{AbsentShop, Acked, Notes, OpenedStore, RecentSend, ShopIdentity, Store};
+
+/// Row of the table `shop`.
+#[derive(Clone, Debug)]
+pub(super) struct DiskShop {
+    pub(super) id: i64,
+    pub(super) name: String,
+    pub(super) target: String,
+}
+
+impl DiskShop {
+    pub(super) fn crc(&self) -> i64 {
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&self.id.to_le_bytes());
+        // With the length, characters that move between name and target change the checksum.
+        crc.update(&(self.name.len() as u64).to_le_bytes());
+        crc.update(self.name.as_bytes());
+        crc.update(self.target.as_bytes());
+        crc.finalize().into()
+    }
+}
 
 /// Numbers of the shops on disk.
 pub(super) struct ShopTable {
     pub(super) configured: Vec<i64>,
     pub(super) absent: Vec<DiskShop>,
-}
-
-/// Assigns numbers to new shops and records changed targets, in one transaction.
-pub(super) async fn register_shops(
-    connection: &mut StoreConnection,
-    known: Vec<DiskShop>,
-    shops: &[ShopIdentity],
-) -> Result<ShopTable, StoreError> {
-    let mut header = connection.header();
-    let mut writes = Vec::new();
-    let mut configured = Vec::new();
-    for ShopIdentity { name, target, .. } in shops {
-        let found = known.iter().find(|shop| shop.name == *name);
-        let id = found.map_or(header.shops + 1, |shop| shop.id);
-        configured.push(id);
-        if found.is_some_and(|shop| shop.target == *target) {
-            continue;
-        }
-        writes.push(StoreWrite::Shop(DiskShop {
-            id,
-            name: name.clone(),
-            target: target.clone(),
-        }));
-        if found.is_some() {
-            header.last_seq += 1;
-            let packed = RecordPacker::target_changed();
-            writes.push(StoreWrite::Change {
-                seq: header.last_seq,
-                shop: id,
-                packed,
-            });
-        } else {
-            header.shops = id;
-        }
-    }
-    if !writes.is_empty() {
-        connection.ensure_ready().await?;
-        connection.commit(writes, header).await?;
-    }
-    let absent = known
-        .into_iter()
-        .filter(|shop| !configured.contains(&shop.id))
-        .collect();
-    Ok(ShopTable { configured, absent })
 }
 
 /// State of the configured shops in memory, while it is loaded.
@@ -72,48 +44,6 @@ pub(super) struct LoadedStore {
     pub(super) notes: Notes,
 }
 
-/// Reads the state of the configured shops from the database.
-pub(super) async fn load(
-    connection: &mut StoreConnection,
-    configured: &[i64],
-    shops: &[ShopIdentity],
-) -> Result<LoadedStore, StoreInternalError> {
-    let header = connection.header();
-    let conn = connection.conn()?;
-    let sizes = snapshot_row_counts(conn, header).await?;
-    let size_of_shop = |id: &i64| {
-        sizes
-            .iter()
-            .find(|(shop, _)| shop == id)
-            .map_or(0, |(_, rows)| *rows)
-    };
-    let shop_of_disk_id = |id: i64| {
-        let position = configured.iter().position(|known| *known == id)?;
-        u16::try_from(position).ok().map(ShopId)
-    };
-    let book = StockBook::new(configured.iter().map(size_of_shop));
-    let warehouses = shops.iter().map(|shop| shop.warehouses.clone());
-    let mut loaded = LoadedStore {
-        shop_by_disk_id: (1..=header.shops).map(shop_of_disk_id).collect(),
-        activity: Activity::new(&book, warehouses.collect()),
-        book,
-        acked: configured.iter().map(|_| PerSku::default()).collect(),
-        quarantine: QuarantineTable::default(),
-        recent_sends: Vec::new(),
-        notes: notes::read(conn, shop_of_disk_id).await?,
-    };
-    replay(&mut *conn, header, |shop, reader| {
-        loaded.apply_record(shop, reader)
-    })
-    .await?;
-    for shop in configured {
-        loaded
-            .recent_sends
-            .push(recent_sends::read(conn, *shop).await?);
-    }
-    Ok(loaded)
-}
-
 /// Rows of a snapshot that are applied together. More would leave larger gaps in the heap.
 const FULL_ROWS_AT_ONCE: usize = 256;
 
@@ -125,7 +55,55 @@ struct FullRows {
 }
 
 impl LoadedStore {
-    fn apply_record(&mut self, id: i64, reader: RecordReader<'_>) -> Result<(), MalformedRecord> {
+    /// Creates empty shops with these numbers on disk and expected numbers of SKUs.
+    pub(super) fn new(configured: &[(i64, usize)], shops: &[ShopIdentity], notes: Notes) -> Self {
+        let largest = configured.iter().map(|(id, _)| *id).max().unwrap_or(0);
+        let shop_of = |id| shop_of_disk_id(configured.iter().map(|(id, _)| *id), id);
+        let book = StockBook::new(configured.iter().map(|(_, skus)| *skus));
+        let warehouses = shops.iter().map(|shop| shop.warehouses.clone());
+        Self {
+            shop_by_disk_id: (1..=largest).map(shop_of).collect(),
+            acked: configured.iter().map(|_| PerSku::default()).collect(),
+            quarantine: QuarantineTable::default(),
+            recent_sends: Vec::new(),
+            activity: Activity::new(&book, warehouses.collect()),
+            book,
+            notes,
+        }
+    }
+
+    /// Returns what the callers of the store get.
+    pub(super) fn into_opened(
+        self,
+        store: Store,
+        shop_table: &ShopTable,
+        quarantine: &QuarantineTable,
+    ) -> OpenedStore {
+        let mut notes = self.notes;
+        let to_absent = |shop: &DiskShop| AbsentShop {
+            name: shop.name.clone(),
+            notes: notes.take_orphans(shop.id),
+        };
+        let absent_shops = shop_table.absent.iter().map(to_absent).collect();
+        let entries_of = |id: &i64| quarantine.entries(*id).cloned().collect();
+        OpenedStore {
+            store,
+            book: self.book,
+            acked: self.acked,
+            quarantine: shop_table.configured.iter().map(entries_of).collect(),
+            recent_sends: self.recent_sends,
+            activity: self.activity,
+            notes,
+            absent_shops,
+        }
+    }
+
+    /// Applies a record of the shop with the number `id`.
+    pub(super) fn apply_record(
+        &mut self,
+        id: i64,
+        reader: RecordReader<'_>,
+    ) -> Result<(), MalformedRecord> {
         let position = usize::try_from(id - 1).ok();
         let Some(shop) =
             position.and_then(|position| self.shop_by_disk_id.get(position).copied().flatten())
@@ -183,4 +161,13 @@ impl LoadedStore {
             self.acked[shop.index()].set(entry.id(), acked);
         }
     }
+}
+
+/// Returns the configured shop with this number on disk; `configured` are the numbers of all.
+pub(super) fn shop_of_disk_id(
+    mut configured: impl Iterator<Item = i64>,
+    id: i64,
+) -> Option<ShopId> {
+    let position = configured.position(|known| known == id)?;
+    u16::try_from(position).ok().map(ShopId)
 }

@@ -53,20 +53,19 @@
 //! changes before it must have been in the book when the scan began; an [`AppendGuard`] ensures
 //! that.
 
-mod compact;
-mod database_file;
+mod append_guard;
 mod directory;
 mod error;
+mod followed;
+mod handle;
 mod loaded_store;
 mod notes;
+mod packing;
+mod postgres;
 mod quarantine_table;
 mod recent_sends;
 mod record;
-mod replay;
 mod sqlite;
-mod store_connection;
-mod store_header;
-mod store_write;
 #[cfg(test)]
 mod tests;
 
@@ -75,11 +74,15 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+pub use append_guard::AppendGuard;
 pub use directory::{DirectoryState, directory_state};
 pub use error::StoreError;
+pub use followed::{FollowedEffect, apply_followed};
+pub use handle::Store;
 pub use notes::Notes;
+pub use postgres::{Lease, LeaseOutcome, LeaseTable, StoreUrl};
 pub use recent_sends::RecentSend;
-pub use sqlite::{AppendGuard, Store};
+pub use record::RecordRow;
 
 use stock::{Activity, Count, Level, PerSku, ShopId, Sku, SkuActivity, StockBook, Timestamp};
 
@@ -96,7 +99,13 @@ pub const COMPACTION_BYTES: u64 = 32 * 1024 * 1024;
 pub struct Config {
     /// Directory of the store. It is created if it is missing, and belongs to one process.
     pub path: PathBuf,
+    /// Database that keeps the stock instead of the directory.
+    pub url: Option<StoreUrl>,
 }
+
+/// Callback for the rows of one record that another process has appended. The rows of a shop come
+/// in the order of its log. It runs while appends wait, so it must be quick.
+pub type OnFollowed = Box<dyn Fn(ShopId, &[RecordRow]) + Send + Sync>;
 
 /// Identity of a configured shop; its index in the list is its [`ShopId`].
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -4,11 +4,8 @@
 
 use std::collections::HashMap;
 
-use sqlx::Row;
-use sqlx::sqlite::SqliteConnection;
 use stock::ShopId;
 
-use super::error::StoreInternalError;
 use super::record::MalformedRecord;
 
 /// Number under which notes of the whole store are kept; shops are numbered from 1.
@@ -50,57 +47,28 @@ impl Notes {
         let matching = self.orphans.extract_if(.., |(owner, _, _)| *owner == shop);
         matching.map(|(_, name, text)| (name, text)).collect()
     }
-}
 
-/// Writes a note; `None` deletes it.
-pub(super) async fn write(
-    conn: &mut SqliteConnection,
-    shop: i64,
-    name: &str,
-    text: Option<&str>,
-) -> Result<(), StoreInternalError> {
-    let query = match text {
-        Some(text) => sqlx::query(
-            "INSERT OR REPLACE INTO note (shop, name, text, crc) VALUES (?1, ?2, ?3, ?4)",
-        )
-        .bind(shop)
-        .bind(name)
-        .bind(text)
-        .bind(crc(shop, name, text)),
-        None => sqlx::query("DELETE FROM note WHERE shop = ?1 AND name = ?2")
-            .bind(shop)
-            .bind(name),
-    };
-    query.execute(conn).await?;
-    Ok(())
-}
-
-/// Reads all notes. Those of shops that are not configured become orphans.
-pub(super) async fn read(
-    conn: &mut SqliteConnection,
-    shop_of_disk_id: impl Fn(i64) -> Option<ShopId>,
-) -> Result<Notes, StoreInternalError> {
-    let rows = sqlx::query("SELECT shop, name, text, crc FROM note")
-        .fetch_all(conn)
-        .await?;
-    let mut notes = Notes::default();
-    for row in rows {
-        let (shop, name, text): (i64, String, String) =
-            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        if row.try_get::<i64, _>(3)? != crc(shop, &name, &text) {
-            return Err(MalformedRecord("checksum mismatch in a note").into());
+    /// Adds a row of the table `note`; a shop that is not configured has no `owner`.
+    pub(super) fn add(
+        &mut self,
+        (shop, owner): (i64, Option<ShopId>),
+        (name, text): (String, String),
+        expected_crc: i64,
+    ) -> Result<(), MalformedRecord> {
+        if expected_crc != crc(shop, &name, &text) {
+            return Err(MalformedRecord("checksum mismatch in a note"));
         }
-        let owner = shop_of_disk_id(shop);
         if shop == STORE_WIDE || owner.is_some() {
-            notes.texts.insert((owner, name), text);
+            self.texts.insert((owner, name), text);
         } else {
-            notes.orphans.push((shop, name, text));
+            self.orphans.push((shop, name, text));
         }
+        Ok(())
     }
-    Ok(notes)
 }
 
-fn crc(shop: i64, name: &str, text: &str) -> i64 {
+/// Returns the checksum of a note.
+pub(super) fn crc(shop: i64, name: &str, text: &str) -> i64 {
     let mut crc = crc32fast::Hasher::new();
     crc.update(&shop.to_le_bytes());
     // With the length, characters that move between name and text change the checksum.

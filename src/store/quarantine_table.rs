@@ -7,7 +7,7 @@ use super::QuarantineEntry;
 /// Quarantined SKUs, by the shops' numbers on disk.
 ///
 /// The store keeps this copy in memory, because a compaction has no other source for the entries.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct QuarantineTable {
     shops: BTreeMap<i64, BTreeMap<Sku, QuarantineEntry>>,
 }

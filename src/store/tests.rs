@@ -1,4 +1,5 @@
-//! Tests of the store as a whole.
+//! Tests of the store in a directory: its files, failures of the disk, and kills. The checks that
+//! every kind of store must pass are in `tests/store_suite`.
 //!
 //! A kill of the process is simulated by a copy of the database and its log while the store is
 //! open: opening the copy shows what a restart would find.
@@ -166,7 +167,7 @@ impl TestStore {
     }
 
     async fn fail_after_commits(&self, commits: usize) {
-        self.store.lock().await.connection.fail_after = Some(commits);
+        self.store.sqlite().lock().await.connection.fail_after = Some(commits);
     }
 }
 
@@ -174,6 +175,7 @@ async fn open(path: &Path, shops: &[ShopIdentity]) -> Result<OpenedStore, StoreE
     Store::open(
         &Config {
             path: path.to_owned(),
+            url: None,
         },
         shops,
     )
@@ -249,72 +251,6 @@ fn quarantined(n: i64, attempts: u32) -> QuarantineEntry {
         attempts,
         retry_at: at,
     }
-}
-
-#[tokio::test]
-async fn keeps_recent_sends_for_minutes() {
-    let dir = tempfile::tempdir().unwrap();
-    let at = |minute: i64| DateTime::from_timestamp(1_800_000_000 + 60 * minute, 0).unwrap();
-    let test_store = TestStore::open(dir.path()).await;
-    for (minute, skus) in [(0, 1), (2, 2), (4, 3)] {
-        test_store
-            .store
-            .record_send(
-                ShopId(1),
-                RecentSend {
-                    at: at(minute),
-                    skus,
-                },
-            )
-            .await
-            .unwrap();
-    }
-    test_store.store.close().await.unwrap();
-    let opened = open(dir.path(), &shops(["a", "b"])).await.unwrap();
-    let kept = [(2, 2), (4, 3)].map(|(minute, skus)| RecentSend {
-        at: at(minute),
-        skus,
-    });
-    assert_eq!(opened.recent_sends, [Vec::new(), kept.to_vec()]);
-}
-
-#[tokio::test]
-async fn keeps_notes_per_shop_until_deleted() {
-    let dir = TempDir::new().unwrap();
-    let test_store = TestStore::open(dir.path()).await;
-    for (shop, name, text) in [
-        (None, "instance", Some("moscow-1")),
-        (Some(SHOP_A), "hidden:557722", Some("since ten")),
-        (Some(SHOP_A), "hidden:557723", Some("since noon")),
-        (Some(SHOP_B), "hidden:557722", Some("since never")),
-        (Some(SHOP_A), "hidden:557723", None),
-    ] {
-        test_store.store.put_note(shop, name, text).await.unwrap();
-    }
-    test_store.store.close().await.unwrap();
-    let notes = open(dir.path(), &shops(["a", "b"])).await.unwrap().notes;
-    assert_eq!(notes.get(None, "instance"), Some("moscow-1"));
-    assert_eq!(notes.get(Some(SHOP_A), "instance"), None);
-    let hidden: Vec<_> = notes.with_prefix(SHOP_A, "hidden:").collect();
-    assert_eq!(hidden, [("557722", "since ten")]);
-}
-
-#[tokio::test]
-async fn reports_absent_shops_with_their_notes() {
-    let dir = TempDir::new().unwrap();
-    let test_store = TestStore::open(dir.path()).await;
-    test_store
-        .store
-        .put_note(Some(SHOP_B), "hidden:557722", Some("there"))
-        .await
-        .unwrap();
-    test_store.store.close().await.unwrap();
-    let opened = open(dir.path(), &shops(["a", "c"])).await.unwrap();
-    let [absent] = opened.absent_shops.as_slice() else {
-        panic!("{:?}", opened.absent_shops)
-    };
-    let note = ("hidden:557722".to_owned(), "there".to_owned());
-    assert_eq!((absent.name.as_str(), &absent.notes), ("b", &vec![note]));
 }
 
 #[tokio::test]
@@ -418,47 +354,6 @@ async fn connect_directly(path: &Path) -> sqlx::SqliteConnection {
     options.create_if_missing(true).connect().await.unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn compaction_with_concurrent_appends_loses_nothing() {
-    let dir = TempDir::new().unwrap();
-    let mut test_store = TestStore::open(dir.path()).await;
-    test_store.fill().await;
-    let TestStore {
-        store,
-        book,
-        acked,
-        activity,
-        ..
-    } = &test_store;
-    let compaction = async {
-        for _ in 0..5 {
-            let acked = |shop: ShopId, id: SkuId| acked[shop.index()].get(id);
-            store.compact(book, acked, activity).await.unwrap();
-        }
-    };
-    let appends = async {
-        for n in 0..40 {
-            let rows = rows(n * 10..n * 10 + 40, 10 + n);
-            let _guard = store
-                .append(&[StoreChange::Stock {
-                    shop: SHOP_A,
-                    rows: &rows,
-                }])
-                .await
-                .unwrap();
-            for (sku, level) in &rows {
-                book.apply(SHOP_A, sku, *level);
-            }
-        }
-    };
-    tokio::join!(compaction, appends);
-    let copy = copy_as_killed(dir.path());
-    assert_eq!(
-        contents_on_disk(copy.path()).await.unwrap(),
-        test_store.contents()
-    );
-}
-
 #[tokio::test]
 async fn guarded_change_stays_in_the_log() {
     let dir = TempDir::new().unwrap();
@@ -477,53 +372,6 @@ async fn guarded_change_stays_in_the_log() {
     let copy = copy_as_killed(dir.path());
     assert_eq!(contents_on_disk(copy.path()).await.unwrap().stock.len(), 5);
     drop(guard);
-}
-
-#[tokio::test]
-async fn compacts_shops_with_many_records() {
-    let dir = TempDir::new().unwrap();
-    let mut test_store = TestStore::open(dir.path()).await;
-    test_store.append_stock(SHOP_A, &rows(0..20_000, 1)).await;
-    test_store.append_stock(SHOP_B, &rows(0..3, 1)).await;
-    test_store.compact().await.unwrap();
-    test_store.append_stock(SHOP_A, &rows(0..3, 2)).await;
-    let known = test_store.contents();
-    test_store.store.close().await.unwrap();
-    let mut conn = connect_directly(dir.path()).await;
-    let count = "SELECT count(*) FROM snapshot";
-    assert!(
-        sqlx::query_scalar::<_, i64>(count)
-            .fetch_one(&mut conn)
-            .await
-            .unwrap()
-            > 2
-    );
-    conn.close().await.unwrap();
-    assert_eq!(contents_on_disk(dir.path()).await.unwrap(), known);
-}
-
-#[tokio::test]
-async fn absent_shop_returns_with_its_content() {
-    let dir = TempDir::new().unwrap();
-    let mut test_store = TestStore::open(dir.path()).await;
-    test_store.fill().await;
-    test_store.compact().await.unwrap();
-    test_store.fill().await;
-    let known = test_store.contents();
-    test_store.store.close().await.unwrap();
-    for expected in [0, 10] {
-        // B is missing, C is new, and A has another index.
-        let opened = open(dir.path(), &shops(["c", "a"])).await.unwrap();
-        let mut other = TestStore::new(opened);
-        assert_eq!(
-            (other.book.len(SHOP_A), other.book.len(SHOP_B)),
-            (expected, 350)
-        );
-        other.append_stock(SHOP_A, &rows(0..10, 1)).await;
-        other.compact().await.unwrap();
-        other.store.close().await.unwrap();
-    }
-    assert_eq!(contents_on_disk(dir.path()).await.unwrap(), known);
 }
 
 #[tokio::test]
@@ -789,7 +637,7 @@ async fn missing_rows_are_detected() {
 }
 
 async fn limit_page_count(test_store: &TestStore, pages: u32) {
-    let mut guard = test_store.store.lock().await;
+    let mut guard = test_store.store.sqlite().lock().await;
     let Ok(conn) = guard.connection.conn() else {
         panic!("closed")
     };
@@ -982,6 +830,7 @@ async fn futures_of_the_store_are_send() {
     let dir = TempDir::new().unwrap();
     let config = Config {
         path: dir.path().to_owned(),
+        url: None,
     };
     assert_send(Store::open(&config, &[]));
     let TestStore {
@@ -1051,6 +900,7 @@ async fn large_log_wants_compaction() {
     assert!(!test_store.store.wants_compaction());
     test_store
         .store
+        .sqlite()
         .lock()
         .await
         .connection

@@ -1,4 +1,5 @@
-//! Tests of the SQL source against a real PostgreSQL and a real MariaDB.
+//! Tests of the SQL source against a real PostgreSQL and a real MariaDB, and of the store in a real
+//! PostgreSQL.
 //!
 //! Each test starts a private server in its own directory, on a free port of 127.0.0.1, and stops
 //! it at its end. The servers must be installed; servers that already run are not touched. Built
@@ -6,8 +7,13 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod database_tests;
+mod postgres_store;
 mod server;
+mod service_on_postgres;
+mod service_process;
 mod sql_shop;
+#[path = "../store_suite/mod.rs"]
+mod store_suite;
 
 use self::database_tests::Database;
 use self::server::DatabaseServer;

@@ -15,7 +15,7 @@ pub(crate) struct DatabaseServer {
 }
 
 enum DatabaseKind {
-    PostgreSql { programs: PathBuf },
+    PostgreSql { programs: PathBuf, port: u16 },
     MariaDb(Child),
 }
 
@@ -35,23 +35,42 @@ impl DatabaseServer {
             .args(init)
             .args(["--no-sync", "--pgdata"])
             .arg(&data));
-        let options = format!(
-            "-c listen_addresses=127.0.0.1 -c fsync=off -p {port} -k {}",
-            directory.path().display()
-        );
-        // Returns when the server accepts connections.
-        run(as_user("postgres", &programs.join("pg_ctl"))
-            .args(["start", "--wait", "--pgdata"])
-            .arg(&data)
-            .arg("--log")
-            .arg(directory.path().join("log"))
-            .args(["--options", &options]));
         let url = format!("postgres://reader@127.0.0.1:{port}/postgres?sslmode=disable");
-        Self {
+        let server = Self {
             url,
             directory,
-            kind: DatabaseKind::PostgreSql { programs },
-        }
+            kind: DatabaseKind::PostgreSql { programs, port },
+        };
+        server.start();
+        server
+    }
+
+    /// Starts PostgreSQL again. Returns when it accepts connections.
+    pub(crate) fn start(&self) {
+        let DatabaseKind::PostgreSql { programs, port } = &self.kind else {
+            panic!("only PostgreSQL can be started again")
+        };
+        let directory = self.directory.path();
+        let options = format!(
+            "-c listen_addresses=127.0.0.1 -c fsync=off -p {port} -k {}",
+            directory.display()
+        );
+        run(as_user("postgres", &programs.join("pg_ctl"))
+            .args(["start", "--wait", "--pgdata"])
+            .arg(directory.join("data"))
+            .arg("--log")
+            .arg(directory.join("log"))
+            .args(["--options", &options]));
+    }
+
+    /// Stops PostgreSQL as a crash does.
+    pub(crate) fn stop(&self) {
+        let DatabaseKind::PostgreSql { programs, .. } = &self.kind else {
+            panic!("only PostgreSQL can be stopped")
+        };
+        run(as_user("postgres", &programs.join("pg_ctl"))
+            .args(["stop", "--mode=immediate", "--wait", "--pgdata"])
+            .arg(self.directory.path().join("data")));
     }
 
     /// Starts MariaDB.
@@ -103,7 +122,7 @@ impl DatabaseServer {
 impl Drop for DatabaseServer {
     fn drop(&mut self) {
         match &mut self.kind {
-            DatabaseKind::PostgreSql { programs } => {
+            DatabaseKind::PostgreSql { programs, .. } => {
                 let stop = as_user("postgres", &programs.join("pg_ctl"))
                     .args(["stop", "--mode=immediate", "--wait", "--pgdata"])
                     .arg(self.directory.path().join("data"))

@@ -39,6 +39,7 @@ impl SqlShop {
         };
         let store_config = store::Config {
             path: directory.path().join("store"),
+            url: None,
         };
         let opened = Store::open(&store_config, &[key]).await.unwrap();
         let (book, store) = (Arc::new(opened.book), Arc::new(opened.store));

@@ -78,6 +78,7 @@ const CONFIG: &[&str] = &[
     "migrator",
     "notify",
     "sources",
+    "store",
     "telemetry",
 ];
 
@@ -137,6 +138,7 @@ const ALLOWED_ITEMS: &[(&str, &str, &[&str])] = &[
     ("cli", "ops", RESPONSES),
     ("command", "migrator", &["WorkerState", "readback"]),
     ("command", "ops", RESPONSES),
+    ("config", "store", &["StoreUrl"]),
     ("setup", "ingest", &["OriginTime"]),
     ("setup", "migrator", &["Mode", "QuarantinedSku", "readback"]),
     ("setup", "ops", RESPONSES),

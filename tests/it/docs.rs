@@ -12,6 +12,10 @@ use stockbridge::config::{self, NOTIFY_SETTINGS, SETTINGS, SHOP_SETTINGS, SOURCE
 /// Secrets that the samples name, and content that each accepts.
 const FILES: &[(&str, &str)] = &[
     (
+        "store_url",
+        "postgres://stockbridge:secret@localhost/stockbridge",
+    ),
+    (
         "push_token",
         "41FBAC4A763D480999DAEDAC09B36CBB200000016A894A28",
     ),

@@ -564,6 +564,7 @@ impl TestService {
             .collect();
         let store_config = store::Config {
             path: self.config.store.clone(),
+            url: None,
         };
         let disk = Store::open(&store_config, &keys).await.unwrap();
         disk.store.close().await.unwrap();

@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod harness;
+#[path = "../store_suite/mod.rs"]
+mod store_suite;
 mod wire;
 
 mod activity;
@@ -29,6 +31,7 @@ mod replay;
 mod selftest;
 mod setup;
 mod sources;
+mod store_in_directory;
 mod sync;
 mod web_ready;
 mod web_shop;

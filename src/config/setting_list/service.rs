@@ -42,8 +42,16 @@ settings! {
     ops_protect_metrics: bool, "true or false".default("false").example("true");
     /// Directory of everything that has to survive a restart: stock, what the Market has
     /// acknowledged, and what sources have stated. It needs a local disk. Back it up as
-    /// docs/operations.md describes, and never run two services on one store.
+    /// docs/operations.md describes, and never run two services on one directory. With
+    /// store_url_file the stock is in a database, and the rest is here.
     store: FilePath, "a directory".default("stockbridge-data").example("\"/var/lib/stockbridge\"");
+    /// Address of a PostgreSQL database that keeps the stock and what the Market has acknowledged,
+    /// instead of a file in the directory of store. Other files stay in that directory: what sources
+    /// have stated, events and the numbers of the charts. Set it if a database server is backed up
+    /// and watched better than this machine's disk. It needs instance. See docs/replicas.md.
+    store_url_file: Option<SecretText>,
+        "a file that holds a postgres:// address with name and password"
+        .example("\"secrets/store_url\"").secret();
     /// Address of the Market's API. Change it only for tests against a simulator.
     market_url: BaseUrl,
         "an https:// address without user, query or fragment; http:// only to this machine"

@@ -62,6 +62,7 @@ impl PipelineHarness {
         };
         let store_config = store::Config {
             path: directory.path().join("store"),
+            url: None,
         };
         let opened = Store::open(&store_config, &[key]).await.unwrap();
         let (book, store) = (Arc::new(opened.book), Arc::new(opened.store));

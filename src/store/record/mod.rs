@@ -5,11 +5,13 @@
 //! detected. Numbers are LEB128. Times are differences to the previous row, because the rows of
 //! one request mostly share their time. A row of a usual SKU takes 15 to 25 bytes.
 
+mod in_order;
 mod packer;
 mod reader;
 #[cfg(test)]
 mod tests;
 
+pub(super) use self::in_order::{SealedRecord, missing_changes, missing_chunks, rows_error};
 pub(super) use self::packer::RecordPacker;
 pub(super) use self::reader::RecordReader;
 use stock::{Level, Sku, SkuActivity};
@@ -60,13 +62,20 @@ impl RecordKind {
 
 /// Row of a record.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::store) enum RecordRow {
+pub enum RecordRow {
+    /// Stated level.
     Stock(Sku, Level),
+    /// Acknowledgement of the Market.
     Acked(Sku, Acked),
+    /// Level, acknowledgement and activity, in a snapshot.
     Full(Sku, Level, Acked, SkuActivity),
+    /// Activity of a SKU, whether the book has it or not.
     Activity(Sku, SkuActivity),
+    /// SKU that entered quarantine.
     Quarantined(QuarantineEntry),
+    /// SKU that left quarantine.
     Released(Sku),
+    /// Change of the shop's target: its acknowledgements and its quarantine are void.
     TargetChanged,
 }
 
@@ -89,7 +98,7 @@ pub(in crate::store) enum RecordKey {
 }
 
 /// Packed rows without a checksum.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::store) struct PackedRecord {
     pub(in crate::store) rows: i64,
     pub(in crate::store) body: Vec<u8>,

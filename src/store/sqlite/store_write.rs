@@ -4,30 +4,12 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
 use super::database_file::PAGE_BYTES;
-use super::error::{SqliteCause, StoreInternalError};
-use super::record::{MalformedRecord, PackedRecord, RecordKey};
+use super::side_tables;
 use super::store_header::StoreHeader;
-use super::{RecentSend, notes, recent_sends};
-
-/// Row of the table `shop`.
-#[derive(Clone, Debug)]
-pub(super) struct DiskShop {
-    pub(super) id: i64,
-    pub(super) name: String,
-    pub(super) target: String,
-}
-
-impl DiskShop {
-    fn crc(&self) -> i64 {
-        let mut crc = crc32fast::Hasher::new();
-        crc.update(&self.id.to_le_bytes());
-        // With the length, characters that move between name and target change the checksum.
-        crc.update(&(self.name.len() as u64).to_le_bytes());
-        crc.update(self.name.as_bytes());
-        crc.update(self.target.as_bytes());
-        crc.finalize().into()
-    }
-}
+use crate::store::RecentSend;
+use crate::store::error::{SqliteCause, StoreInternalError};
+use crate::store::loaded_store::DiskShop;
+use crate::store::record::{MalformedRecord, PackedRecord, RecordKey};
 
 /// SQL statement of a transaction.
 #[derive(Debug)]
@@ -117,9 +99,11 @@ impl StoreWrite {
                 .bind(shop.target)
                 .bind(crc)
             }
-            Self::RecentSend { shop, send } => return recent_sends::write(conn, shop, send).await,
+            Self::RecentSend { shop, send } => {
+                return side_tables::write_send(conn, shop, send).await;
+            }
             Self::Note { shop, name, text } => {
-                return notes::write(conn, shop, &name, text.as_deref()).await;
+                return side_tables::write_note(conn, shop, &name, text.as_deref()).await;
             }
             Self::DropCompacted(seq) => sqlx::query("DELETE FROM change WHERE seq <= ?1").bind(seq),
             Self::DropUncommitted(seq) => {

@@ -5,17 +5,15 @@
 use futures_util::TryStreamExt;
 use sqlx::Row;
 use stock::{Activity, ShopId, SkuId, StockBook};
-use tokio::runtime::{Handle, RuntimeFlavor};
 
-use super::error::StoreInternalError;
-use super::record::{
-    PackedRecord, RECORD_BYTES, RecordKey, RecordKind, RecordLocation, RecordPacker,
-};
-use super::sqlite::StoreGuard;
 use super::store_connection::StoreConnection;
 use super::store_header::StoreHeader;
 use super::store_write::StoreWrite;
-use super::{Acked, Store, StoreError};
+use super::{SqliteStore, StoreGuard};
+use crate::store::error::StoreInternalError;
+use crate::store::packing::{pack_quarantine, pack_shop};
+use crate::store::record::{PackedRecord, RECORD_BYTES, RecordKey, RecordLocation};
+use crate::store::{Acked, StoreError};
 
 /// Maximum chunks deleted in one transaction: 4 MiB, a few milliseconds.
 const MAX_STALE_CHUNKS: i64 = 16;
@@ -28,7 +26,7 @@ const MAX_BATCH_BYTES: i64 = 4 * 1024 * 1024;
 
 /// Writer of a snapshot, which becomes valid with [`SnapshotWriter::finish`].
 pub(super) struct SnapshotWriter<'a> {
-    store: &'a Store,
+    store: &'a SqliteStore,
     generation: i64,
     chunks: i64,
     rows: i64,
@@ -37,7 +35,7 @@ pub(super) struct SnapshotWriter<'a> {
 
 impl<'a> SnapshotWriter<'a> {
     /// Notes the last change that the book surely has, and deletes the chunks of a failed attempt.
-    pub(super) async fn begin(store: &'a Store) -> Result<Self, StoreError> {
+    pub(super) async fn begin(store: &'a SqliteStore) -> Result<Self, StoreError> {
         let (generation, seq) = {
             let mut guard = store.lock().await;
             guard.connection.ensure_ready().await?;
@@ -65,32 +63,12 @@ impl<'a> SnapshotWriter<'a> {
         activity: &Activity,
     ) -> Result<(), StoreError> {
         let id = self.store.disk_id(shop);
-        let pack = || {
-            // The unknown SKUs come first. If one of them is in the book by now, the call moves its
-            // history to its entry in the book, and the entries are packed afterwards.
-            let mut unknown = RecordPacker::new(RecordKind::Activity);
-            activity.for_each_unknown(shop, |sku, sku_activity| {
-                unknown.push_activity(sku, sku_activity);
-            });
-            let mut packer = RecordPacker::new(RecordKind::Full);
-            book.for_each(shop, |sku, entry| {
-                let id = entry.id();
-                packer.push_full(sku, entry.level(), acked(id), &activity.get(shop, id));
-            });
-            let mut packed = packer.finish();
-            packed.extend(unknown.finish());
-            packed
-        };
-        for packed in run_blocking_in_place(pack) {
+        for packed in pack_shop(book, shop, acked, activity) {
             self.write_records(&mut self.store.lock().await, vec![(id, packed)])
                 .await?;
         }
         let mut guard = self.store.lock().await;
-        let mut packer = RecordPacker::new(RecordKind::Quarantined);
-        for row in guard.quarantine.entries(id) {
-            packer.push_quarantined(row);
-        }
-        for packed in packer.finish() {
+        for packed in pack_quarantine(&guard.quarantine, id) {
             self.write_records(&mut guard, vec![(id, packed)]).await?;
         }
         Ok(())
@@ -165,7 +143,7 @@ impl<'a> SnapshotWriter<'a> {
 ///
 /// Each transaction is small, and appends can run in between. After a crash the next start deletes
 /// the rest.
-pub(super) async fn collect_garbage(store: &Store) -> Result<(), StoreError> {
+pub(super) async fn collect_garbage(store: &SqliteStore) -> Result<(), StoreError> {
     loop {
         let mut guard = store.lock().await;
         guard.connection.ensure_ready().await?;
@@ -301,13 +279,4 @@ async fn read_batch(
         }
     }
     Ok((records, last))
-}
-
-/// Runs a computation of tens of milliseconds without delaying the runtime's other tasks, if the
-/// runtime has several threads.
-fn run_blocking_in_place<T>(computation: impl FnOnce() -> T) -> T {
-    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
-        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(computation),
-        Ok(_) | Err(_) => computation(),
-    }
 }

@@ -4,8 +4,8 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
 use super::database_file::FORMAT;
-use super::error::StoreInternalError;
-use super::record::MalformedRecord;
+use crate::store::error::StoreInternalError;
+use crate::store::record::MalformedRecord;
 
 /// Row of the table `state`, which defines the valid records, so that a missing one is detected.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

@@ -5,11 +5,11 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection};
 
-use super::StoreError;
-use super::directory::StoreDirectory;
-use super::error::{StoreInternalError, to_store_error};
-use super::record::MalformedRecord;
 use super::store_header::StoreHeader;
+use crate::store::StoreError;
+use crate::store::directory::StoreDirectory;
+use crate::store::error::{StoreInternalError, to_store_error};
+use crate::store::record::MalformedRecord;
 
 /// "Stbr" in the header of the file: identifies a SQLite file of this program.
 const APPLICATION_ID: u32 = 0x5374_6272;
@@ -175,7 +175,7 @@ async fn check_database(conn: &mut SqliteConnection) -> Result<StoreHeader, Stor
         .await?;
     if mode != "wal" {
         let error = std::io::Error::other("the file system does not support a write-ahead log");
-        return Err(StoreInternalError::Sqlite(sqlx::Error::Io(error)));
+        return Err(StoreInternalError::Database(sqlx::Error::Io(error)));
     }
     StoreHeader::read(conn).await
 }

@@ -4,9 +4,12 @@ use futures_util::TryStreamExt;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use super::error::StoreInternalError;
-use super::record::{MalformedRecord, RecordKey, RecordLocation, RecordReader, unseal};
 use super::store_header::StoreHeader;
+use crate::store::error::StoreInternalError;
+use crate::store::record::{
+    MalformedRecord, RecordKey, RecordReader, SealedRecord, missing_changes, missing_chunks,
+    rows_error,
+};
 
 /// Visits every valid record in the order of application: the chunks of the snapshot, then the
 /// changes after it.
@@ -33,16 +36,14 @@ pub(super) async fn replay(
     .bind(generation)
     .fetch(&mut *conn);
     while let Some(row) = records.try_next().await? {
-        let key = |chunk| RecordKey::Chunk { generation, chunk };
-        visit_row(&row, expected, shops, key, &mut visit)
-            .map_err(|error| add_location(error, "snapshot chunk", expected))?;
+        let chunk = row.try_get(0)?;
+        let key = RecordKey::Chunk { generation, chunk };
+        visit_row(&row, (key, expected), shops, &mut visit)?;
         expected += 1;
     }
     drop(records);
     if expected != chunks {
-        return Err(StoreInternalError::Damaged(format!(
-            "the snapshot has only {expected} of {chunks} chunks"
-        )));
+        return Err(missing_chunks(expected, chunks));
     }
     let mut expected = snapshot_seq + 1;
     let mut records =
@@ -50,15 +51,17 @@ pub(super) async fn replay(
             .bind(snapshot_seq)
             .fetch(conn);
     while let Some(row) = records.try_next().await? {
-        let key = |seq| RecordKey::Change { seq };
-        visit_row(&row, expected, shops, key, &mut visit)
-            .map_err(|error| add_location(error, "change", expected))?;
+        let seq = row.try_get(0)?;
+        visit_row(
+            &row,
+            (RecordKey::Change { seq }, expected),
+            shops,
+            &mut visit,
+        )?;
         expected += 1;
     }
     if expected != last_seq + 1 {
-        return Err(StoreInternalError::Damaged(format!(
-            "the changes from {expected} to {last_seq} are missing"
-        )));
+        return Err(missing_changes(expected, last_seq));
     }
     Ok(())
 }
@@ -89,37 +92,23 @@ pub(super) async fn snapshot_row_counts(
 
 fn visit_row(
     row: &SqliteRow,
-    expected: i64,
+    (key, expected): (RecordKey, i64),
     shops: i64,
-    key: impl FnOnce(i64) -> RecordKey,
     visit: &mut impl FnMut(i64, RecordReader<'_>) -> Result<(), MalformedRecord>,
 ) -> Result<(), StoreInternalError> {
-    let found: i64 = row.try_get(0)?;
-    if found != expected {
-        return Err(StoreInternalError::Damaged(format!(
-            "the next record has number {found}"
-        )));
-    }
-    let location = RecordLocation {
-        key: key(found),
+    let what = match key {
+        RecordKey::Chunk { .. } => "snapshot chunk",
+        RecordKey::Change { .. } => "change",
+    };
+    let record = SealedRecord {
+        key,
         shop: row.try_get(1)?,
         rows: row.try_get(2)?,
+        body: row.try_get(3)?,
     };
-    if !(1..=shops).contains(&location.shop) {
-        return Err(MalformedRecord("unknown shop").into());
+    if !(1..=shops).contains(&record.shop) {
+        return Err(rows_error(what, expected, MalformedRecord("unknown shop")));
     }
-    let body = unseal(&location, row.try_get(3)?)?;
-    Ok(visit(
-        location.shop,
-        RecordReader::new(body, location.rows)?,
-    )?)
-}
-
-fn add_location(error: StoreInternalError, what: &str, number: i64) -> StoreInternalError {
-    match error {
-        StoreInternalError::Damaged(detail) => {
-            StoreInternalError::Damaged(format!("{what} {number}: {detail}"))
-        }
-        StoreInternalError::Sqlite(_) | StoreInternalError::Closed => error,
-    }
+    visit(record.shop, record.open(expected)?)
+        .map_err(|malformed| rows_error(what, expected, malformed))
 }

@@ -11,13 +11,14 @@ use sqlx::sqlite::SqliteConnection;
 use tokio::time::Instant;
 
 use super::database_file::{PAGE_BYTES, check_header, create_database, open_connection};
-use super::directory::StoreDirectory;
-use super::error::{StoreInternalError, to_store_error};
-use super::record::MalformedRecord;
 use super::replay::{replay, snapshot_row_counts};
 use super::store_header::StoreHeader;
-use super::store_write::{DiskShop, StoreWrite, read_shops, rollback, run_transaction};
-use super::{StoreError, StoreHealth};
+use super::store_write::{StoreWrite, read_shops, rollback, run_transaction};
+use crate::store::directory::StoreDirectory;
+use crate::store::error::{StoreInternalError, to_store_error};
+use crate::store::loaded_store::DiskShop;
+use crate::store::record::MalformedRecord;
+use crate::store::{StoreError, StoreHealth};
 
 /// Size of SQLite's write-ahead log at which it is written back into the database.
 ///
@@ -32,7 +33,7 @@ const CHECKPOINT_BYTES: u64 = 4 * 1024 * 1024;
 /// statement of a transaction and cleared after its commit. It stays set if the commit failed or
 /// the caller's future was dropped; then the next call first rolls back.
 #[derive(Debug)]
-pub(super) struct StoreConnection {
+pub(in crate::store) struct StoreConnection {
     directory: Arc<StoreDirectory>,
     conn: Option<SqliteConnection>,
     header: StoreHeader,
@@ -45,7 +46,7 @@ pub(super) struct StoreConnection {
     last_commit: Duration,
     /// Number of commits after which the next one is reported as failed although it is on disk.
     #[cfg(test)]
-    pub(super) fail_after: Option<usize>,
+    pub(in crate::store) fail_after: Option<usize>,
 }
 
 impl StoreConnection {
@@ -133,7 +134,9 @@ impl StoreConnection {
         }
         #[cfg(test)]
         if self.fails_now() {
-            return Err(self.record_failure(StoreInternalError::Sqlite(sqlx::Error::WorkerCrashed)));
+            return Err(
+                self.record_failure(StoreInternalError::Database(sqlx::Error::WorkerCrashed))
+            );
         }
         self.is_uncertain = false;
         self.header = header;
@@ -143,7 +146,7 @@ impl StoreConnection {
     }
 
     /// Adds to the known size of the log.
-    pub(super) fn add_log_bytes(&mut self, bytes: u64) {
+    pub(in crate::store) fn add_log_bytes(&mut self, bytes: u64) {
         self.log_bytes += bytes;
     }
 
@@ -157,7 +160,7 @@ impl StoreConnection {
     }
 
     /// Returns the connection for queries.
-    pub(super) fn conn(&mut self) -> Result<&mut SqliteConnection, StoreInternalError> {
+    pub(in crate::store) fn conn(&mut self) -> Result<&mut SqliteConnection, StoreInternalError> {
         self.conn.as_mut().ok_or(StoreInternalError::Closed)
     }
 

@@ -1,87 +1,75 @@
-//! SQLite implementation of the store: one connection, shared by appends and compaction steps.
+//! Store in a SQLite database: one connection, shared by appends and compaction steps.
 
-use std::collections::BTreeSet;
-use std::fmt;
+mod compact;
+mod database_file;
+mod load;
+mod replay;
+mod side_tables;
+mod store_connection;
+mod store_header;
+mod store_write;
+
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use stock::{Activity, ShopId, SkuId, StockBook};
 
-use super::compact::{self, SnapshotWriter};
+use self::compact::SnapshotWriter;
+use self::load::{load, register_shops};
+use self::store_connection::StoreConnection;
+use self::store_header::StoreHeader;
+use self::store_write::StoreWrite;
+use super::append_guard::{AppendGuard, PendingAppends};
 use super::directory::StoreDirectory;
-use super::loaded_store::{LoadedStore, load, register_shops};
+use super::loaded_store::{LoadedStore, ShopTable};
+use super::packing::RECORD_OVERHEAD;
 use super::quarantine_table::QuarantineTable;
-use super::record::{PackedRecord, RecordKind, RecordPacker};
-use super::store_connection::StoreConnection;
-use super::store_header::StoreHeader;
-use super::store_write::{DiskShop, StoreWrite};
 use super::{
-    AbsentShop, Acked, COMPACTION_BYTES, Config, OpenedStore, RecentSend, ShopIdentity,
-    StoreChange, StoreError, StoreHealth, StoreStatus, notes,
+    Acked, COMPACTION_BYTES, RecentSend, ShopIdentity, StoreChange, StoreError, StoreHealth,
+    StoreStatus, notes,
 };
+
+/// Number of the only log in [`PendingAppends`].
+const LOG: i64 = 0;
 
 /// Open store in a SQLite database; see the [module](super) for format and guarantees.
 ///
 /// There is one connection with a fair lock, so that appends and the small steps of a compaction
-/// alternate. [`Store::is_failed`], [`Store::wants_compaction`] and [`Store::status`] do not wait
-/// for it.
-pub struct Store {
+/// alternate. The methods that only read the health do not wait for it.
+pub(super) struct SqliteStore {
     state: tokio::sync::Mutex<StoreState>,
     compaction_lock: tokio::sync::Mutex<()>,
     /// Numbers on disk of the configured shops.
     configured_ids: Vec<i64>,
     /// Numbers on disk of the shops that are not configured.
     absent_ids: Vec<i64>,
-    /// First change of every append whose [`AppendGuard`] still lives.
-    pending_appends: Mutex<BTreeSet<i64>>,
+    pending_appends: PendingAppends,
     health: Mutex<StoreHealth>,
     directory: Arc<StoreDirectory>,
 }
 
-impl Store {
-    /// Opens the store, or creates an empty one, and loads its content.
-    ///
-    /// # Errors
-    /// Every [`StoreError`] except `Closed`. A store that cannot be read and verified completely is
-    /// not opened, and it is never emptied.
-    pub async fn open(config: &Config, shops: &[ShopIdentity]) -> Result<OpenedStore, StoreError> {
-        let directory = Arc::new(StoreDirectory::acquire(&config.path)?);
+impl SqliteStore {
+    /// Opens the database in the directory, or creates an empty one, and loads its content.
+    pub(super) async fn open(
+        directory: Arc<StoreDirectory>,
+        shops: &[ShopIdentity],
+    ) -> Result<(Self, LoadedStore, ShopTable), StoreError> {
         let mut connection = StoreConnection::open(Arc::clone(&directory)).await?;
         let known = connection.shops().await?;
         let shop_table = register_shops(&mut connection, known, shops).await?;
         let outcome = load(&mut connection, &shop_table.configured, shops).await;
-        let loaded = outcome.map_err(|error| connection.record_failure(error))?;
-        let LoadedStore {
-            book,
-            acked,
-            quarantine,
-            recent_sends,
-            activity,
-            mut notes,
-            ..
-        } = loaded;
-        let to_absent = |shop: &DiskShop| AbsentShop {
-            name: shop.name.clone(),
-            notes: notes.take_orphans(shop.id),
-        };
-        let absent_shops = shop_table.absent.iter().map(to_absent).collect();
-        let entries_of = |id| quarantine.entries(id).cloned().collect();
-        let quarantined = shop_table
-            .configured
-            .iter()
-            .map(|id| entries_of(*id))
-            .collect();
+        let mut loaded = outcome.map_err(|error| connection.record_failure(error))?;
         let store = Self {
             health: Mutex::new(connection.health()),
             state: tokio::sync::Mutex::new(StoreState {
                 connection,
-                quarantine,
+                quarantine: std::mem::take(&mut loaded.quarantine),
             }),
             compaction_lock: tokio::sync::Mutex::new(()),
-            configured_ids: shop_table.configured,
-            absent_ids: shop_table.absent.into_iter().map(|shop| shop.id).collect(),
-            pending_appends: Mutex::default(),
+            configured_ids: shop_table.configured.clone(),
+            absent_ids: shop_table.absent.iter().map(|shop| shop.id).collect(),
+            pending_appends: PendingAppends::default(),
             directory,
         };
         match compact::collect_garbage(&store).await {
@@ -89,16 +77,12 @@ impl Store {
             Err(error) if error.is_fatal() => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        Ok(OpenedStore {
-            store,
-            book,
-            acked,
-            quarantine: quarantined,
-            recent_sends,
-            activity,
-            notes,
-            absent_shops,
-        })
+        Ok((store, loaded, shop_table))
+    }
+
+    /// Returns the quarantine of every shop, by their numbers on disk.
+    pub(super) async fn copy_quarantine(&self) -> QuarantineTable {
+        self.state.lock().await.quarantine.clone()
     }
 
     /// Persists changes in one commit with one fsync.
@@ -108,25 +92,25 @@ impl Store {
     ///
     /// # Errors
     /// `DiskFull` and `Busy` change nothing, and a later call may succeed. After `Failed`, only
-    /// [`Store::reopen_and_verify`] helps.
-    pub async fn append(&self, changes: &[StoreChange<'_>]) -> Result<AppendGuard<'_>, StoreError> {
-        let records: Vec<_> = changes
-            .iter()
-            .flat_map(|change| self.pack(change))
-            .collect();
+    /// [`SqliteStore::reopen_and_verify`] helps.
+    pub(super) async fn append(
+        &self,
+        changes: &[StoreChange<'_>],
+    ) -> Result<AppendGuard<'_>, StoreError> {
+        let with_shop = |change: &StoreChange<'_>| {
+            let shop = self.disk_id(change.shop());
+            change.pack().into_iter().map(move |packed| (shop, packed))
+        };
+        let records: Vec<_> = changes.iter().flat_map(with_shop).collect();
         if records.is_empty() {
-            return Ok(AppendGuard {
-                store: self,
-                seq: None,
-            });
+            return Ok(self.pending_appends.guard(Vec::new()));
         }
         let mut guard = self.lock().await;
         guard.connection.ensure_ready().await?;
         let header = guard.connection.header();
-        // The overhead per record is counted too: a log may consist of records with a single row.
         let bytes = records
             .iter()
-            .map(|(_, packed)| packed.body.len() as u64 + 20)
+            .map(|(_, packed)| packed.body.len() as u64 + RECORD_OVERHEAD)
             .sum();
         let to_write = |((shop, packed), seq)| StoreWrite::Change { seq, shop, packed };
         let writes: Vec<_> = records
@@ -141,21 +125,20 @@ impl Store {
             .await?;
         guard.connection.add_log_bytes(bytes);
         for change in changes {
-            self.update_quarantine(&mut guard.quarantine, change);
+            change.update_quarantine(&mut guard.quarantine, self.disk_id(change.shop()));
         }
-        let seq = header.last_seq + 1;
-        self.pending_appends.lock().insert(seq);
-        Ok(AppendGuard {
-            store: self,
-            seq: Some(seq),
-        })
+        Ok(self.pending_appends.guard(vec![(LOG, header.last_seq + 1)]))
     }
 
     /// Persists that a batch of a shop is about to be sent.
     ///
     /// # Errors
-    /// The same as those of [`Store::append`].
-    pub async fn record_send(&self, shop: ShopId, send: RecentSend) -> Result<(), StoreError> {
+    /// The same as those of [`SqliteStore::append`].
+    pub(super) async fn record_send(
+        &self,
+        shop: ShopId,
+        send: RecentSend,
+    ) -> Result<(), StoreError> {
         let mut guard = self.lock().await;
         guard.connection.ensure_ready().await?;
         let header = guard.connection.header();
@@ -171,8 +154,8 @@ impl Store {
     /// `None` as text deletes the note.
     ///
     /// # Errors
-    /// The same as those of [`Store::append`].
-    pub async fn put_note(
+    /// The same as those of [`SqliteStore::append`].
+    pub(super) async fn put_note(
         &self,
         shop: Option<ShopId>,
         name: &str,
@@ -193,8 +176,8 @@ impl Store {
     /// Commits without a change, to test if a commit is possible.
     ///
     /// # Errors
-    /// The same as those of [`Store::append`].
-    pub async fn test_write(&self) -> Result<(), StoreError> {
+    /// The same as those of [`SqliteStore::append`].
+    pub(super) async fn test_write(&self) -> Result<(), StoreError> {
         let mut guard = self.lock().await;
         guard.connection.ensure_ready().await?;
         let header = guard.connection.header();
@@ -202,8 +185,7 @@ impl Store {
     }
 
     /// Returns true if the log is large enough for a compaction.
-    #[must_use]
-    pub fn wants_compaction(&self) -> bool {
+    pub(super) fn wants_compaction(&self) -> bool {
         let health = self.health.lock();
         health.log_bytes > health.snapshot_bytes.max(COMPACTION_BYTES)
     }
@@ -215,7 +197,7 @@ impl Store {
     ///
     /// # Errors
     /// The content of the store is unchanged. After `DiskFull` and `Busy` a later call may succeed.
-    pub async fn compact(
+    pub(super) async fn compact(
         &self,
         book: &StockBook,
         acked: impl Fn(ShopId, SkuId) -> Acked + Send + Sync,
@@ -237,7 +219,7 @@ impl Store {
     ///
     /// # Errors
     /// The store cannot be recovered, or not yet; the call may be repeated.
-    pub async fn reopen_and_verify(&self) -> Result<bool, StoreError> {
+    pub(super) async fn reopen_and_verify(&self) -> Result<bool, StoreError> {
         let mut guard = self.lock().await;
         if !guard.connection.has_failed() {
             return Ok(false);
@@ -246,15 +228,13 @@ impl Store {
         Ok(true)
     }
 
-    /// Returns true if appends are rejected until [`Store::reopen_and_verify`] has succeeded.
-    #[must_use]
-    pub fn is_failed(&self) -> bool {
+    /// Returns true if appends are rejected until [`SqliteStore::reopen_and_verify`] has succeeded.
+    pub(super) fn is_failed(&self) -> bool {
         self.health.lock().failed.is_some()
     }
 
     /// Returns the status for the operator.
-    #[must_use]
-    pub fn status(&self) -> StoreStatus {
+    pub(super) fn status(&self) -> StoreStatus {
         let health = self.health.lock().clone();
         StoreStatus {
             disk_bytes: self.directory.disk_bytes(),
@@ -271,7 +251,7 @@ impl Store {
     ///
     /// # Errors
     /// No acknowledged change is lost, but some may still be in SQLite's write-ahead log.
-    pub async fn close(&self) -> Result<(), StoreError> {
+    pub(super) async fn close(&self) -> Result<(), StoreError> {
         self.lock().await.connection.close().await
     }
 
@@ -290,8 +270,7 @@ impl Store {
     pub(super) fn applied_seq(&self, guard: &StoreGuard<'_>) -> i64 {
         let last_seq = guard.connection.header().last_seq;
         self.pending_appends
-            .lock()
-            .first()
+            .first(LOG)
             .map_or(last_seq, |first| first - 1)
     }
 
@@ -312,93 +291,13 @@ impl Store {
         }
         snapshot.finish().await
     }
-
-    fn pack(&self, change: &StoreChange<'_>) -> Vec<(i64, PackedRecord)> {
-        let (shop, packer) = match *change {
-            StoreChange::Stock { shop, rows } => {
-                let mut packer = RecordPacker::new(RecordKind::Stock);
-                rows.iter()
-                    .for_each(|(sku, level)| packer.push_stock(sku, *level));
-                (shop, packer)
-            }
-            StoreChange::Acked { shop, rows } => {
-                let mut packer = RecordPacker::new(RecordKind::Acked);
-                rows.iter()
-                    .for_each(|(sku, acked)| packer.push_acked(sku, *acked));
-                (shop, packer)
-            }
-            StoreChange::Activity { shop, rows } => {
-                let mut packer = RecordPacker::new(RecordKind::Activity);
-                rows.iter()
-                    .for_each(|(sku, activity)| packer.push_activity(sku, activity));
-                (shop, packer)
-            }
-            StoreChange::Quarantined { shop, row } => {
-                let mut packer = RecordPacker::new(RecordKind::Quarantined);
-                packer.push_quarantined(row);
-                (shop, packer)
-            }
-            StoreChange::Released { shop, sku } => {
-                let mut packer = RecordPacker::new(RecordKind::Released);
-                packer.push_released(sku);
-                (shop, packer)
-            }
-        };
-        let id = self.disk_id(shop);
-        packer
-            .finish()
-            .into_iter()
-            .map(|packed| (id, packed))
-            .collect()
-    }
-
-    fn update_quarantine(&self, quarantine: &mut QuarantineTable, change: &StoreChange<'_>) {
-        match *change {
-            StoreChange::Stock { .. }
-            | StoreChange::Acked { .. }
-            | StoreChange::Activity { .. } => {}
-            StoreChange::Quarantined { shop, row } => {
-                quarantine.insert(self.disk_id(shop), row.clone());
-            }
-            StoreChange::Released { shop, sku } => quarantine.remove(self.disk_id(shop), sku),
-        }
-    }
-}
-
-impl fmt::Debug for Store {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store")
-            .field("status", &self.status())
-            .finish_non_exhaustive()
-    }
-}
-
-/// Guard that keeps appended changes in the log; hold it until memory has them.
-///
-/// A compaction writes the state in memory and then deletes the log up to a change. A change that
-/// is on disk but not yet in memory would be lost, so no compaction deletes it while its guard
-/// lives.
-#[derive(Debug)]
-#[must_use = "hold it until book or ledger have the change: a compaction may drop it from the log"]
-pub struct AppendGuard<'a> {
-    store: &'a Store,
-    // None if there was no change to write.
-    seq: Option<i64>,
-}
-
-impl Drop for AppendGuard<'_> {
-    fn drop(&mut self) {
-        if let Some(seq) = self.seq {
-            self.store.pending_appends.lock().remove(&seq);
-        }
-    }
 }
 
 /// State behind the lock of the connection.
 #[derive(Debug)]
 pub(super) struct StoreState {
     pub(super) connection: StoreConnection,
-    pub(super) quarantine: QuarantineTable,
+    quarantine: QuarantineTable,
 }
 
 /// Lock of the connection. It publishes the [`StoreHealth`] when it is dropped.

@@ -1,0 +1,223 @@
+//! Appends: all changes of a call in one transaction, at the known end of each shop's log.
+
+use std::collections::BTreeMap;
+
+use sqlx::Row;
+use sqlx::postgres::PgConnection;
+use stock::ShopId;
+use tokio::time::Instant;
+
+use super::connection::{
+    PostgresConnection, Purpose, WRITE_TIMEOUT, is_conflict, query, with_limit,
+};
+use super::shop_log::LogEnd;
+use super::{PostgresState, PostgresStore, ShopLog, check_open};
+use crate::store::append_guard::AppendGuard;
+use crate::store::error::StoreInternalError;
+use crate::store::packing::RECORD_OVERHEAD;
+use crate::store::record::{PackedRecord, RecordKey};
+use crate::store::{StoreChange, StoreError};
+
+/// Maximum attempts of an append that collides with those of other processes.
+const MAX_ATTEMPTS: usize = 20;
+
+/// Packed records of the shop with this position in the configuration, in order.
+type PackedShops = BTreeMap<usize, Vec<PackedRecord>>;
+
+/// Records of one append, at their positions in the logs.
+#[derive(Default)]
+struct SealedAppend {
+    shops: Vec<i64>,
+    ends: Vec<LogEnd>,
+    bytes: Vec<u64>,
+    record_shops: Vec<i64>,
+    vers: Vec<i64>,
+    rows: Vec<i64>,
+    bodies: Vec<Vec<u8>>,
+}
+
+impl PostgresStore {
+    /// Appends changes if memory has every change of their shops and of `shops`.
+    ///
+    /// A change that depends on the book is rejected with `Behind` otherwise; memory has the other
+    /// changes by then.
+    pub(in crate::store) async fn append(
+        &self,
+        changes: &[StoreChange<'_>],
+        shops: &[ShopId],
+    ) -> Result<AppendGuard<'_>, StoreError> {
+        let mut packed = PackedShops::new();
+        for change in changes {
+            let records = change.pack();
+            if !records.is_empty() {
+                packed
+                    .entry(change.shop().index())
+                    .or_default()
+                    .extend(records);
+            }
+        }
+        let is_only_read = |index: &usize| !packed.contains_key(index);
+        let indexes = shops.iter().map(|shop| shop.index());
+        let mut only_read: Vec<usize> = indexes.filter(is_only_read).collect();
+        only_read.sort_unstable();
+        only_read.dedup();
+        if packed.is_empty() && only_read.is_empty() {
+            return Ok(self.pending_appends.guard(Vec::new()));
+        }
+        let depends_on_book = !shops.is_empty()
+            || changes
+                .iter()
+                .any(|change| matches!(change, StoreChange::Stock { .. }));
+        let mut state = self.state.lock().await;
+        check_open(&state)?;
+        let outcome = self
+            .append_at_end(&mut state, &packed, &only_read, depends_on_book)
+            .await;
+        self.publish(&state, outcome.as_ref().err());
+        let positions = outcome?;
+        for change in changes {
+            let id = state.logs[change.shop().index()].id;
+            change.update_quarantine(&mut state.quarantine, id);
+        }
+        Ok(self.pending_appends.guard(positions))
+    }
+
+    async fn append_at_end(
+        &self,
+        state: &mut PostgresState,
+        packed: &PackedShops,
+        only_read: &[usize],
+        depends_on_book: bool,
+    ) -> Result<Vec<(i64, i64)>, StoreError> {
+        let started = Instant::now();
+        for _ in 0..MAX_ATTEMPTS {
+            let sealed = seal(packed, &state.logs);
+            let PostgresState {
+                connection, logs, ..
+            } = state;
+            let attempt = append_once(connection, logs, only_read, &sealed);
+            match with_limit(WRITE_TIMEOUT, attempt).await {
+                Ok(true) => {
+                    state.last_commit = started.elapsed();
+                    return Ok(advance(&mut state.logs, packed, &sealed));
+                }
+                Ok(false) => {
+                    self.follow(state).await?;
+                    if depends_on_book {
+                        return Err(StoreError::Behind);
+                    }
+                }
+                // Two processes have locked shops in a different order, or long.
+                Err(error) if is_conflict(&error) => {}
+                Err(error) => return Err(state.connection.to_store_error(error)),
+            }
+        }
+        Err(StoreError::DatabaseUnusable {
+            target: self.url.to_string(),
+            what: format!("other processes wrote in between {MAX_ATTEMPTS} times"),
+        })
+    }
+}
+
+/// Gives the records their positions after the known ends of the logs.
+fn seal(packed: &PackedShops, logs: &[ShopLog]) -> SealedAppend {
+    let mut sealed = SealedAppend::default();
+    for (index, records) in packed {
+        let ShopLog { id, mut end, .. } = logs[*index];
+        let mut bytes = 0;
+        for record in records {
+            let seq = end.ver + 1;
+            let body = record.clone().seal(RecordKey::Change { seq }, id);
+            bytes += body.len() as u64 + RECORD_OVERHEAD;
+            end = end.after(&body);
+            sealed.record_shops.push(id);
+            sealed.vers.push(seq);
+            sealed.rows.push(record.rows);
+            sealed.bodies.push(body);
+        }
+        sealed.shops.push(id);
+        sealed.ends.push(end);
+        sealed.bytes.push(bytes);
+    }
+    sealed
+}
+
+/// Advances the known ends of the logs, and returns the position of each first record.
+fn advance(logs: &mut [ShopLog], packed: &PackedShops, sealed: &SealedAppend) -> Vec<(i64, i64)> {
+    let ends = sealed.ends.iter().zip(&sealed.bytes);
+    let advance_one = |(index, (end, bytes)): (&usize, (&LogEnd, &u64))| {
+        let log = &mut logs[*index];
+        let first = (log.id, log.end.ver + 1);
+        log.end = *end;
+        log.log_bytes += bytes;
+        first
+    };
+    packed.keys().zip(ends).map(advance_one).collect()
+}
+
+/// Appends the records if memory has every change of the shops. Returns false if it has not.
+async fn append_once(
+    connection: &mut PostgresConnection,
+    logs: &[ShopLog],
+    only_read: &[usize],
+    sealed: &SealedAppend,
+) -> Result<bool, StoreInternalError> {
+    let mut work = connection.begin(Purpose::Write).await?;
+    let conn = work.conn();
+    let mut ends = Vec::new();
+    if !sealed.shops.is_empty() {
+        // In the order of their numbers, so that two processes do not wait for each other.
+        let lock = "SELECT id, ver, chain FROM stockbridge.shop WHERE id = ANY($1) ORDER BY id \
+                    FOR UPDATE";
+        ends.extend(read_ends(conn, lock, &sealed.shops).await?);
+    }
+    if !only_read.is_empty() {
+        let ids: Vec<i64> = only_read.iter().map(|index| logs[*index].id).collect();
+        let read = "SELECT id, ver, chain FROM stockbridge.shop WHERE id = ANY($1)";
+        ends.extend(read_ends(conn, read, &ids).await?);
+    }
+    let is_known =
+        |(id, end): &(i64, LogEnd)| logs.iter().any(|log| log.id == *id && log.end == *end);
+    if ends.len() != sealed.shops.len() + only_read.len() || !ends.iter().all(is_known) {
+        work.roll_back().await?;
+        return Ok(false);
+    }
+    if sealed.shops.is_empty() {
+        work.roll_back().await?;
+        return Ok(true);
+    }
+    query(
+        "WITH moved AS (UPDATE stockbridge.shop SET ver = n.ver, chain = n.chain \
+         FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS n(id, ver, chain) \
+         WHERE shop.id = n.id) \
+         INSERT INTO stockbridge.change (shop, ver, rows, body) \
+         SELECT * FROM unnest($4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[])",
+    )
+    .bind(&sealed.shops)
+    .bind(sealed.ends.iter().map(|end| end.ver).collect::<Vec<_>>())
+    .bind(sealed.ends.iter().map(|end| end.chain).collect::<Vec<_>>())
+    .bind(&sealed.record_shops)
+    .bind(&sealed.vers)
+    .bind(&sealed.rows)
+    .bind(&sealed.bodies)
+    .execute(&mut *conn)
+    .await?;
+    work.commit().await?;
+    Ok(true)
+}
+
+async fn read_ends(
+    conn: &mut PgConnection,
+    sql: &'static str,
+    ids: &[i64],
+) -> Result<Vec<(i64, LogEnd)>, StoreInternalError> {
+    let rows = query(sql).bind(ids).fetch_all(conn).await?;
+    let to_end = |row: &sqlx::postgres::PgRow| {
+        let end = LogEnd {
+            ver: row.try_get(1)?,
+            chain: row.try_get(2)?,
+        };
+        Ok((row.try_get(0)?, end))
+    };
+    rows.iter().map(to_end).collect()
+}

@@ -1,0 +1,254 @@
+//! Connection to PostgreSQL: transactions with timeouts, and classification of errors.
+//!
+//! Only transactions are used, so that a pooler in transaction mode may be in between, and
+//! statements have no name, because a pooler may already have one of that name. A connection on
+//! which anything failed or was dropped is closed, so the server rolls its transaction back.
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnection, Postgres};
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
+use tokio::time::{Instant, timeout};
+
+use super::StoreUrl;
+use crate::store::StoreError;
+use crate::store::error::StoreInternalError;
+
+/// Timeout of connecting and logging in.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time after a failed connection in which no further one is tried, so that callers that wait for
+/// the connection do not wait for one timeout each.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
+
+/// Timeout of one transaction.
+pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Timeout of reading or writing the whole stock.
+pub(super) const BULK_TIMEOUT: Duration = Duration::from_mins(10);
+
+/// Purpose of a transaction, which decides its isolation and its timeouts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Purpose {
+    /// Short change.
+    Write,
+    /// Read of everything at one moment.
+    ReadAll,
+    /// Write of a snapshot or of the tables.
+    WriteAll,
+}
+
+/// Connection that is opened when it is needed.
+#[derive(Debug)]
+pub(super) struct PostgresConnection {
+    url: StoreUrl,
+    conn: Option<PgConnection>,
+    failed_at: Option<(Instant, String)>,
+}
+
+/// Open transaction. The connection returns to its owner at the end of it; when the transaction is
+/// dropped before, the connection is closed.
+#[derive(Debug)]
+pub(super) struct PostgresWork<'a> {
+    owner: &'a mut PostgresConnection,
+    conn: PgConnection,
+}
+
+impl PostgresConnection {
+    pub(super) fn new(url: StoreUrl) -> Self {
+        Self {
+            url,
+            conn: None,
+            failed_at: None,
+        }
+    }
+
+    /// Begins a transaction, on a new connection if there is none.
+    pub(super) async fn begin(
+        &mut self,
+        purpose: Purpose,
+    ) -> Result<PostgresWork<'_>, StoreInternalError> {
+        let begin = match purpose {
+            Purpose::Write | Purpose::WriteAll => {
+                "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE"
+            }
+            Purpose::ReadAll => "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+        };
+        let limit = match purpose {
+            Purpose::Write => WRITE_TIMEOUT,
+            Purpose::ReadAll | Purpose::WriteAll => BULK_TIMEOUT,
+        };
+        // Local to the transaction, so that a pooler does not keep them. A server that was set to
+        // acknowledge before it has written would lose acknowledged changes.
+        let (ms, lock_ms) = (limit.as_millis(), WRITE_TIMEOUT.as_millis() / 2);
+        let prelude = format!(
+            "{begin}; SET LOCAL statement_timeout = {ms}; SET LOCAL lock_timeout = {lock_ms}; \
+             SET LOCAL idle_in_transaction_session_timeout = {ms}; SET LOCAL bytea_output = 'hex'; \
+             SELECT set_config('synchronous_commit', 'on', true) \
+             WHERE current_setting('synchronous_commit') = 'off'"
+        );
+        let was_open = self.conn.is_some();
+        let conn = match self.conn.take() {
+            Some(conn) => conn,
+            None => self.connect().await?,
+        };
+        match start(conn, &prelude).await {
+            Ok(conn) => Ok(PostgresWork { owner: self, conn }),
+            // The server may have closed an idle connection, as at a restart.
+            Err(_) if was_open => {
+                let conn = self.connect().await?;
+                let conn = start(conn, &prelude).await?;
+                Ok(PostgresWork { owner: self, conn })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Converts an error for callers.
+    pub(super) fn to_store_error(&self, internal: StoreInternalError) -> StoreError {
+        to_store_error(&self.url, internal)
+    }
+
+    /// Closes the connection.
+    pub(super) async fn close(&mut self) {
+        if let Some(conn) = self.conn.take() {
+            // Nothing depends on the farewell.
+            let _closed = timeout(Duration::from_secs(1), conn.close()).await;
+        }
+    }
+
+    async fn connect(&mut self) -> Result<PgConnection, StoreInternalError> {
+        if let Some((at, what)) = &self.failed_at
+            && at.elapsed() < RETRY_DELAY
+        {
+            let error = std::io::Error::other(what.clone());
+            return Err(StoreInternalError::Database(sqlx::Error::Io(error)));
+        }
+        let connected = timeout(CONNECT_TIMEOUT, connect(&self.url)).await;
+        let result = connected.unwrap_or_else(|_| {
+            let text = format!("no connection within {} s", CONNECT_TIMEOUT.as_secs());
+            let error = std::io::Error::new(std::io::ErrorKind::TimedOut, text);
+            Err(StoreInternalError::Database(sqlx::Error::Io(error)))
+        });
+        self.failed_at = match &result {
+            Ok(_) => None,
+            Err(error) => Some((Instant::now(), describe(error))),
+        };
+        result
+    }
+}
+
+impl PostgresWork<'_> {
+    pub(super) fn conn(&mut self) -> &mut PgConnection {
+        &mut self.conn
+    }
+
+    /// Commits. After an error it is unknown if the changes are in the database.
+    pub(super) async fn commit(self) -> Result<(), StoreInternalError> {
+        self.end("COMMIT").await
+    }
+
+    /// Rolls back, to keep the connection.
+    pub(super) async fn roll_back(self) -> Result<(), StoreInternalError> {
+        self.end("ROLLBACK").await
+    }
+
+    async fn end(mut self, statement: &'static str) -> Result<(), StoreInternalError> {
+        self.conn.execute(sqlx::raw_sql(statement)).await?;
+        self.owner.conn = Some(self.conn);
+        Ok(())
+    }
+}
+
+/// Returns a statement without a name on the server.
+pub(super) fn query(sql: &'static str) -> Query<'static, Postgres, sqlx::postgres::PgArguments> {
+    sqlx::query(sql).persistent(false)
+}
+
+/// Waits for an operation at most this long. A dropped operation closes its connection.
+pub(super) async fn with_limit<T>(
+    limit: Duration,
+    operation: impl Future<Output = Result<T, StoreInternalError>>,
+) -> Result<T, StoreInternalError> {
+    timeout(limit, operation).await.unwrap_or_else(|_| {
+        let text = format!("no response within {} s", limit.as_secs());
+        let error = std::io::Error::new(std::io::ErrorKind::TimedOut, text);
+        Err(StoreInternalError::Database(sqlx::Error::Io(error)))
+    })
+}
+
+async fn start(mut conn: PgConnection, prelude: &str) -> Result<PgConnection, StoreInternalError> {
+    let prelude = AssertSqlSafe(prelude.to_owned());
+    conn.execute(sqlx::raw_sql(prelude)).await?;
+    Ok(conn)
+}
+
+async fn connect(url: &StoreUrl) -> Result<PgConnection, StoreInternalError> {
+    let mut conn = url.options().connect().await?;
+    let state = sqlx::raw_sql("SELECT pg_is_in_recovery()")
+        .fetch_one(&mut conn)
+        .await?;
+    if state.try_get(0)? {
+        let text = "the server is a standby, which accepts no changes";
+        let error = std::io::Error::other(text);
+        return Err(StoreInternalError::Database(sqlx::Error::Io(error)));
+    }
+    Ok(conn)
+}
+
+/// Converts an internal error of the store at `url`.
+pub(super) fn to_store_error(url: &StoreUrl, internal: StoreInternalError) -> StoreError {
+    let target = url.to_string();
+    let error = match internal {
+        StoreInternalError::Closed => return StoreError::Closed,
+        StoreInternalError::Damaged(what) => return StoreError::DamagedDatabase { target, what },
+        StoreInternalError::Database(error) => error,
+    };
+    match &error {
+        // SQLSTATE of a full disk. Source: PostgreSQL's documentation, appendix A.
+        sqlx::Error::Database(database) if database.code().as_deref() == Some("53100") => {
+            StoreError::DiskFull
+        }
+        // Values of a type that our tables do not have.
+        sqlx::Error::ColumnDecode { .. }
+        | sqlx::Error::Decode(_)
+        | sqlx::Error::ColumnNotFound(_) => StoreError::DamagedDatabase {
+            target,
+            what: error.to_string(),
+        },
+        _ => StoreError::DatabaseUnusable {
+            target,
+            what: describe_database(&error),
+        },
+    }
+}
+
+fn describe(error: &StoreInternalError) -> String {
+    match error {
+        StoreInternalError::Database(error) => describe_database(error),
+        StoreInternalError::Damaged(what) => what.clone(),
+        StoreInternalError::Closed => StoreError::Closed.to_string(),
+    }
+}
+
+/// Returns the server's own message, or that of the network.
+fn describe_database(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(database) => database.message().to_owned(),
+        sqlx::Error::Io(error) => error.to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// Returns true if the statement collided with one of another connection.
+pub(super) fn is_conflict(error: &StoreInternalError) -> bool {
+    // Unique violation, serialization failure, deadlock, and lock not available.
+    const CONFLICTS: [&str; 4] = ["23505", "40001", "40P01", "55P03"];
+    let StoreInternalError::Database(sqlx::Error::Database(error)) = error else {
+        return false;
+    };
+    error
+        .code()
+        .is_some_and(|code| CONFLICTS.contains(&code.as_ref()))
+}

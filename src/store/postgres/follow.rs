@@ -1,0 +1,179 @@
+//! Changes of other processes: reads them in the order of the log and passes them on.
+
+use sqlx::Row;
+
+use super::connection::{BULK_TIMEOUT, PostgresConnection, Purpose, query, with_limit};
+use super::read_log::{RawRecord, read_changes, read_snapshot, visit_changes};
+use super::shop_log::{LogEnd, LogRow};
+use super::{PostgresState, PostgresStore, ShopLog};
+use crate::store::error::StoreInternalError;
+use crate::store::quarantine_table::QuarantineTable;
+use crate::store::record::{MalformedRecord, RecordReader, RecordRow};
+use crate::store::{OnFollowed, StoreError};
+use stock::ShopId;
+
+/// Changes of one shop that memory does not have yet.
+struct NewChanges {
+    /// Position of the shop in the configuration.
+    index: usize,
+    /// Rows of a snapshot that contains the first of them, if those are no longer in the log.
+    snapshot: Option<Vec<Vec<RecordRow>>>,
+    /// Position after the snapshot, or the one that memory has.
+    from: LogEnd,
+    changes: Vec<RawRecord>,
+    end: LogEnd,
+}
+
+impl PostgresStore {
+    /// Passes the changes of other processes to the callback. Returns true if there were any.
+    pub(super) async fn follow(&self, state: &mut PostgresState) -> Result<bool, StoreError> {
+        // Own changes are earlier in the log, so memory must have them first.
+        for log in &state.logs {
+            self.pending_appends.none_in(log.id).await;
+        }
+        let PostgresState {
+            connection, logs, ..
+        } = state;
+        let read = with_limit(BULK_TIMEOUT, read_new(connection, logs)).await;
+        let (new, lost) = read.map_err(|error| state.connection.to_store_error(error))?;
+        if let Some((name, found, known)) = lost {
+            return Err(StoreError::LostChanges {
+                target: self.url.to_string(),
+                shop: name,
+                found,
+                known,
+            });
+        }
+        if new.is_empty() {
+            return Ok(false);
+        }
+        let Some(on_followed) = self.on_followed.get() else {
+            return Err(StoreError::DatabaseUnusable {
+                target: self.url.to_string(),
+                what: "another process has changed the stock during the start".to_owned(),
+            });
+        };
+        for changes in &new {
+            let outcome = apply_new(state, changes, on_followed);
+            outcome.map_err(|error| state.connection.to_store_error(error))?;
+        }
+        Ok(true)
+    }
+}
+
+/// Changes of every shop that memory lacks; and the first shop of which the database lacks changes:
+/// its name, the last change in the database, and the last one in memory.
+type FoundChanges = (Vec<NewChanges>, Option<(String, i64, i64)>);
+
+async fn read_new(
+    connection: &mut PostgresConnection,
+    logs: &[ShopLog],
+) -> Result<FoundChanges, StoreInternalError> {
+    // At one moment, so that no compaction deletes changes between the statements.
+    let mut work = connection.begin(Purpose::ReadAll).await?;
+    let conn = work.conn();
+    let ids: Vec<i64> = logs.iter().map(|log| log.id).collect();
+    let ends = query("SELECT id, ver, chain FROM stockbridge.shop WHERE id = ANY($1)")
+        .bind(&ids)
+        .fetch_all(&mut *conn)
+        .await?;
+    let mut new = Vec::new();
+    let mut lost = None;
+    for found in ends {
+        let (id, end): (i64, _) = (
+            found.try_get(0)?,
+            LogEnd {
+                ver: found.try_get(1)?,
+                chain: found.try_get(2)?,
+            },
+        );
+        let Some(index) = ids.iter().position(|known| *known == id) else {
+            continue;
+        };
+        let log = &logs[index];
+        if end == log.end {
+            continue;
+        }
+        if end.ver <= log.end.ver {
+            lost.get_or_insert((log.name.clone(), end.ver, log.end.ver));
+            continue;
+        }
+        let mut from = log.end;
+        let mut snapshot = None;
+        let mut changes = read_changes(conn, id, from.ver, end.ver).await?;
+        if changes
+            .first()
+            .is_none_or(|first| first.number != from.ver + 1)
+        {
+            let rows = LogRow::read_all(conn).await?;
+            let row = rows.into_iter().find(|row| row.shop.id == id);
+            let row = row.ok_or(MalformedRecord("a shop is missing"))?;
+            let mut records = Vec::new();
+            read_snapshot(conn, &row, |reader| {
+                records.push(reader.collect::<Result<Vec<_>, _>>()?);
+                Ok(())
+            })
+            .await?;
+            from = row.snapshot.upto;
+            snapshot = Some(records);
+            changes.retain(|change| change.number > from.ver);
+        }
+        let (reached, _) = visit_changes((id, &log.name), from, &changes, |_| Ok(()))?;
+        if reached != end {
+            lost.get_or_insert((log.name.clone(), end.ver, log.end.ver));
+            continue;
+        }
+        new.push(NewChanges {
+            index,
+            snapshot,
+            from,
+            changes,
+            end,
+        });
+    }
+    work.roll_back().await?;
+    Ok((new, lost))
+}
+
+fn apply_new(
+    state: &mut PostgresState,
+    new: &NewChanges,
+    on_followed: &OnFollowed,
+) -> Result<(), StoreInternalError> {
+    let PostgresState {
+        logs, quarantine, ..
+    } = state;
+    let log = &mut logs[new.index];
+    let shop = ShopId(u16::try_from(new.index).unwrap_or(u16::MAX));
+    let mut apply = |rows: &[RecordRow]| {
+        rows.iter()
+            .for_each(|row| update_quarantine(quarantine, log.id, row));
+        on_followed(shop, rows);
+    };
+    if let Some(records) = &new.snapshot {
+        // The snapshot has the whole quarantine.
+        apply(&[RecordRow::TargetChanged]);
+        records.iter().for_each(|rows| apply(rows));
+    }
+    let visit = |reader: RecordReader<'_>| {
+        apply(&reader.collect::<Result<Vec<_>, _>>()?);
+        Ok(())
+    };
+    let (end, bytes) = visit_changes((log.id, &log.name), new.from, &new.changes, visit)?;
+    debug_assert_eq!(end, new.end);
+    log.end = end;
+    log.log_bytes += bytes;
+    Ok(())
+}
+
+fn update_quarantine(quarantine: &mut QuarantineTable, id: i64, row: &RecordRow) {
+    match row {
+        RecordRow::Quarantined(entry) => quarantine.insert(id, entry.clone()),
+        RecordRow::Released(sku) => quarantine.remove(id, sku),
+        RecordRow::TargetChanged => quarantine.remove_shop(id),
+        RecordRow::Stock(..)
+        | RecordRow::Acked(..)
+        | RecordRow::Full(..)
+        | RecordRow::Activity(..) => {}
+    }
+}

@@ -1,0 +1,259 @@
+//! Store in a PostgreSQL database, in tables of the schema `stockbridge`.
+//!
+//! The tables keep the same packed records as a store in a directory, but each shop has a log of
+//! its own, and `shop.ver` is the number of its last change. An append locks the row of the shop
+//! and compares it with what memory has, so the order of the changes of a shop is total, and a
+//! process never appends to stock that it has not seen. Changes of other processes are read in
+//! their order and passed to a callback, see [`Store::follow_with`](super::Store::follow_with).
+//!
+//! A commit whose response was lost may be in the database or not. The next call finds out by the
+//! same comparison, and gets its own changes back as if they were of another process.
+//!
+//! A database that cannot be reached makes appends fail; memory and the answers to the Market do
+//! not depend on it. Every call connects again.
+
+mod append;
+mod compact;
+mod connection;
+mod follow;
+mod lease;
+mod load;
+mod read_log;
+mod schema;
+mod shop_log;
+mod side_tables;
+mod store_url;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use stock::ShopId;
+
+use self::connection::{
+    BULK_TIMEOUT, PostgresConnection, Purpose, WRITE_TIMEOUT, query, with_limit,
+};
+pub use self::lease::{Lease, LeaseOutcome, LeaseTable};
+use self::shop_log::LogEnd;
+pub use self::store_url::StoreUrl;
+use super::append_guard::PendingAppends;
+use super::directory::StoreDirectory;
+use super::error::StoreInternalError;
+use super::loaded_store::{LoadedStore, ShopTable};
+use super::quarantine_table::QuarantineTable;
+use super::{OnFollowed, RecentSend, ShopIdentity, StoreError, StoreHealth, StoreStatus, notes};
+
+/// Open store in a PostgreSQL database; see the [module](self).
+///
+/// There is one connection for appends and for changes of other processes, with a fair lock, and
+/// another one for compactions.
+pub(super) struct PostgresStore {
+    url: StoreUrl,
+    state: tokio::sync::Mutex<PostgresState>,
+    compaction: tokio::sync::Mutex<PostgresConnection>,
+    pending_appends: PendingAppends,
+    health: Mutex<StoreHealth>,
+    wants_compaction: Mutex<bool>,
+    on_followed: OnceLock<OnFollowed>,
+    directory: Arc<StoreDirectory>,
+}
+
+/// State behind the lock of the connection.
+#[derive(Debug)]
+struct PostgresState {
+    connection: PostgresConnection,
+    /// Logs of the configured shops, in their order.
+    logs: Vec<ShopLog>,
+    quarantine: QuarantineTable,
+    last_commit: Duration,
+    is_closed: bool,
+}
+
+/// Log of one shop, as far as this process knows it.
+#[derive(Clone, Debug)]
+struct ShopLog {
+    /// Number of the shop in the database.
+    id: i64,
+    name: String,
+    /// Last change that memory has, or gets from the append that is just returning.
+    end: LogEnd,
+    /// Generation of the valid snapshot.
+    generation: i64,
+    log_bytes: u64,
+    snapshot_bytes: u64,
+}
+
+impl PostgresStore {
+    /// Creates or upgrades the tables, and loads their content.
+    pub(super) async fn open(
+        url: StoreUrl,
+        directory: Arc<StoreDirectory>,
+        shops: &[ShopIdentity],
+    ) -> Result<(Self, LoadedStore, ShopTable), StoreError> {
+        let mut connection = PostgresConnection::new(url.clone());
+        load::prepare_tables(&mut connection, &url).await?;
+        let registering = load::register_shops(&mut connection, shops);
+        let registered = with_limit(WRITE_TIMEOUT, registering).await;
+        registered.map_err(|error| connection.to_store_error(error))?;
+        let loaded = with_limit(BULK_TIMEOUT, load::load(&mut connection, shops)).await;
+        let (mut loaded, shop_table, logs) =
+            loaded.map_err(|error| connection.to_store_error(error))?;
+        let store = Self {
+            compaction: tokio::sync::Mutex::new(PostgresConnection::new(url.clone())),
+            url,
+            state: tokio::sync::Mutex::new(PostgresState {
+                connection,
+                logs,
+                quarantine: std::mem::take(&mut loaded.quarantine),
+                last_commit: Duration::ZERO,
+                is_closed: false,
+            }),
+            pending_appends: PendingAppends::default(),
+            health: Mutex::default(),
+            wants_compaction: Mutex::new(false),
+            on_followed: OnceLock::new(),
+            directory,
+        };
+        let state = store.state.lock().await;
+        store.publish(&state, None);
+        drop(state);
+        Ok((store, loaded, shop_table))
+    }
+
+    pub(super) fn follow_with(&self, on_followed: OnFollowed) {
+        // Only the first callback counts: the service sets one.
+        let _already_set = self.on_followed.set(on_followed);
+    }
+
+    pub(super) async fn catch_up(&self) -> Result<bool, StoreError> {
+        let mut state = self.state.lock().await;
+        check_open(&state)?;
+        let outcome = self.follow(&mut state).await;
+        self.publish(&state, outcome.as_ref().err());
+        outcome
+    }
+
+    /// Returns the leases in the database.
+    pub(super) fn leases(&self) -> LeaseTable {
+        LeaseTable::new(self.url.clone())
+    }
+
+    /// Returns the quarantine of every shop, by their numbers in the database.
+    pub(super) async fn copy_quarantine(&self) -> QuarantineTable {
+        self.state.lock().await.quarantine.clone()
+    }
+
+    pub(super) async fn record_send(
+        &self,
+        shop: ShopId,
+        send: RecentSend,
+    ) -> Result<(), StoreError> {
+        let mut state = self.state.lock().await;
+        let id = state.logs[shop.index()].id;
+        let writing = async |state: &mut PostgresState| {
+            let mut work = state.connection.begin(Purpose::Write).await?;
+            side_tables::write_send(work.conn(), id, send).await?;
+            work.commit().await
+        };
+        self.write_beside(&mut state, writing).await
+    }
+
+    pub(super) async fn put_note(
+        &self,
+        shop: Option<ShopId>,
+        name: &str,
+        text: Option<&str>,
+    ) -> Result<(), StoreError> {
+        let mut state = self.state.lock().await;
+        let id = shop.map_or(notes::STORE_WIDE, |shop| state.logs[shop.index()].id);
+        let writing = async |state: &mut PostgresState| {
+            let mut work = state.connection.begin(Purpose::Write).await?;
+            side_tables::write_note(work.conn(), id, name, text).await?;
+            work.commit().await
+        };
+        self.write_beside(&mut state, writing).await
+    }
+
+    pub(super) async fn test_write(&self) -> Result<(), StoreError> {
+        let mut state = self.state.lock().await;
+        let writing = async |state: &mut PostgresState| {
+            let mut work = state.connection.begin(Purpose::Write).await?;
+            // Changes nothing, but needs a server that can write.
+            query("UPDATE stockbridge.schema_version SET version = version")
+                .execute(work.conn())
+                .await?;
+            work.commit().await
+        };
+        self.write_beside(&mut state, writing).await
+    }
+
+    pub(super) fn wants_compaction(&self) -> bool {
+        *self.wants_compaction.lock()
+    }
+
+    pub(super) fn is_failed(&self) -> bool {
+        self.health.lock().failed.is_some()
+    }
+
+    pub(super) fn status(&self) -> StoreStatus {
+        let health = self.health.lock().clone();
+        StoreStatus {
+            disk_bytes: health.log_bytes + health.snapshot_bytes,
+            log_bytes: health.log_bytes,
+            snapshot_bytes: health.snapshot_bytes,
+            last_seq: health.last_seq,
+            generation: health.generation,
+            last_commit_us: u64::try_from(health.last_commit.as_micros()).unwrap_or(u64::MAX),
+            failed: health.failed,
+        }
+    }
+
+    pub(super) async fn close(&self) -> Result<(), StoreError> {
+        let mut state = self.state.lock().await;
+        state.is_closed = true;
+        state.connection.close().await;
+        self.compaction.lock().await.close().await;
+        self.directory.unlock();
+        Ok(())
+    }
+
+    /// Runs a write beside the logs.
+    async fn write_beside(
+        &self,
+        state: &mut PostgresState,
+        write: impl AsyncFnOnce(&mut PostgresState) -> Result<(), StoreInternalError>,
+    ) -> Result<(), StoreError> {
+        check_open(state)?;
+        let written = with_limit(WRITE_TIMEOUT, write(state)).await;
+        let outcome = written.map_err(|error| state.connection.to_store_error(error));
+        self.publish(state, outcome.as_ref().err());
+        outcome
+    }
+
+    /// Publishes the part of the status that is read without the lock.
+    fn publish(&self, state: &PostgresState, error: Option<&StoreError>) {
+        let logs = &state.logs;
+        let failed = match error {
+            // The update is compared again, so nothing has failed.
+            None | Some(StoreError::Behind) => None,
+            Some(error) => Some(error.to_string()),
+        };
+        *self.wants_compaction.lock() = logs.iter().any(ShopLog::wants_compaction);
+        *self.health.lock() = StoreHealth {
+            failed,
+            log_bytes: logs.iter().map(|log| log.log_bytes).sum(),
+            snapshot_bytes: logs.iter().map(|log| log.snapshot_bytes).sum(),
+            last_seq: logs.iter().map(|log| log.end.ver).sum(),
+            generation: logs.iter().map(|log| log.generation).max().unwrap_or(0),
+            last_commit: state.last_commit,
+        };
+    }
+}
+
+fn check_open(state: &PostgresState) -> Result<(), StoreError> {
+    if state.is_closed {
+        Err(StoreError::Closed)
+    } else {
+        Ok(())
+    }
+}

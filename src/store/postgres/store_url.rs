@@ -1,0 +1,87 @@
+//! Address of the database that keeps the stock.
+
+use std::fmt;
+
+use sqlx::ConnectOptions;
+use sqlx::postgres::PgConnectOptions;
+
+/// Address of a PostgreSQL database with user name and password, which `Display` and `Debug` omit.
+#[derive(Clone)]
+pub struct StoreUrl {
+    options: Box<PgConnectOptions>,
+    display: String,
+}
+
+impl StoreUrl {
+    /// Reads `postgres://name:password@host:port/database?sslmode=require`.
+    ///
+    /// Returns `None` if the text is not such an address. The reason is not returned, because it
+    /// may contain the password.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let (scheme, rest) = text.split_once("://")?;
+        if !matches!(scheme, "postgres" | "postgresql") || rest.is_empty() {
+            return None;
+        }
+        let options: PgConnectOptions = text.parse().ok()?;
+        let options = options
+            .application_name("stockbridge")
+            .disable_statement_logging();
+        let host = match options.get_socket() {
+            Some(socket) => socket.display().to_string(),
+            None => options.get_host().to_owned(),
+        };
+        let (port, database) = (
+            options.get_port(),
+            options.get_database().unwrap_or_default(),
+        );
+        Some(Self {
+            display: format!("postgres://{host}:{port}/{database}"),
+            options: Box::new(options),
+        })
+    }
+
+    pub(super) fn options(&self) -> &PgConnectOptions {
+        &self.options
+    }
+}
+
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.display)
+    }
+}
+
+impl fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.display)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn address_is_shown_without_its_user() {
+        let url =
+            StoreUrl::parse(" postgres://stock:s3cret@db.example:6432/shop?sslmode=disable\n");
+        let url = url.unwrap();
+        assert_eq!(url.to_string(), "postgres://db.example:6432/shop");
+        assert_eq!(format!("{url:?}"), url.to_string());
+    }
+
+    #[test]
+    fn rejects_other_addresses() {
+        for text in [
+            "",
+            "postgres",
+            "postgres://",
+            "mysql://a@b/c",
+            "/var/lib/stockbridge",
+        ] {
+            assert!(StoreUrl::parse(text).is_none(), "{text}");
+        }
+    }
+}

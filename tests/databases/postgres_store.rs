@@ -1,0 +1,198 @@
+//! Store in PostgreSQL: the checks that every store must pass, and those of a database that several
+//! processes use.
+
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use stockbridge::store::{StoreChange, StoreError};
+
+use super::server::DatabaseServer;
+use super::store_suite::samples::rows;
+use super::store_suite::test_store::{SHOP_A, SHOP_B, Subject, SuiteStore};
+use super::store_suite::{self, for_each_store_check};
+
+/// Creates an empty database with this name and returns its URL.
+pub(crate) async fn new_database(server: &DatabaseServer, name: &str) -> String {
+    execute(server.url(), &format!("CREATE DATABASE {name}")).await;
+    server.url().replace("/postgres?", &format!("/{name}?"))
+}
+
+/// Runs a statement.
+pub(crate) async fn execute(url: &str, sql: &str) {
+    let mut conn = PgConnection::connect(url).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+        .execute(&mut conn)
+        .await
+        .unwrap();
+    conn.close().await.unwrap();
+}
+
+macro_rules! run_checks {
+    ($($check:ident),+) => {
+        async fn run_store_checks(server: &DatabaseServer) {$(
+            let subject = database_subject(new_database(server, stringify!($check)).await);
+            println!("{}", stringify!($check));
+            store_suite::checks::$check(&subject).await;
+        )+}
+    };
+}
+
+for_each_store_check!(run_checks);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgresql_store_passes_all_checks() {
+    let server = DatabaseServer::postgresql();
+    run_store_checks(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn newer_tables_are_refused() {
+    let server = DatabaseServer::postgresql();
+    let subject = database_subject(new_database(&server, "newer").await);
+    let test_store = subject.open().await;
+    test_store.store.close().await.unwrap();
+    subject
+        .execute("INSERT INTO schema_version (version) VALUES (99)")
+        .await;
+    let error = subject.try_open(&[]).await.map(drop).unwrap_err();
+    assert!(
+        matches!(error, StoreError::NewerSchema { found: 99, .. }),
+        "{error}"
+    );
+    let text = error.to_string();
+    assert!(
+        text.contains("version 99") && !text.contains("reader"),
+        "{text}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_share_one_order() {
+    let server = DatabaseServer::postgresql();
+    let url = new_database(&server, "shared").await;
+    // Both create the tables and register the shops at the same time.
+    let (one, other) = (database_subject(url.clone()), database_subject(url));
+    let (one, other) = tokio::join!(one.open(), other.open());
+    one.fill().await;
+    assert!(other.store.catch_up().await.unwrap());
+    assert!(!other.store.catch_up().await.unwrap());
+    assert_eq!(other.contents(), one.contents());
+    // An update that was compared with older stock is compared again, and so is one that
+    // changes nothing.
+    one.append_stock(SHOP_A, &rows(0..9, 50)).await;
+    let some = rows(0..3, 40);
+    let change = StoreChange::Stock {
+        shop: SHOP_A,
+        rows: &some,
+    };
+    let outcome = other.store.append(&[change]).await.map(drop);
+    assert!(matches!(outcome, Err(StoreError::Behind)), "{outcome:?}");
+    assert_eq!(other.contents(), one.contents());
+    one.append_stock(SHOP_A, &rows(0..9, 60)).await;
+    let outcome = other.store.append_if_current(&[], &[SHOP_A]).await;
+    let outcome = outcome.map(drop);
+    assert!(matches!(outcome, Err(StoreError::Behind)), "{outcome:?}");
+    let outcome = other.store.append_if_current(&[], &[SHOP_A]).await;
+    drop(outcome.unwrap());
+    // Both write at the same time.
+    let write = async |process: &SuiteStore, first: i64| {
+        for n in 0..40 {
+            let micros = 100 + n * 2 + first;
+            process.append_stock(SHOP_A, &rows(n..n + 20, micros)).await;
+            process.append_stock(SHOP_B, &rows(0..5, micros)).await;
+        }
+    };
+    tokio::join!(write(&one, 0), write(&other, 1));
+    one.store.catch_up().await.unwrap();
+    other.store.catch_up().await.unwrap();
+    assert_eq!(other.contents(), one.contents());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn process_that_is_far_behind_reads_the_snapshot() {
+    let server = DatabaseServer::postgresql();
+    let url = new_database(&server, "behind").await;
+    let (one, other) = (database_subject(url.clone()), database_subject(url));
+    let (one, other) = (one.open().await, other.open().await);
+    one.fill().await;
+    one.compact().await.unwrap();
+    one.append_stock(SHOP_A, &rows(0..9, 50)).await;
+    other.store.catch_up().await.unwrap();
+    assert_eq!(other.contents(), one.contents());
+    // The other process can also compact, and append after its own snapshot.
+    other.compact().await.unwrap();
+    other.append_stock(SHOP_B, &rows(0..9, 50)).await;
+    one.compact().await.unwrap();
+    one.store.catch_up().await.unwrap();
+    assert_eq!(other.contents(), one.contents());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn store_survives_a_restart_of_the_server() {
+    let server = DatabaseServer::postgresql();
+    let subject = database_subject(new_database(&server, "restarted").await);
+    let test_store = subject.open().await;
+    test_store.fill().await;
+    server.stop();
+    let (some, known) = (rows(0..9, 50), test_store.contents());
+    let change = StoreChange::Stock {
+        shop: SHOP_A,
+        rows: &some,
+    };
+    let outcome = test_store.store.append(&[change]).await.map(drop);
+    let Err(StoreError::DatabaseUnusable { what, .. }) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert!(!what.is_empty() && test_store.store.is_failed(), "{what}");
+    server.start();
+    // Right after a failed connection the store waits before the next one.
+    while test_store.store.test_write().await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    assert!(!test_store.store.is_failed());
+    assert_eq!(test_store.contents(), known);
+    test_store.append_stock(SHOP_A, &some).await;
+    assert_eq!(
+        subject_copy(&subject).contents().await,
+        test_store.contents()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn database_without_acknowledged_changes_is_noticed() {
+    let server = DatabaseServer::postgresql();
+    let subject = database_subject(new_database(&server, "older").await);
+    let test_store = subject.open().await;
+    test_store.fill().await;
+    let admin = subject_copy(&subject);
+    admin
+        .execute("CREATE TABLE older_shop AS SELECT * FROM shop")
+        .await;
+    test_store.append_stock(SHOP_A, &rows(0..9, 50)).await;
+    admin
+        .execute(
+            "DELETE FROM change USING older_shop WHERE change.shop = older_shop.id \
+             AND change.ver > older_shop.ver; DELETE FROM shop; \
+             INSERT INTO shop SELECT * FROM older_shop",
+        )
+        .await;
+    let is_lost = |outcome: Result<bool, StoreError>| matches!(&outcome, Err(StoreError::LostChanges { shop, .. }) if shop == "a");
+    assert!(is_lost(test_store.store.catch_up().await));
+    // Another process writes as many changes as were lost.
+    let other = admin.open().await;
+    other.append_stock(SHOP_A, &rows(0..9, 70)).await;
+    assert!(is_lost(test_store.store.catch_up().await));
+    other.append_stock(SHOP_A, &rows(0..9, 80)).await;
+    assert!(is_lost(test_store.store.catch_up().await));
+}
+
+/// Returns the same database with a directory of its own, as another process has it.
+fn subject_copy(subject: &Subject) -> Subject {
+    database_subject(subject.database.clone().unwrap())
+}
+
+/// Returns a directory for a process that uses the database with this URL.
+fn database_subject(url: String) -> Subject {
+    Subject {
+        directory: tempfile::tempdir().unwrap(),
+        database: Some(url),
+    }
+}

@@ -1,0 +1,267 @@
+//! Running processes of the service that keep their stock in a PostgreSQL database, and a Market.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use lifecycle::{Clock, CrashSignal, Tasks};
+use market_sim::{CampaignConfig, MarketSimulator, SimulatorConfig};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::task::block_in_place;
+use tokio::time::{Instant, sleep};
+
+/// Maximum time for anything to happen, even on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(90);
+
+/// Time between two looks at a condition.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+const CAMPAIGN: u64 = 12_345;
+const WAREHOUSE: u64 = 569_667;
+
+/// Market with one campaign.
+pub(crate) struct Market {
+    pub(crate) simulator: MarketSimulator,
+    url: String,
+    _tasks: Tasks,
+}
+
+impl Market {
+    pub(crate) async fn start() -> Self {
+        let campaign = CampaignConfig::new(CAMPAIGN, WAREHOUSE, vec!["api".to_owned()]);
+        let simulator = MarketSimulator::new(SimulatorConfig {
+            campaigns: vec![campaign],
+            ..SimulatorConfig::new(Clock::wall())
+        });
+        let tasks = Tasks::new(CrashSignal::default());
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let address = simulator.start(any, &tasks).await.unwrap();
+        Self {
+            simulator,
+            url: format!("http://{address}"),
+            _tasks: tasks,
+        }
+    }
+
+    /// Returns the number of pieces of each SKU that the Market knows.
+    pub(crate) fn counts(&self, skus: &[&str]) -> Vec<Option<u32>> {
+        let count = |sku: &&str| self.simulator.available(CAMPAIGN, sku);
+        skus.iter().map(count).collect()
+    }
+}
+
+/// Configuration of one process, in a directory of its own.
+pub(crate) struct ServiceConfig {
+    directory: TempDir,
+}
+
+impl ServiceConfig {
+    pub(crate) fn new(market: &Market, database_url: &str, extra_settings: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let text = format!(
+            "listen = \"127.0.0.1:0\"\nops_listen = \"127.0.0.1:0\"\nstore = \"store\"\n\
+             store_url_file = \"store_url\"\ninstance = \"production\"\nmarket_url = {:?}\n\
+             log_format = \"json\"\n{extra_settings}\n[[shops]]\nname = \"moscow\"\n\
+             warehouses = [{WAREHOUSE}]\ncampaign = {CAMPAIGN}\nmigrate = \"on\"\n",
+            market.url
+        );
+        std::fs::write(directory.path().join("config.toml"), text).unwrap();
+        std::fs::write(directory.path().join("store_url"), database_url).unwrap();
+        Self { directory }
+    }
+
+    /// Starts the service and waits until it serves.
+    pub(crate) fn serve(&self) -> Service {
+        Service::start(&mut self.command())
+    }
+
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stockbridge"));
+        // Settings of the developer's environment must not change the test.
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STOCKBRIDGE_")) {
+            command.env_remove(name);
+        }
+        command
+            .arg("serve")
+            .arg("--config")
+            .arg(self.directory.path().join("config.toml"))
+            .env("STOCKBRIDGE_SHOPS_MOSCOW_PUSH_TOKEN", "push-token")
+            .env("STOCKBRIDGE_SHOPS_MOSCOW_FEED_KEY", "feed-key")
+            .env("STOCKBRIDGE_SHOPS_MOSCOW_API_KEY", "api");
+        command
+    }
+}
+
+/// Running process, killed at the latest when it is dropped.
+pub(crate) struct Service {
+    child: Child,
+    public: SocketAddr,
+    ops: SocketAddr,
+    log: Arc<Mutex<String>>,
+}
+
+impl Service {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let log = Arc::new(Mutex::new(String::new()));
+        let shared_log = Arc::clone(&log);
+        let (sender, receiver) = channel();
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                if let Some(addresses) = parse_addresses(&line) {
+                    // The test may have ended.
+                    let _ignored = sender.send(addresses);
+                }
+                shared_log.lock().unwrap().push_str(&(line + "\n"));
+            }
+        });
+        let addresses = block_in_place(|| receiver.recv_timeout(TIMEOUT));
+        let (public, ops) = addresses.unwrap_or_else(|e| panic!("{e}: {}", log.lock().unwrap()));
+        Self {
+            child,
+            public,
+            ops,
+            log,
+        }
+    }
+
+    /// `kill -9`, which leaves no time for anything.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        block_in_place(|| self.child.wait()).unwrap();
+    }
+
+    /// Sends a signal such as `-STOP`.
+    pub(crate) fn signal(&self, signal: &str) {
+        let mut kill = Command::new("kill");
+        let status = kill.arg(signal).arg(self.child.id().to_string()).status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Waits until the process has ended, and returns its log.
+    pub(crate) async fn wait_for_exit(&mut self) -> String {
+        wait_until("the process ends", async || {
+            self.child.try_wait().unwrap().is_some()
+        })
+        .await;
+        self.log()
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Updates the stock and returns the status of the response.
+    pub(crate) fn put(&self, stock: &[(&str, u32)]) -> u16 {
+        let item =
+            |(sku, count): &(&str, u32)| json!({ "sku": sku, "items": [{ "count": count }] });
+        let skus: Vec<Value> = stock.iter().map(item).collect();
+        let body = json!({ "skus": skus }).to_string();
+        let target = format!("/v2/campaigns/{CAMPAIGN}/offers/stocks");
+        send(self.public, "PUT", &target, "Api-Key: feed-key", &body).0
+    }
+
+    /// Requests the stock as the Market does. Returns the counts, or the status of an error.
+    pub(crate) fn counts(&self, skus: &[&str]) -> Result<Vec<u64>, u16> {
+        let body = json!({ "warehouseId": WAREHOUSE, "skus": skus }).to_string();
+        let (status, text) = send(
+            self.public,
+            "POST",
+            "/stocks",
+            "Authorization: push-token",
+            &body,
+        );
+        if status != 200 {
+            return Err(status);
+        }
+        let response: Value = serde_json::from_str(&text).unwrap();
+        let items = response["skus"].as_array().unwrap().iter();
+        let count = |item: &Value| item["items"][0]["count"].as_u64().unwrap();
+        Ok(items.map(count).collect())
+    }
+
+    /// Sends a request to the operator's listener.
+    pub(crate) fn ops(&self, method: &str, target: &str) -> (u16, Value) {
+        let (status, text) = send(self.ops, method, target, "X-Stockbridge: 1", "");
+        (status, serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+
+    pub(crate) fn has_alarm(&self, name: &str) -> bool {
+        let (_, status) = self.ops("GET", "/status");
+        let alarms = status["alarms"].as_array().unwrap().iter();
+        alarms.clone().any(|alarm| alarm["alarm"] == name)
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // The process may have ended.
+        let _killed = self.child.kill();
+        let _waited = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
+    }
+}
+
+/// Waits until a condition holds.
+pub(crate) async fn wait_until(what: &str, mut is_reached: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + TIMEOUT;
+    while !is_reached().await {
+        assert!(Instant::now() < deadline, "never came about: {what}");
+        sleep(POLL_INTERVAL).await;
+    }
+}
+
+fn parse_addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let record: Value = serde_json::from_str(line).ok()?;
+    let address = |key: &str| record[key].as_str()?.parse().ok();
+    Some((address("listen")?, address("ops")?))
+}
+
+/// Sends a request on a connection of its own. Returns status and body; the status is 0 without
+/// a response.
+fn send(
+    address: SocketAddr,
+    method: &str,
+    target: &str,
+    header: &str,
+    body: &str,
+) -> (u16, String) {
+    block_in_place(|| {
+        let exchange = || -> std::io::Result<String> {
+            let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+            stream.set_read_timeout(Some(TIMEOUT))?;
+            let length = body.len();
+            let head = format!(
+                "{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{header}\r\n\
+                 Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+            );
+            let head = if method == "GET" {
+                head.replace("Content-Length: 0\r\n", "")
+            } else {
+                head
+            };
+            stream.write_all(format!("{head}{body}").as_bytes())?;
+            let mut response = String::new();
+            stream.read_to_string(&mut response)?;
+            Ok(response)
+        };
+        let response = exchange().unwrap_or_default();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap_or_default();
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok());
+        (status.unwrap_or(0), body.to_owned())
+    })
+}
