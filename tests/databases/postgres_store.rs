@@ -205,6 +205,8 @@ async fn database_without_acknowledged_changes_is_noticed() {
         .await;
     let is_lost = |outcome: Result<bool, StoreError>| matches!(&outcome, Err(StoreError::LostChanges { shop, .. }) if shop == "a");
     assert!(is_lost(test_store.store.catch_up().await));
+    let tested = test_store.store.test_write().await;
+    assert!(is_lost(tested.map(|()| true)));
     // Another process writes as many changes as were lost.
     let other = admin.open().await;
     other.append_stock(SHOP_A, &rows(0..9, 70)).await;

@@ -203,6 +203,8 @@ impl PostgresStore {
     }
 
     pub(super) async fn test_write(&self) -> Result<(), StoreError> {
+        // A database that lacks acknowledged changes accepts writes, but no change of this process.
+        self.catch_up().await?;
         let mut state = self.state.lock().await;
         let writing = async |state: &mut PostgresState| {
             let mut work = state.connection.begin(Purpose::Write).await?;
