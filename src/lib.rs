@@ -54,7 +54,8 @@
 //! | crate [`market_sim`] | stateful Market simulator for rehearsals and tests |
 //! | [`telemetry`] | logging and alarms |
 //! | [`i18n`] | languages of the texts for operators, texts of the alarms |
-//! | [`store`] | persistence in one SQLite file |
+//! | [`store`] | persistence in one SQLite file, or in a PostgreSQL database |
+//! | [`replicas`] | several processes on one database: following, permit to answer, leases |
 //! | [`auth_failures`] | delay, log and alarm for wrong credentials |
 //! | [`history`] | recent events per SKU, for the operator |
 //! | [`operator_database`] | SQLite files that the service can work without |
@@ -96,6 +97,8 @@
 pub mod telemetry;
 
 pub mod store;
+
+pub mod replicas;
 
 pub mod i18n;
 

@@ -17,6 +17,7 @@ use market_api::push::wire::MAX_REQUEST_BYTES;
 use stock::{Activity, ShopId, StockBook};
 use stockbridge::auth_failures::AuthFailures;
 use stockbridge::push_api::stocks_handler::{self as push_api, LastRequests, UnknownSku};
+use stockbridge::replicas::ServingPermit;
 use stockbridge::telemetry::Alarms;
 use strict_http::read_body;
 use strict_http::secret::{Secret, TokenSet};
@@ -40,6 +41,7 @@ pub(crate) fn push_router(book: Arc<StockBook>) -> Router {
         activity: Arc::new(Activity::new(&book, warehouses)),
         book,
         last_requests: LastRequests::new(SHOPS.into()),
+        permit: ServingPermit::unlimited(),
         clock: Clock::wall(),
         alarms: Alarms::new(Clock::wall()),
         metrics: push_api::Metrics::default(),

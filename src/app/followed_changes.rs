@@ -1,25 +1,33 @@
 //! Changes of other processes that use the same database: they reach memory and the migrator.
 
-use std::time::Duration;
+use std::sync::Arc;
 
+use anyhow::Context as _;
 use lifecycle::Tasks;
 use stock::ShopId;
-use tokio::time::{MissedTickBehavior, interval};
-use tracing::warn;
 
+use super::leadership;
 use super::services::Services;
 use crate::migrator::{Migrator, ShopData};
+use crate::replicas::{Follower, ServingPermit};
 use crate::store::{Acked, RecordRow, apply_followed};
 use crate::telemetry::AlarmKind;
 
-/// Time between two looks at the database for changes of other processes.
-const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Applies the changes of other processes from now on, and looks for them periodically.
-pub(super) fn start(services: &Services, migrator: Migrator, tasks: &Tasks) {
-    if services.store.leases().is_none() {
-        return;
+/// Applies the changes of other processes from now on, and follows them. Returns the permit to answer
+/// the Market.
+///
+/// # Errors
+/// The database cannot be used.
+pub(super) async fn start(
+    services: &Services,
+    migrator: Migrator,
+    replica: Option<&str>,
+    tasks: &Tasks,
+) -> anyhow::Result<ServingPermit> {
+    if !services.store.is_shared() {
+        return Ok(ServingPermit::unlimited());
     }
+    let migrator_of_notes = migrator.clone();
     let (data, alarms, names) = (
         services.data.clone(),
         services.alarms.clone(),
@@ -30,10 +38,14 @@ pub(super) fn start(services: &Services, migrator: Migrator, tasks: &Tasks) {
             alarms.clear(AlarmKind::SourceSilent, &names[shop.index()]);
         }
     }));
-    tasks.spawn(
-        "follow_store",
-        follow(services.clone(), FOLLOW_INTERVAL, tasks.clone()),
-    );
+    let (store, alarms) = (Arc::clone(&services.store), services.alarms.clone());
+    let mut follower = Follower::new(store, replica, alarms);
+    follower.join().await.context("join the other replicas")?;
+    let permit = follower.permit();
+    follower.start(tasks);
+    let reading = leadership::read_notes(services.clone(), migrator_of_notes, tasks.clone());
+    tasks.spawn("replica_notes", reading);
+    Ok(permit)
 }
 
 /// Applies rows of one record. Returns true if they changed stock.
@@ -50,24 +62,4 @@ fn apply(data: &ShopData, migrator: &Migrator, shop: ShopId, rows: &[RecordRow])
         migrator.notify_changed(shop, &effect.changed);
     }
     !effect.changed.is_empty()
-}
-
-async fn follow(services: Services, every: Duration, tasks: Tasks) {
-    let mut ticks = interval(every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut last_failure = None;
-    loop {
-        tokio::select! {
-            () = tasks.stopping() => return,
-            _ = ticks.tick() => {}
-        }
-        let failure = services.store.catch_up().await.err();
-        let failure = failure.map(|error| error.to_string());
-        if failure != last_failure
-            && let Some(error) = &failure
-        {
-            warn!(error, "failed to read changes of other processes: {error}");
-        }
-        last_failure = failure;
-    }
 }

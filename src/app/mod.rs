@@ -6,9 +6,10 @@
 
 mod background;
 mod chart_sampler;
-mod database_lease;
 mod followed_changes;
 mod instance_guard;
+mod leadership;
+mod name_lease;
 mod reload;
 mod router;
 mod services;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use axum::Router;
 use prometheus_client::registry::Registry;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::info;
 
@@ -38,7 +40,7 @@ use crate::auth_failures::AuthFailures;
 use crate::config::Config;
 use crate::event_log::{EventLog, ServiceEvent};
 use crate::ops::access::AllowedHosts;
-use crate::ops::{Login, Ops, ReloadHandle};
+use crate::ops::{Login, Ops, ReloadHandle, ReloadRequest};
 use crate::push_api::stocks_handler::LastRequests;
 use crate::store::Store;
 use crate::telemetry::{Alarms, LogFilter};
@@ -103,36 +105,24 @@ impl App {
         // The operator's listener starts before the store is read, so that "starting" differs from
         // "dead".
         let alarms = Alarms::new(clock);
-        let auth_failures = AuthFailures::new(
-            clock,
-            alarms.clone(),
-            config.trusted_proxies.clone(),
-            config.max_connections,
-        );
-        let login = Login::new(
-            config.ops_password.as_ref(),
-            config.ops_protect_metrics,
-            clock,
-            auth_failures.clone(),
-        );
-        let (reload, reload_requests) = ReloadHandle::new();
-        let ops = Ops::new(tasks.public.clone(), login.clone(), reload.clone());
-        let time_zone = config.time_zone;
-        let ops_router = ops.clone().router(
-            AllowedHosts::new(ops_addr, &config.ops_hosts),
-            web::routes(web::Config { time_zone }),
-            web::unknown_page(web::Config { time_zone }),
-        );
-        let ops_server = ops_server.run(ops_router, tasks.ops.clone());
-        tasks.ops.spawn("ops", ops_server);
+        let (ops, auth_failures, (reload, reload_requests)) =
+            start_ops(&config, clock, &alarms, (ops_server, ops_addr), &tasks);
+        let login = ops.login().clone();
 
         let mut registry = Registry::with_prefix("stockbridge");
         public_server.metrics().register(&mut registry);
         let (services, previous) =
             Services::open(&config, (clock, alarms), ownership, &tasks).await?;
-        let (migrator, migrator_metrics) =
-            services.start_migrator(&config, previous.workers, &tasks, &mut registry)?;
-        followed_changes::start(&services, migrator.clone(), &tasks.background);
+        let (migrator, migrator_metrics) = services.start_migrator(
+            &config,
+            (previous.workers, previous.restore),
+            &tasks,
+            &mut registry,
+        )?;
+        let replica = config.replica.as_deref();
+        let permit =
+            followed_changes::start(&services, migrator.clone(), replica, &tasks.background)
+                .await?;
         let ingest = services.start_ingest(migrator.clone(), &tasks, &mut registry);
         background::start(&services, &config, &tasks.background);
         services
@@ -149,7 +139,7 @@ impl App {
             (&config, &credentials),
             ingest,
             (&source_manager, &tasks.sources),
-            (auth_failures, Arc::clone(&last_requests)),
+            (auth_failures, Arc::clone(&last_requests), permit.clone()),
             &mut registry,
         );
 
@@ -178,7 +168,7 @@ impl App {
             services.into_ops_state(
                 (&config, [public_addr, ops_addr]),
                 migrator,
-                (last_requests, source_manager),
+                (last_requests, source_manager, permit),
             ),
             registry,
         );
@@ -324,6 +314,44 @@ impl Drop for TaskGroups {
         self.all().into_iter().for_each(Tasks::stop);
         self.event_log.stop();
     }
+}
+
+/// Starts the operator's listener, which reports "starting" until the start is complete.
+fn start_ops(
+    config: &Config,
+    clock: Clock,
+    alarms: &Alarms,
+    (ops_server, ops_addr): (HttpServer, SocketAddr),
+    tasks: &TaskGroups,
+) -> (
+    Ops,
+    AuthFailures,
+    (ReloadHandle, mpsc::Receiver<ReloadRequest>),
+) {
+    let auth_failures = AuthFailures::new(
+        clock,
+        alarms.clone(),
+        config.trusted_proxies.clone(),
+        config.max_connections,
+    );
+    let login = Login::new(
+        config.ops_password.as_ref(),
+        config.ops_protect_metrics,
+        clock,
+        auth_failures.clone(),
+    );
+    let (reload, reload_requests) = ReloadHandle::new();
+    let ops = Ops::new(tasks.public.clone(), login, reload.clone());
+    let time_zone = config.time_zone;
+    let ops_router = ops.clone().router(
+        AllowedHosts::new(ops_addr, &config.ops_hosts),
+        web::routes(web::Config { time_zone }),
+        web::unknown_page(web::Config { time_zone }),
+    );
+    tasks
+        .ops
+        .spawn("ops", ops_server.run(ops_router, tasks.ops.clone()));
+    (ops, auth_failures, (reload, reload_requests))
 }
 
 fn ops_limits() -> ServerLimits {

@@ -27,7 +27,8 @@ use crate::config::Config;
 use crate::ingest::Ingest;
 use crate::partner_api;
 use crate::push_api::stocks_handler::{self as push_api, LastRequests, ReadThrough};
-use crate::sources::{self, SourceManager};
+use crate::replicas::ServingPermit;
+use crate::sources::{self, SourceManager, onec_exchange};
 
 impl Services {
     /// Builds the router for the Market and the seller. Returns the metrics of the push API too.
@@ -36,14 +37,21 @@ impl Services {
         (config, credentials): (&Config, &[ShopCredentials]),
         ingest: Ingest,
         (source_manager, source_tasks): (&SourceManager, &Tasks),
-        (auth_failures, last_requests): (AuthFailures, Arc<LastRequests>),
+        (auth_failures, last_requests, permit): (AuthFailures, Arc<LastRequests>, ServingPermit),
         registry: &mut Registry,
     ) -> (Router, push_api::Metrics) {
-        let exchange = source_manager.router(source_tasks, &auth_failures);
+        let exchange = match config.sources_elsewhere() {
+            None => source_manager.router(source_tasks, &auth_failures),
+            Some(replica) => {
+                let paths = wiring::exchange_paths(config).map(ToOwned::to_owned);
+                onec_exchange::router_elsewhere(paths.collect(), replica)
+            }
+        };
         let push_context = push_api::Context {
             book: Arc::clone(&self.data.book),
             activity: Arc::clone(&self.data.activity),
             last_requests,
+            permit,
             clock: self.clock,
             alarms: self.alarms.clone(),
             metrics: push_api::Metrics::default(),

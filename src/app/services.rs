@@ -11,17 +11,18 @@ use prometheus_client::registry::Registry;
 use strict_http::reachable_address;
 use tracing::info;
 
-use super::database_lease::DatabaseLease;
 use super::instance_guard::{self, Ownership};
-use super::{TaskGroups, wiring};
+use super::name_lease::NameLease;
+use super::{TaskGroups, leadership, wiring};
 use crate::chart_history::{ChartFile, ChartHistory};
 use crate::config::Config;
 use crate::event_log::EventLog;
 use crate::ingest::{self, Ingest, OriginTimes};
-use crate::migrator::{self, Migrator, Mode, RestoredState, ShopData, selftest};
+use crate::migrator::{self, Migrator, RestoreFn, RestoredState, ShopData, selftest};
 use crate::notify;
 use crate::ops::OpsState;
 use crate::push_api::stocks_handler::LastRequests;
+use crate::replicas::{ReplicaBoard, ServingPermit};
 use crate::sources::{self, SourceManager};
 use crate::store::{self, Notes, ShopIdentity, Store};
 use crate::telemetry::{AlarmKind, Alarms};
@@ -36,6 +37,9 @@ pub(super) struct Services {
     pub(super) origin_times: Arc<OriginTimes>,
     // Reason why nothing may be sent, if any.
     not_sending_reason: Option<String>,
+    /// Name of this run of the process in leases; `None` for a store in a directory.
+    pub(super) lease_owner: Option<String>,
+    pub(super) replicas: ReplicaBoard,
     pub(super) alarms: Alarms,
     pub(super) clock: Clock,
     // Names of the shops, in the order of the book.
@@ -48,6 +52,8 @@ pub(super) struct PreviousState {
     pub(super) notes: Notes,
     /// State of the migrator's worker of each shop.
     pub(super) workers: Vec<RestoredState>,
+    /// Reads the same state from the notes of another process.
+    pub(super) restore: RestoreFn,
     pub(super) chart_file: ChartFile,
 }
 
@@ -71,9 +77,11 @@ impl Services {
             .await
             .context("open the store")?;
         let (store, notes) = (opened.store, opened.notes);
-        if let Some(lease) = DatabaseLease::take(&store, &config.instance).await? {
+        let name_lease = NameLease::take(&store, config.replica.as_deref()).await?;
+        let lease_owner = name_lease.as_ref().map(|lease| lease.owner().to_owned());
+        if let Some(lease) = name_lease {
             let keeping = lease.keep(tasks.background.clone());
-            tasks.background.spawn("database_lease", keeping);
+            tasks.background.spawn("name_lease", keeping);
         }
         let data = ShopData::new(opened.book, opened.acked, opened.activity);
         let skus: usize = data.book.shops().map(|shop| data.book.len(shop)).sum();
@@ -97,27 +105,20 @@ impl Services {
         }
         let not_sending_reason =
             instance_guard::check(&store, &notes, &config.instance, ownership, &alarms).await?;
-        let shops = data.book.shops().zip(&keys).zip(&config.shops);
+        let restore = wiring::restore_worker(
+            (config, keys),
+            not_sending_reason.is_none(),
+            (clock, alarms.clone()),
+        );
         let workers = opened.quarantine.into_iter().zip(opened.recent_sends);
         let workers = workers
-            .zip(shops)
-            .map(|((quarantined, recent_sends), (key, shop))| {
-                let may_call_market = not_sending_reason.is_none() && shop.migrate != Mode::Off;
-                let campaign = may_call_market
-                    .then(|| selftest::campaign_location(&config.market_url, shop.campaign));
-                RestoredState {
-                    quarantined,
-                    recent_sends,
-                    ..RestoredState::from_notes(
-                        &notes,
-                        key,
-                        campaign.as_deref(),
-                        clock.now(),
-                        &alarms,
-                    )
-                }
-            })
-            .collect();
+            .zip(data.book.shops())
+            .map(|((quarantined, recent_sends), shop)| RestoredState {
+                quarantined,
+                recent_sends,
+                ..restore(shop, &notes)
+            });
+        let workers = workers.collect();
         let services = Self {
             origin_times: Arc::new(OriginTimes::restore(&notes, data.book.shops())),
             store: Arc::new(store),
@@ -125,6 +126,8 @@ impl Services {
             events,
             charts,
             not_sending_reason,
+            lease_owner,
+            replicas: ReplicaBoard::default(),
             alarms,
             clock,
             names: names.into(),
@@ -133,6 +136,7 @@ impl Services {
         let previous = PreviousState {
             notes,
             workers,
+            restore,
             chart_file,
         };
         Ok((services, previous))
@@ -141,7 +145,7 @@ impl Services {
     pub(super) fn start_migrator(
         &self,
         config: &Config,
-        restored_states: Vec<RestoredState>,
+        (restored_states, restore): (Vec<RestoredState>, RestoreFn),
         tasks: &TaskGroups,
         registry: &mut Registry,
     ) -> anyhow::Result<(Migrator, migrator::Metrics)> {
@@ -154,6 +158,7 @@ impl Services {
             readback_every: config.verify_every,
             grace: config.grace,
             store: Arc::clone(&self.store),
+            leases: leadership::start(self, config, restore, &tasks.background),
             market: MarketClient::new(client, &config.market_url),
             clock: self.clock,
             alarms: self.alarms.clone(),
@@ -237,7 +242,10 @@ impl Services {
         let data = self.data.clone();
         let manager = SourceManager::open(
             &config.store.join("sources"),
-            wiring::source_plans(config),
+            match config.sources_elsewhere() {
+                None => wiring::source_plans(config),
+                Some(_) => Vec::new(),
+            },
             &config.outbound(),
             Arc::new(move |shop| data.known_skus(shop)),
             &context,
@@ -250,7 +258,7 @@ impl Services {
         self,
         (config, listeners): (&Config, [SocketAddr; 2]),
         migrator: Migrator,
-        (last_requests, source_manager): (Arc<LastRequests>, SourceManager),
+        (last_requests, source_manager, permit): (Arc<LastRequests>, SourceManager, ServingPermit),
     ) -> OpsState {
         let [public_address, ops_address] = listeners.map(reachable_address);
         OpsState {
@@ -262,8 +270,11 @@ impl Services {
             source_manager,
             migrator,
             last_requests,
+            permit,
+            replicas: self.replicas,
             store: self.store,
             alarms: self.alarms,
+            sources_elsewhere: config.sources_elsewhere().map(ToOwned::to_owned),
             not_sending_reason: self.not_sending_reason,
             stale_after: config.stale_after,
             cutoff: config.cutoff,

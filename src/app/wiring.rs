@@ -1,5 +1,8 @@
 //! Conversion of the configuration into the settings of each module.
 
+use std::sync::Arc;
+
+use lifecycle::Clock;
 use market_api::partner::wire::MarketAddress;
 use stock::ShopId;
 use stock_import::VariantPolicy;
@@ -9,7 +12,7 @@ use stock_import::stock_rules::SourceRules;
 use super::reload::ShopCredentials;
 use crate::config::{Config, IMPORT_SOURCE, ShopConfig};
 use crate::ingest::Origin;
-use crate::migrator::{MarketTarget, Mode, RestoredState};
+use crate::migrator::{MarketTarget, Mode, RestoreFn, RestoredState, selftest};
 use crate::ops;
 use crate::partner_api;
 use crate::push_api::stocks_handler as push_api;
@@ -17,6 +20,41 @@ use crate::sources::{
     AbsentPolicy, DuplicatePolicy, ShopSources, SourcePolicy, SourceWarehouses, import_source,
 };
 use crate::store::ShopIdentity;
+use crate::telemetry::Alarms;
+
+/// Returns what the Market limits together, for each shop: its campaign, or its business.
+pub(super) fn budgets(config: &Config) -> impl Iterator<Item = (ShopId, String)> {
+    shops_with_ids(config).map(|(id, shop)| {
+        let budget = match &shop.address {
+            MarketAddress::Campaign { id } => format!("campaign {id}"),
+            MarketAddress::Business { id, .. } => format!("business {id}"),
+        };
+        (id, budget)
+    })
+}
+
+/// Returns the function that reads the state of a shop's worker from notes.
+pub(super) fn restore_worker(
+    (config, keys): (&Config, Vec<ShopIdentity>),
+    may_send: bool,
+    (clock, alarms): (Clock, Alarms),
+) -> RestoreFn {
+    let campaign = |shop: &ShopConfig| {
+        let may_call_market = may_send && shop.migrate != Mode::Off;
+        may_call_market.then(|| selftest::campaign_location(&config.market_url, shop.campaign))
+    };
+    let campaigns: Vec<Option<String>> = config.shops.iter().map(campaign).collect();
+    Arc::new(move |shop, notes| {
+        let (key, campaign) = (&keys[shop.index()], &campaigns[shop.index()]);
+        RestoredState::from_notes(
+            notes,
+            (shop, key),
+            campaign.as_deref(),
+            clock.now(),
+            &alarms,
+        )
+    })
+}
 
 /// Returns the identity of a shop. Its target text changes exactly if the stock goes to another
 /// place on the Market.
@@ -123,6 +161,12 @@ pub(super) fn source_plans(config: &Config) -> Vec<ShopSources> {
             }
         })
         .collect()
+}
+
+/// Returns the paths under which 1C exchanges data.
+pub(super) fn exchange_paths(config: &Config) -> impl Iterator<Item = &str> {
+    let sources = config.shops.iter().flat_map(|shop| &shop.sources);
+    sources.filter_map(|source| source.kind.exchange_path())
 }
 
 /// Returns the shop settings that the operator sees.

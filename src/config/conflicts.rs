@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::fault::ConfigFault;
 use super::{Config, ShopConfig};
-use crate::sources::{self, SourceKind};
+use crate::sources;
 
 /// Returns the conflicts between all settings.
 pub(super) fn conflicts(config: &Config) -> Vec<ConfigFault> {
@@ -28,6 +28,11 @@ fn service_conflicts(config: &Config) -> Vec<ConfigFault> {
             ops_listen.port()
         );
         faults.push(ConfigFault::of("ops_listen", &text));
+    }
+    if config.store_url.is_some() && config.replica.is_some() && config.sources_on.is_none() {
+        let text = " is missing: with replica it must name the replica that reads the sources, \
+                    receives 1C and imports files";
+        faults.push(ConfigFault::of("sources_on", text));
     }
     if let Some(file) = &config.ca_file
         && let Err(error) = std::fs::File::open(file)
@@ -121,13 +126,7 @@ fn channel_conflicts(config: &Config) -> Vec<ConfigFault> {
 
 /// URL paths under which 1C exchanges data.
 fn exchange_paths(sources: &[sources::Config]) -> impl Iterator<Item = &str> {
-    sources.iter().filter_map(|source| match &source.kind {
-        SourceKind::Exchange(exchange) => Some(exchange.path.as_str()),
-        SourceKind::Files(_)
-        | SourceKind::RemoteFile(_)
-        | SourceKind::OldHandler { .. }
-        | SourceKind::MoySklad(_)
-        | SourceKind::Sql(_)
-        | SourceKind::Import => None,
-    })
+    sources
+        .iter()
+        .filter_map(|source| source.kind.exchange_path())
 }

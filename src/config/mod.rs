@@ -66,6 +66,10 @@ pub struct Config {
     pub store: PathBuf,
     /// Database that keeps the stock instead of the directory.
     pub store_url: Option<StoreUrl>,
+    /// Name of this process among those that share the database. `None` if it is the only one.
+    pub replica: Option<String>,
+    /// Name of the replica that reads the sources.
+    pub sources_on: Option<String>,
     /// Base URL of the Market's API.
     pub market_url: String,
     /// PEM file of further certificate authorities for outbound requests.
@@ -216,6 +220,14 @@ impl Config {
             }),
             Some(_) | None => Err(ConfigError::new(text, faults)),
         }
+    }
+
+    /// Returns the name of the replica that reads the sources, if it is another one.
+    #[must_use]
+    pub fn sources_elsewhere(&self) -> Option<&str> {
+        let own = self.replica.as_ref().filter(|_| self.store_url.is_some())?;
+        let other = self.sources_on.as_ref().filter(|other| *other != own);
+        other.map(String::as_str)
     }
 
     /// Settings of the outbound HTTP client.

@@ -73,6 +73,8 @@ pub(super) fn read_config(reader: &mut SettingsReader<'_>, machine: &str) -> Opt
         ops_protect_metrics: table.ops_protect_metrics,
         store: table.store.0,
         store_url: store_url.flatten(),
+        replica: table.replica.map(|name| name.0),
+        sources_on: table.sources_on.map(|name| name.0),
         market_url: table.market_url.0,
         ca_file: table.ca_file.map(|file| file.0),
         instance: table.instance.0,

@@ -892,3 +892,34 @@ fn stock_in_a_database_needs_an_address_and_a_name() {
     assert!(error.contains("postgres://name:password@host"), "{error}");
     assert!(!error.contains("canary"), "{error}");
 }
+
+#[test]
+fn replicas_name_the_one_that_reads_the_sources() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(
+        directory.path().join("address"),
+        "postgres://db.example/shop",
+    )
+    .unwrap();
+    let parse = |settings: &str| {
+        let shop = "[[shops]]\nname = \"a\"\nwarehouses = [1]\ncampaign = 1\nmigrate = \"off\"\n";
+        let text =
+            format!("store_url_file = \"address\"\ninstance = \"production\"\n{settings}\n{shop}");
+        let secrets = [("PUSH_TOKEN", "push-token"), ("FEED_KEY", "feed-key-of-a")];
+        let secrets =
+            secrets.map(|(key, text)| (format!("STOCKBRIDGE_SHOPS_A_{key}"), text.to_owned()));
+        Config::parse(&text, secrets.into(), directory.path()).map_err(|error| error.to_string())
+    };
+    assert_eq!(parse("").unwrap().sources_elsewhere(), None);
+    let other = parse("replica = \"two\"\nsources_on = \"one\"").unwrap();
+    assert_eq!(other.sources_elsewhere(), Some("one"));
+    let own = parse("replica = \"one\"\nsources_on = \"one\"").unwrap();
+    assert_eq!(own.sources_elsewhere(), None);
+    let error = parse("replica = \"one\"").unwrap_err();
+    assert!(
+        error.contains("sources_on is missing: with replica"),
+        "{error}"
+    );
+    let error = parse("replica = \"Zwei!\"\nsources_on = \"one\"").unwrap_err();
+    assert!(error.contains("1 to 60 of a-z"), "{error}");
+}

@@ -62,6 +62,11 @@ text_types! {
     InstanceName(String) = |text| {
         (text.len() <= 60 && text.chars().all(is_plain)).then(|| text.to_owned())
     };
+    /// Name of a replica.
+    ReplicaLabel(String) = |text| {
+        let is_valid = (1..=60).contains(&text.len()) && text.chars().all(is_plain);
+        is_valid.then(|| text.to_owned())
+    };
     /// Host name or IP address, without a port.
     HostName(String) = parse_host;
     /// Path of a file or a directory.

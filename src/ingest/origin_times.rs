@@ -45,6 +45,19 @@ impl OriginTimes {
         times
     }
 
+    /// Takes over later times from notes that other replicas have written.
+    pub fn merge(&self, notes: &Notes, shops: impl Iterator<Item = ShopId>) {
+        let mut last = self.last_stated.lock();
+        for shop in shops {
+            for (name, text) in notes.with_prefix(shop, STATED_NOTE_PREFIX) {
+                if let (Some(origin), Ok(at)) = (Origin::from_name(name), text.parse()) {
+                    let known = last.entry((shop.0, origin)).or_insert(at);
+                    *known = at.max(*known);
+                }
+            }
+        }
+    }
+
     /// Persists the times of a shop that changed since the last call of this method.
     ///
     /// # Errors

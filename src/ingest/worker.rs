@@ -20,7 +20,7 @@ use super::{
     Accepted, Ingest, IngestError, IngestRequest, Metrics, OnStated, Origin, RepeatPolicy,
     StatedSkus,
 };
-use crate::store::{AppendGuard, Store, StoreChange, StoreError};
+use crate::store::{AppendGuard, BookVersion, Store, StoreChange, StoreError};
 use crate::telemetry::{AlarmKind, Alarms};
 
 /// Capacity of the worker's queue, in calls; a further caller waits for a free place. A call has
@@ -106,35 +106,51 @@ impl IngestWorker {
                         // All handles were dropped, or the queue was closed below.
                         return tasks.stopping().await;
                     }
-                    self.process(std::mem::take(&mut batch)).await;
+                    self.process(std::mem::take(&mut batch), &tasks).await;
                 }
                 () = tasks.stopping(), if !self.requests.is_closed() => self.requests.close(),
             }
         }
     }
 
-    async fn process(&mut self, requests: Vec<IngestRequest>) {
+    async fn process(&mut self, requests: Vec<IngestRequest>, tasks: &Tasks) {
         // The guard is held until the book has the changes. Otherwise a compaction could write a
         // snapshot of the book without them and drop them from the log.
         let store = Arc::clone(&self.store);
         let (now, resolved, stored) = loop {
-            let now = self.clock.now();
+            let (now, version) = (self.clock.now(), store.book_version());
             let resolved = self.resolve(&requests, now).await;
-            let stored = self.persist(&store, &resolved).await;
+            let stored = self.persist(&store, &resolved, version).await;
             // Another process was faster: the updates are compared with its stock.
             if !matches!(stored, Err(StoreError::Behind)) {
                 break (now, resolved, stored);
             }
         };
         let error = stored.as_ref().err().map(IngestError::from);
+        let mut responses = Vec::with_capacity(requests.len());
         for (request, resolved) in requests.into_iter().zip(resolved) {
             let outcome = match &error {
                 Some(error) => Err(error.clone()),
                 None => Ok(self.apply(resolved, request.origin, now).await),
             };
-            // The caller may have stopped waiting.
-            let _caller_gone = request.response.send(outcome);
+            responses.push((request.response, outcome));
         }
+        let appended = stored.map(|guard| guard.appended()).unwrap_or_default();
+        let respond = || {
+            for (response, outcome) in responses {
+                // The caller may have stopped waiting.
+                let _caller_gone = response.send(outcome);
+            }
+        };
+        if appended.is_empty() {
+            return respond();
+        }
+        // Not here, so that the next calls do not wait for the other replicas.
+        let store = Arc::clone(&self.store);
+        tasks.spawn_short_lived(async move {
+            store.replicated(&appended).await;
+            respond();
+        });
     }
 
     /// Persists what the calls change, if the book has the stock with which they were compared.
@@ -142,6 +158,7 @@ impl IngestWorker {
         &mut self,
         store: &'a Store,
         resolved: &[Vec<ResolvedUpdates>],
+        version: BookVersion,
     ) -> Result<AppendGuard<'a>, StoreError> {
         let shops: Vec<ShopId> = resolved
             .iter()
@@ -158,7 +175,7 @@ impl IngestWorker {
             })
             .collect();
         // Calls without a change need no commit: their levels are on disk already.
-        let stored = store.append_if_current(&changes, &shops).await;
+        let stored = store.append_if_current(&changes, (&shops, version)).await;
         match &stored {
             Err(StoreError::Behind) => {}
             // Without a commit, success does not show that the store works again.

@@ -11,6 +11,7 @@
 pub mod backoff;
 pub mod classify_response;
 pub mod clock_skew;
+mod leading;
 mod ledger;
 mod market_response_times;
 mod metrics;
@@ -64,7 +65,8 @@ use self::selftest::{Selftest, SelftestRunner, SelftestStartError};
 use self::status::WorkerHandle;
 use self::worker::SyncWorker;
 use crate::event_log::EventLog;
-use crate::store::Store;
+use crate::replicas::SendingLease;
+use crate::store::{Notes, Store};
 use crate::telemetry::Alarms;
 
 /// Largest number of parallel requests that the Market allows. It allowed two in 2025. Two, our
@@ -160,6 +162,8 @@ pub struct Context {
     pub grace: TimeDelta,
     /// Persistence of acknowledgements and the quarantine.
     pub store: Arc<Store>,
+    /// Rights to call the Market, by shop.
+    pub leases: ShopLeases,
     /// Client of the Market's API.
     pub market: MarketClient,
     /// Wall clock, for dates and for pauses that survive a restart.
@@ -170,6 +174,46 @@ pub struct Context {
     pub events: EventLog,
     /// Counters of requests and SKUs.
     pub metrics: Metrics,
+}
+
+/// Rights to call the Market, and how a worker that gets one learns its state.
+#[derive(Clone)]
+pub struct ShopLeases {
+    by_shop: Arc<HashMap<ShopId, SendingLease>>,
+    restore: RestoreFn,
+}
+
+/// Reads the state of a shop's worker from notes that another process may have changed.
+pub type RestoreFn = Arc<dyn Fn(ShopId, &Notes) -> RestoredState + Send + Sync>;
+
+impl ShopLeases {
+    /// Creates the rights; a shop without a lease may always call the Market.
+    #[must_use]
+    pub fn new(by_shop: HashMap<ShopId, SendingLease>, restore: RestoreFn) -> Self {
+        Self {
+            by_shop: Arc::new(by_shop),
+            restore,
+        }
+    }
+
+    /// Returns the rights of the only process that uses a store.
+    #[must_use]
+    pub fn unlimited() -> Self {
+        Self::new(HashMap::new(), Arc::new(|_, _| RestoredState::default()))
+    }
+
+    /// Returns the lease for a shop.
+    #[must_use]
+    pub fn of_shop(&self, shop: ShopId) -> SendingLease {
+        let lease = self.by_shop.get(&shop).cloned();
+        lease.unwrap_or_else(SendingLease::unlimited)
+    }
+}
+
+impl fmt::Debug for ShopLeases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.by_shop.keys()).finish()
+    }
 }
 
 /// Handle to the workers and self-tests of all shops. Clones share them.
@@ -224,11 +268,14 @@ impl Migrator {
                 latest_selftest: Arc::default(),
                 tasks: tasks.clone(),
             };
-            selftests.resume_interrupted(restored.hidden_skus.clone());
+            // With other replicas, the worker does this when it begins to lead.
+            if !context.store.is_shared() {
+                selftests.resume_interrupted(restored.hidden_skus.clone());
+            }
             workers.push(SyncWorker::new(
                 target,
                 context.clone(),
-                Arc::clone(&worker),
+                (Arc::clone(&worker), selftests.clone()),
                 restored,
                 limiters[&shop].clone(),
                 rejected_keys.clone(),
@@ -262,11 +309,30 @@ impl Migrator {
         }
     }
 
-    /// Requests a read-back pass now. Returns false if the shop has no worker.
+    /// Requests a read-back pass now. Returns false if the shop has no worker, or another replica
+    /// calls the Market for it.
     #[must_use]
     pub fn request_readback(&self, shop: ShopId) -> bool {
-        let worker = self.worker(shop);
-        worker.inspect(|worker| worker.request_readback()).is_some()
+        let handle = self.shops.get(&shop);
+        let handle = handle.filter(|handle| handle.selftests.lead_obstacle().is_none());
+        handle
+            .inspect(|handle| handle.worker.request_readback())
+            .is_some()
+    }
+
+    /// Returns why this process does not call the Market for the shop, if another replica does.
+    #[must_use]
+    pub fn lead_obstacle(&self, shop: ShopId) -> Option<String> {
+        let handle = self.shops.get(&shop)?;
+        handle.selftests.lead_obstacle()
+    }
+
+    /// Takes over the pauses that operators have set or ended on other replicas.
+    pub fn take_over_pauses(&self, notes: &Notes) {
+        for (shop, handle) in &*self.shops {
+            let note = notes.get(Some(*shop), operator_pause::OPERATOR_PAUSE_NOTE);
+            handle.take_over_pause(note);
+        }
     }
 
     /// Replaces the shop's Api-Keys. The worker uses them when its requests in flight have ended.

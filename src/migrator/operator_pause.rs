@@ -57,6 +57,20 @@ impl ShopHandle {
         Ok(())
     }
 
+    /// Takes over the pause that a note of the store describes, unless it is changed right now.
+    pub(super) fn take_over_pause(&self, note: Option<&str>) {
+        let Ok(_guard) = self.pause_order.try_lock() else {
+            return;
+        };
+        let known = self.worker.paused_since();
+        let now = self.selftests.context.clock.now();
+        // A note that is not a time still pauses.
+        let since = note.map(|text| text.parse().unwrap_or_else(|_| known.unwrap_or(now)));
+        if since != known {
+            self.worker.set_paused_since(since);
+        }
+    }
+
     async fn persist_pause(&self, text: Option<&str>) -> Result<(), OperatorPauseError> {
         let SelftestRunner {
             context, target, ..

@@ -11,24 +11,31 @@ use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use lifecycle::{Clock, Tasks, run_blocking};
+use market_api::partner::client::CallOutcome;
+use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-use super::planner::{CompletedBatch, DurableChange, Now, Planner, PlannerDeps, UpdateBatch};
+use super::leading::{self, LeadStep, Leading};
+use super::planner::{CompletedBatch, DurableChange, Now, Planner, UpdateBatch};
 use super::rate_limit::SharedRateLimiter;
-use super::readback::{self, ReadbackContext, ReadbackDriver, ReadbackStep};
+use super::readback::{self, ReadbackDriver, ReadbackStep};
 use super::rejected_keys::RejectedKeys;
 use super::restored_state::{LAST_EQUAL_NOTE, LIMITED_UNTIL_NOTE, RestoredState};
+use super::selftest::SelftestRunner;
 use super::sending_events::{SendingEvents, readback_finished};
-use super::status::WorkerHandle;
+use super::status::{WorkerHandle, WorkerState, WorkerStatus};
 use super::{Context, MarketTarget, Mode};
 use crate::event_log::ServiceEvent;
 use crate::store::{RecentSend, StoreChange, StoreError};
 
 /// Delay before a read-back is tried again when the planner has no capacity for it.
 const READBACK_RETRY_DELAY: Duration = Duration::from_millis(250);
+
+/// Time between two checks if another replica still leads; a change of the lease is noticed at once.
+const LEAD_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Longest sleep while no read-back is scheduled.
 const IDLE_WAIT: Duration = Duration::from_mins(1);
@@ -41,6 +48,7 @@ pub(super) struct SyncWorker {
     planner: Planner,
     readback: ReadbackDriver,
     events: SendingEvents,
+    leading: Leading,
 }
 
 /// Completed request.
@@ -59,28 +67,14 @@ impl SyncWorker {
     pub(super) fn new(
         target: MarketTarget,
         context: Context,
-        handle: Arc<WorkerHandle>,
+        (handle, selftests): (Arc<WorkerHandle>, SelftestRunner),
         restored: RestoredState,
         limiter: SharedRateLimiter,
         rejected_keys: RejectedKeys,
         rng: StdRng,
     ) -> Self {
-        let deps = PlannerDeps {
-            data: context.data.clone(),
-            alarms: context.alarms.clone(),
-            metrics: context.metrics.clone(),
-            limiter,
-            rejected_keys,
-        };
-        let readback_context = ReadbackContext {
-            target: target.clone(),
-            pass_interval: context.readback_every,
-            grace: context.grace,
-            data: context.data.clone(),
-        };
-        let now = read_clocks(context.clock);
-        let readback = ReadbackDriver::new(readback_context, restored.last_equal, now);
-        let planner = Planner::new(target.clone(), deps, restored, now, rng);
+        let leading = Leading::new(&target, &context, selftests, (limiter, rejected_keys));
+        let (planner, readback) = leading.begin(&target, &context, restored, rng);
         Self {
             target,
             context,
@@ -88,6 +82,7 @@ impl SyncWorker {
             planner,
             readback,
             events: SendingEvents::default(),
+            leading,
         }
     }
 
@@ -99,8 +94,9 @@ impl SyncWorker {
             if is_stopping && in_flight.is_empty() {
                 return;
             }
+            let may_call = !is_stopping && self.take_lead(in_flight.is_empty()).await;
             let mut now = self.now();
-            if !is_stopping {
+            if may_call {
                 if self.target.mode == Mode::On {
                     self.refill_queue().await;
                 }
@@ -127,21 +123,69 @@ impl SyncWorker {
             } else {
                 self.readback.wake_at().unwrap_or(now.monotonic + IDLE_WAIT)
             };
-            let wake = if self.handle.has_new_keys() {
+            let wake = if !may_call {
+                now.monotonic + LEAD_CHECK_INTERVAL
+            } else if self.handle.has_new_keys() {
                 // The end of a request in flight wakes it.
                 now.monotonic + IDLE_WAIT
             } else {
                 self.planner.wake_at(now).min(readback_at)
             };
-            self.publish(now);
+            if may_call || is_stopping {
+                self.publish(now);
+            } else {
+                self.publish_other_leader();
+            }
             tokio::select! {
                 Some(completion) = in_flight.next() => {
                     self.on_completion(completion.expect("a request in flight does not panic")).await;
                 }
                 () = tasks.stopping(), if !is_stopping => {}
                 () = self.handle.wake.notified(), if !is_stopping => {}
+                () = self.leading.changed(), if !is_stopping => {}
                 () = sleep_until(wake), if !is_stopping => {}
             }
+        }
+    }
+
+    /// Returns true if this process may call the Market now. When it begins to lead, it first reads
+    /// what the last leader has left; `is_idle` is true if no request is in flight.
+    async fn take_lead(&mut self, is_idle: bool) -> bool {
+        match self.leading.next_step(is_idle) {
+            LeadStep::Lead => true,
+            LeadStep::Wait => false,
+            LeadStep::Begin(epoch) => {
+                let restored = match self.leading.restore(&self.target, &self.context).await {
+                    Ok(restored) => restored,
+                    Err(error) => {
+                        warn!("failed to begin to send for {}: {error}", self.target.name);
+                        return false;
+                    }
+                };
+                self.handle.set_paused_since(restored.paused_since);
+                self.leading.resume_selftests(&restored);
+                let rng = StdRng::seed_from_u64(rand::random());
+                let begun = self
+                    .leading
+                    .begin(&self.target, &self.context, restored, rng);
+                (self.planner, self.readback) = begun;
+                self.leading.begun(epoch);
+                true
+            }
+        }
+    }
+
+    /// Publishes that another replica sends. Its alarms are those of the leader.
+    fn publish_other_leader(&self) {
+        let status = WorkerStatus {
+            state: WorkerState::Waiting,
+            reason: Some(self.leading.obstacle()),
+            paused_since: self.handle.paused_since(),
+            ..WorkerStatus::default()
+        };
+        *self.handle.status.lock() = status;
+        for kind in Leading::ALARMS {
+            self.context.alarms.clear(*kind, &self.target.name);
         }
     }
 
@@ -186,7 +230,7 @@ impl SyncWorker {
         if self.readback.is_due(now) && self.planner.begin_readback(self.readback.gap(), now) {
             in_flight.push(self.send_readback(now, tasks));
         }
-        if self.target.mode == Mode::On {
+        if self.target.mode == Mode::On && self.leading.may_send(now.monotonic) {
             while let Some((batch, body)) = self.planner.next_batch(now) {
                 in_flight.push(self.send_batch(batch, body, tasks));
             }
@@ -218,13 +262,21 @@ impl SyncWorker {
         } = self.context.clone();
         let (shop, address) = (self.target.shop, self.target.address.clone());
         let key = self.target.keys[batch.key_index()].clone();
+        let (fence, handle) = (self.leading.fence(), Arc::clone(&self.handle));
         spawn_request(tasks, async move {
             // Recorded before sending, so that the rate limit still holds after a crash with
-            // requests in flight.
+            // requests in flight, and for the next leader.
             let skus = u32::try_from(batch.sku_count()).unwrap_or(u32::MAX);
             let at = clock.now();
-            if let Err(error) = store.record_send(shop, RecentSend { at, skus }).await {
-                warn!(error = %error, "failed to persist rate-limit usage");
+            let send = RecentSend { at, skus };
+            let permission = leading::permit_send(&store, shop, send, fence.as_ref()).await;
+            if let Err(obstacle) = permission {
+                if obstacle.is_paused {
+                    handle.set_paused_since(Some(clock.now()));
+                }
+                let outcome = CallOutcome::NoResponse(obstacle.reason);
+                let completed = CompletedBatch::new(batch, outcome, read_clocks(clock));
+                return Completion::Batch(completed);
             }
             let sent_at = clock.now();
             let request = market.update_stocks(&address, &key, body, clock.now());
@@ -237,12 +289,15 @@ impl SyncWorker {
                 // again after the next start. `stored` lives until the ledger has the rows: it
                 // keeps a compaction from dropping them from the log.
                 let change = StoreChange::Acked { shop, rows: &rows };
-                let stored = store.append(&[change]).await;
+                let stored = store.append_fenced(&[change], fence.as_ref()).await;
                 if let Err(error) = &stored {
                     warn!(error = %error, "failed to persist an acknowledgement");
                 }
-                let acked = rows.iter().map(|(_, acked)| *acked);
-                data.ledger.record(shop, ids.into_iter().zip(acked));
+                // The next leader sends these SKUs again, so they stay dirty here too.
+                if !matches!(stored, Err(StoreError::NotLeader)) {
+                    let acked = rows.iter().map(|(_, acked)| *acked);
+                    data.ledger.record(shop, ids.into_iter().zip(acked));
+                }
             }
             Completion::Batch(completed)
         })
@@ -336,7 +391,12 @@ impl SyncWorker {
         if store_changes.is_empty() {
             return;
         }
-        if let Err(error) = self.context.store.append(&store_changes).await {
+        let fence = self.leading.fence();
+        let appending = self
+            .context
+            .store
+            .append_fenced(&store_changes, fence.as_ref());
+        if let Err(error) = appending.await {
             warn!(error = %error, "failed to persist a change of the quarantine");
         }
     }
@@ -354,7 +414,7 @@ fn spawn_request(
     in_flight
 }
 
-fn read_clocks(clock: Clock) -> Now {
+pub(super) fn read_clocks(clock: Clock) -> Now {
     Now {
         monotonic: Instant::now(),
         wall: clock.now(),

@@ -88,7 +88,13 @@ fn encode_service(encoder: &mut DescriptorEncoder<'_>, state: &OpsState) -> fmt:
     let log_bytes = plain(as_f64(store.log_bytes));
     encode_gauge(encoder, "store_log_bytes", help, log_bytes)?;
     let help = "1 while the store cannot write to disk; updates then get status 503";
-    encode_gauge(encoder, "store_failed", help, plain(flag(is_failed)))
+    encode_gauge(encoder, "store_failed", help, plain(flag(is_failed)))?;
+    let help = "Processes that serve from the same store, this one included";
+    let replicas = u32::try_from(state.replicas.count_alive()).unwrap_or(u32::MAX);
+    encode_gauge(encoder, "replicas", help, plain(replicas.into()))?;
+    let help = "1 while this process answers the Market; 0 while it cannot follow other replicas";
+    let is_serving = flag(state.permit.is_valid());
+    encode_gauge(encoder, "replica_serving", help, plain(is_serving))
 }
 
 fn alarms(state: &OpsState) -> GaugeRows {

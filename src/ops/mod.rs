@@ -61,6 +61,7 @@ use crate::event_log::{EventLog, OperatorAction, ServiceEvent};
 use crate::ingest::OriginTimes;
 use crate::migrator::{Migrator, Mode, ShopData};
 use crate::push_api::stocks_handler::LastRequests;
+use crate::replicas::{ReplicaBoard, ServingPermit};
 use crate::sources::SourceManager;
 use crate::store::Store;
 use crate::telemetry::Alarms;
@@ -84,10 +85,16 @@ pub struct OpsState {
     pub migrator: Migrator,
     /// Times of the Market's last requests.
     pub last_requests: Arc<LastRequests>,
+    /// Permit to answer the Market.
+    pub permit: ServingPermit,
+    /// All replicas of the service.
+    pub replicas: ReplicaBoard,
     /// Store on disk.
     pub store: Arc<Store>,
     /// Active alarms.
     pub alarms: Alarms,
+    /// Name of the replica that reads the sources, if it is another one.
+    pub sources_elsewhere: Option<String>,
     /// Reason why nothing may be sent, if any.
     pub not_sending_reason: Option<String>,
     /// Time after which a shop without statements raises an alarm.
@@ -271,6 +278,18 @@ fn parse_sku(text: &str) -> Result<Sku, ErrorResponse> {
 }
 
 impl OpsState {
+    /// Refuses an action about sources on a replica that has none.
+    fn require_sources(&self) -> Result<(), ErrorResponse> {
+        match &self.sources_elsewhere {
+            None => Ok(()),
+            Some(replica) => Err(ErrorResponse::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "SOURCES_ELSEWHERE",
+                format!("the sources are read on replica {replica}: send this request there"),
+            )),
+        }
+    }
+
     /// Returns the shops with their indexes in the book.
     pub fn shops_with_ids(&self) -> impl Iterator<Item = (ShopId, &OpsShop)> {
         self.data.book.shops().zip(&self.shops)

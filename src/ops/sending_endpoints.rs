@@ -45,8 +45,18 @@ async fn verify(
     Started(state): Started,
 ) -> Result<(StatusCode, Json<StartedReadbacks>), ErrorResponse> {
     let mut shops = state.select_shops(filter.shop.as_deref())?;
+    let obstacle = shops
+        .iter()
+        .find_map(|(id, shop)| Some((shop, state.migrator.lead_obstacle(*id)?)));
+    let obstacle = obstacle.map(|(shop, reason)| {
+        let message = format!("{reason} for {}: start the read-back there", shop.name);
+        ErrorResponse::new(StatusCode::CONFLICT, "OTHER_REPLICA", message)
+    });
     shops.retain(|(id, shop)| state.request_readback(*id, shop));
     if shops.is_empty() {
+        if let Some(error) = obstacle {
+            return Err(error);
+        }
         let message = "none of these shops is forwarded to the Market: migrate is off, or the store \
                       belongs to another installation";
         let status = StatusCode::CONFLICT;

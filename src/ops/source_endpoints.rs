@@ -196,6 +196,7 @@ async fn read(
     Query(filter): Query<SourceFilter>,
     Started(state): Started,
 ) -> Result<StatusCode, ErrorResponse> {
+    state.require_sources()?;
     let (shop, pipeline, index) = state.find_source(&filter)?;
     let source = pipeline.source_name(index);
     state.request_poll(shop, pipeline.shop_name(), (index, source));
@@ -227,6 +228,7 @@ async fn accept(
     Query(params): Query<AcceptParams>,
     Started(state): Started,
 ) -> Result<Json<AcceptedDto>, ErrorResponse> {
+    state.require_sources()?;
     let expected = params.delivery.as_deref();
     let filter = SourceFilter {
         shop: params.shop,

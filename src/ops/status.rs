@@ -14,13 +14,13 @@ use super::{Ops, OpsShop, OpsState, Started};
 use crate::ingest::OriginTime;
 use crate::migrator::readback::ReadbackReport;
 use crate::migrator::{Mode, WorkerStatus};
-use crate::store::StoreStatus;
+use crate::store::{ReplicaStatus, StoreStatus};
 
 /// Response of `/readyz`.
 #[derive(Deserialize, Serialize)]
 pub(crate) struct ReadyzResponse {
     ready: bool,
-    /// `starting`, `ready` or `stopping`.
+    /// `starting`, `ready`, `stopping`, or `behind` while a replica cannot follow the others.
     pub(crate) state: Cow<'static, str>,
     /// Shops without stock. They do not make the service unready: the seller must be able to send
     /// stock.
@@ -38,6 +38,9 @@ pub(crate) struct StatusResponse {
     days_to_cutoff: i64,
     pub(crate) alarms: Vec<StatusAlarm>,
     store: StoreStatus,
+    /// All replicas that use the same database. Absent if there is only this process.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    replicas: Vec<ReplicaStatus>,
     /// Reason why nothing may be sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     held: Option<String>,
@@ -85,6 +88,7 @@ pub(super) async fn ready(State(ops): State<Ops>) -> (StatusCode, Json<ReadyzRes
     let (state, status) = match ops.state() {
         None => ("starting", StatusCode::SERVICE_UNAVAILABLE),
         Some(_) if ops.public_tasks.is_stopping() => ("stopping", StatusCode::SERVICE_UNAVAILABLE),
+        Some(state) if !state.permit.is_valid() => ("behind", StatusCode::SERVICE_UNAVAILABLE),
         Some(_) => ("ready", StatusCode::OK),
     };
     let response = ReadyzResponse {
@@ -129,6 +133,7 @@ impl OpsState {
                 })
                 .collect(),
             store: self.store.status(),
+            replicas: self.replicas.get(),
             held: self.not_sending_reason.clone(),
             shops: self
                 .shops_with_ids()

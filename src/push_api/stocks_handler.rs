@@ -35,6 +35,7 @@ use strict_http::secret::TokenSet;
 use strict_http::{ErrorResponse, read_body};
 
 use crate::auth_failures::AuthFailures;
+use crate::replicas::ServingPermit;
 use crate::telemetry::{AlarmKind, Alarms};
 
 /// Response for a SKU whose stock is unknown.
@@ -95,6 +96,8 @@ pub struct Context {
     pub activity: Arc<Activity>,
     /// Records the time of each request.
     pub last_requests: Arc<LastRequests>,
+    /// Permit to answer with the stock in memory.
+    pub permit: ServingPermit,
     /// Clock for `updatedAt` and for the records.
     pub clock: Clock,
     /// Alarms about shops without stock and unmapped warehouses.
@@ -226,7 +229,20 @@ impl PushRoute {
         if let Some(fetch) = self.read_through(endpoint, &stocks_request) {
             fetch.await;
         }
-        self.build_response(endpoint, &stocks_request)
+        let response = self.build_response(endpoint, &stocks_request)?;
+        // After the stock was read, so that a pause of the process before this line does no harm.
+        if self.context.permit.is_valid() {
+            Ok(response)
+        } else {
+            Err(self.behind_error(endpoint))
+        }
+    }
+
+    /// Returns the error of a replica whose stock may be outdated.
+    fn behind_error(&self, endpoint: &PushShopEndpoint) -> ErrorResponse {
+        let message = "this replica cannot reach the database, so its stock may be outdated";
+        ErrorResponse::new(endpoint.shop.unavailable_status, "REPLICA_BEHIND", message)
+            .with_retry_after(RETRY_AFTER_SECS)
     }
 
     /// Fetches unknown SKUs from the old handler, only until it has delivered a full snapshot.

@@ -101,6 +101,20 @@ pub enum SourceKind {
 }
 
 impl SourceKind {
+    /// Returns the URL path under which 1C exchanges data with this source, if it is such a source.
+    #[must_use]
+    pub fn exchange_path(&self) -> Option<&str> {
+        match self {
+            Self::Exchange(exchange) => Some(&exchange.path),
+            Self::Files(_)
+            | Self::RemoteFile(_)
+            | Self::OldHandler { .. }
+            | Self::MoySklad(_)
+            | Self::Sql(_)
+            | Self::Import => None,
+        }
+    }
+
     /// Returns the name in settings, pages and metrics.
     #[must_use]
     pub fn name(&self) -> &'static str {

@@ -19,10 +19,20 @@ pub(super) struct PendingAppends {
 impl PendingAppends {
     /// Registers the appended changes that begin at these positions, one for each log.
     pub(super) fn guard(&self, positions: Vec<LogPosition>) -> AppendGuard<'_> {
+        self.guard_until(positions, AppendedChanges::default())
+    }
+
+    /// Registers appended changes, for which other replicas must be waited for.
+    pub(super) fn guard_until(
+        &self,
+        positions: Vec<LogPosition>,
+        appended: AppendedChanges,
+    ) -> AppendGuard<'_> {
         self.positions.lock().extend(&positions);
         AppendGuard {
             pending: self,
             positions,
+            appended,
         }
     }
 
@@ -57,6 +67,36 @@ pub struct AppendGuard<'a> {
     pending: &'a PendingAppends,
     // Empty if there was no change to write.
     positions: Vec<LogPosition>,
+    appended: AppendedChanges,
+}
+
+impl AppendGuard<'_> {
+    /// Returns what the other replicas must have applied before the changes are acknowledged. It is
+    /// empty for a store that one process uses.
+    #[must_use]
+    pub fn appended(&self) -> AppendedChanges {
+        self.appended.clone()
+    }
+}
+
+/// Last change of each log that an append wrote or compared with.
+#[derive(Clone, Debug, Default)]
+pub struct AppendedChanges(Vec<LogPosition>);
+
+impl AppendedChanges {
+    pub(super) fn new(positions: Vec<LogPosition>) -> Self {
+        Self(positions)
+    }
+
+    /// Returns true if no other replica needs to be waited for.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn positions(&self) -> &[LogPosition] {
+        &self.0
+    }
 }
 
 impl Drop for AppendGuard<'_> {

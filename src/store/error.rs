@@ -130,6 +130,9 @@ pub enum StoreError {
         /// Last acknowledged change.
         known: i64,
     },
+    /// Another process has the lease under which the change was to be made. Nothing was written.
+    #[error("another replica sends now")]
+    NotLeader,
     /// Another process has stated stock of the shop meanwhile. Nothing was written, memory has the
     /// other stock now, and the update must be compared with it again.
     #[error("another process has changed the stock meanwhile")]
@@ -152,6 +155,7 @@ impl StoreError {
             | Self::NewerSchema { .. }
             | Self::DamagedDatabase { .. }
             | Self::LostChanges { .. }
+            | Self::NotLeader
             | Self::Behind => false,
         }
     }

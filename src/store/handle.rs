@@ -7,11 +7,11 @@ use stock::{Activity, ShopId, SkuId, StockBook};
 
 use super::append_guard::AppendGuard;
 use super::directory::StoreDirectory;
-use super::postgres::{LeaseTable, PostgresStore};
+use super::postgres::{AppendCondition, LeaseTable, PostgresStore};
 use super::sqlite::SqliteStore;
 use super::{
-    Acked, Config, OnFollowed, OpenedStore, RecentSend, ShopIdentity, StoreChange, StoreError,
-    StoreStatus,
+    Acked, BookVersion, Config, OnFollowed, OpenedStore, RecentSend, ShopIdentity, StoreChange,
+    StoreError, StoreStatus,
 };
 
 /// Open store; see the [module](super) for the guarantees.
@@ -22,7 +22,7 @@ pub struct Store {
     backend: Backend,
 }
 
-enum Backend {
+pub(super) enum Backend {
     Sqlite(Box<SqliteStore>),
     Postgres(Box<PostgresStore>),
 }
@@ -90,24 +90,44 @@ impl Store {
     /// [`Store::reopen_and_verify`] helps. `Behind` changes nothing: levels must be compared with
     /// the book again.
     pub async fn append(&self, changes: &[StoreChange<'_>]) -> Result<AppendGuard<'_>, StoreError> {
-        self.append_if_current(changes, &[]).await
+        match &self.backend {
+            Backend::Sqlite(store) => store.append(changes).await,
+            Backend::Postgres(store) => store.append(changes, AppendCondition::default()).await,
+        }
     }
 
-    /// Persists changes like [`Store::append`], if memory has every change of these shops too.
+    /// Returns the state of the book. Read it before updates are compared with the book.
+    #[must_use]
+    pub fn book_version(&self) -> BookVersion {
+        match &self.backend {
+            Backend::Sqlite(_) => BookVersion::default(),
+            Backend::Postgres(store) => store.book_version(),
+        }
+    }
+
+    /// Persists changes like [`Store::append`], if the book was current at `version` for the shops
+    /// of the changes and for `shops`.
     ///
-    /// For updates that change nothing: that the book has their level already is only sure if no
-    /// other process has changed it meanwhile.
+    /// For updates that were compared with the book, also those that change nothing: that the book
+    /// has their level already is only sure if no other process has changed it meanwhile.
     ///
     /// # Errors
     /// The same as those of [`Store::append`].
     pub async fn append_if_current(
         &self,
         changes: &[StoreChange<'_>],
-        shops: &[ShopId],
+        (shops, version): (&[ShopId], BookVersion),
     ) -> Result<AppendGuard<'_>, StoreError> {
         match &self.backend {
             Backend::Sqlite(store) => store.append(changes).await,
-            Backend::Postgres(store) => store.append(changes, shops).await,
+            Backend::Postgres(store) => {
+                let condition = AppendCondition {
+                    shops,
+                    version: Some(version),
+                    fence: None,
+                };
+                store.append(changes, condition).await
+            }
         }
     }
 
@@ -222,6 +242,10 @@ impl Store {
             Backend::Sqlite(store) => store.close().await,
             Backend::Postgres(store) => store.close().await,
         }
+    }
+
+    pub(super) fn backend(&self) -> &Backend {
+        &self.backend
     }
 
     /// Returns the store in a directory, for tests of its files.

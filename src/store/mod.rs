@@ -58,6 +58,7 @@ mod directory;
 mod error;
 mod followed;
 mod handle;
+mod handle_replicas;
 mod loaded_store;
 mod notes;
 mod packing;
@@ -74,13 +75,16 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-pub use append_guard::AppendGuard;
+pub use append_guard::{AppendGuard, AppendedChanges};
 pub use directory::{DirectoryState, directory_state};
 pub use error::StoreError;
 pub use followed::{FollowedEffect, apply_followed};
 pub use handle::Store;
 pub use notes::Notes;
-pub use postgres::{Lease, LeaseOutcome, LeaseTable, StoreUrl};
+pub use postgres::{
+    ChangeListener, ChangeNotice, DatabaseFacts, Fence, Lease, LeaseOutcome, LeaseTable,
+    REPLICA_LIFETIME, REPLICA_MARGIN, ReplicaStatus, StoreUrl, database_facts, may_answer_until,
+};
 pub use recent_sends::RecentSend;
 pub use record::RecordRow;
 
@@ -102,6 +106,10 @@ pub struct Config {
     /// Database that keeps the stock instead of the directory.
     pub url: Option<StoreUrl>,
 }
+
+/// State of the book: it changes whenever a change of another process reaches memory.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct BookVersion(u64);
 
 /// Callback for the rows of one record that another process has appended. The rows of a shop come
 /// in the order of its log. It runs while appends wait, so it must be quick.
@@ -285,6 +293,26 @@ pub struct AbsentShop {
     pub name: String,
     /// Notes of the shop: name and text.
     pub notes: Vec<(String, String)>,
+}
+
+/// State of one shop that the process needs that begins to send for it, besides book and ledger.
+#[derive(Clone, Debug)]
+pub struct LeaderState {
+    /// Rejected SKUs, ordered by SKU.
+    pub quarantined: Vec<QuarantineEntry>,
+    /// Sends of all processes in the last minutes, by this process's clock.
+    pub recent_sends: Vec<RecentSend>,
+    /// Notes of the store and of all configured shops.
+    pub notes: Notes,
+}
+
+/// Answer to a process that wants to send.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SendPermission {
+    /// The send is recorded and may be made.
+    Granted,
+    /// The shop has the note that pauses sending. Nothing was recorded.
+    Paused,
 }
 
 /// Status of the store for the operator.

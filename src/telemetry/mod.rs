@@ -183,6 +183,8 @@ pub enum AlarmKind {
     /// The Market's copy cannot be read back.
     #[strum(serialize = "read_back_failed")]
     ReadbackFailed,
+    /// This replica cannot read the changes of the others, so it does not answer the Market.
+    ReplicaBehind,
     /// A product is still hidden after an integration check and could not be made visible yet.
     SelftestHidden,
     /// A source cannot be read, or its data cannot be applied.

@@ -65,6 +65,7 @@ fn place_in_shop(kind: AlarmKind, about: &str) -> (Text, String) {
         | AlarmKind::CloneGuard
         | AlarmKind::ConfigRejected
         | AlarmKind::NotifyFailed
+        | AlarmKind::ReplicaBehind
         | AlarmKind::SelftestHidden
         | AlarmKind::StoreFailed
         | AlarmKind::UnmappedWarehouse => events(),

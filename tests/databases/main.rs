@@ -8,6 +8,8 @@
 
 mod database_tests;
 mod postgres_store;
+mod replicas;
+mod replication;
 mod server;
 mod service_on_postgres;
 mod service_process;

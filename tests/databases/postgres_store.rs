@@ -2,7 +2,7 @@
 //! processes use.
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
-use stockbridge::store::{StoreChange, StoreError};
+use stockbridge::store::{StoreChange, StoreError, StoreUrl, database_facts};
 
 use super::server::DatabaseServer;
 use super::store_suite::samples::rows;
@@ -65,6 +65,28 @@ async fn newer_tables_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn doctor_reads_the_settings_of_the_server() {
+    let server = DatabaseServer::postgresql();
+    let url = new_database(&server, "facts").await;
+    execute(&url, "ALTER ROLE reader SET synchronous_commit = off").await;
+    let store_url = StoreUrl::parse(&url).unwrap();
+    let facts = database_facts(&store_url).await.unwrap();
+    // The servers of these tests do not sync, to be fast.
+    assert_eq!((&*facts.fsync, &*facts.full_page_writes), ("off", "on"));
+    assert_eq!(facts.synchronous_commit, "off");
+    assert_eq!(
+        (facts.tables, facts.may_create, facts.standbys),
+        (None, true, Some(0))
+    );
+    let test_store = database_subject(url).open().await;
+    test_store.store.close().await.unwrap();
+    let facts = database_facts(&store_url).await.unwrap();
+    assert_eq!(facts.tables, Some(facts.known_tables));
+    server.stop();
+    assert!(database_facts(&store_url).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn processes_share_one_order() {
     let server = DatabaseServer::postgresql();
     let url = new_database(&server, "shared").await;
@@ -87,10 +109,17 @@ async fn processes_share_one_order() {
     assert!(matches!(outcome, Err(StoreError::Behind)), "{outcome:?}");
     assert_eq!(other.contents(), one.contents());
     one.append_stock(SHOP_A, &rows(0..9, 60)).await;
-    let outcome = other.store.append_if_current(&[], &[SHOP_A]).await;
+    let version = other.store.book_version();
+    let compared = (&[SHOP_A][..], version);
+    let outcome = other.store.append_if_current(&[], compared).await;
     let outcome = outcome.map(drop);
     assert!(matches!(outcome, Err(StoreError::Behind)), "{outcome:?}");
-    let outcome = other.store.append_if_current(&[], &[SHOP_A]).await;
+    // The book has changed since the comparison, although it is current now.
+    let outcome = other.store.append_if_current(&[change], compared).await;
+    let outcome = outcome.map(drop);
+    assert!(matches!(outcome, Err(StoreError::Behind)), "{outcome:?}");
+    let compared = (&[SHOP_A][..], other.store.book_version());
+    let outcome = other.store.append_if_current(&[], compared).await;
     drop(outcome.unwrap());
     // Both write at the same time.
     let write = async |process: &SuiteStore, first: i64| {
@@ -176,6 +205,8 @@ async fn database_without_acknowledged_changes_is_noticed() {
         .await;
     let is_lost = |outcome: Result<bool, StoreError>| matches!(&outcome, Err(StoreError::LostChanges { shop, .. }) if shop == "a");
     assert!(is_lost(test_store.store.catch_up().await));
+    let tested = test_store.store.test_write().await;
+    assert!(is_lost(tested.map(|()| true)));
     // Another process writes as many changes as were lost.
     let other = admin.open().await;
     other.append_stock(SHOP_A, &rows(0..9, 70)).await;
@@ -190,7 +221,7 @@ fn subject_copy(subject: &Subject) -> Subject {
 }
 
 /// Returns a directory for a process that uses the database with this URL.
-fn database_subject(url: String) -> Subject {
+pub(crate) fn database_subject(url: String) -> Subject {
     Subject {
         directory: tempfile::tempdir().unwrap(),
         database: Some(url),

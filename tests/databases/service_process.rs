@@ -66,11 +66,14 @@ impl ServiceConfig {
             "listen = \"127.0.0.1:0\"\nops_listen = \"127.0.0.1:0\"\nstore = \"store\"\n\
              store_url_file = \"store_url\"\ninstance = \"production\"\nmarket_url = {:?}\n\
              log_format = \"json\"\n{extra_settings}\n[[shops]]\nname = \"moscow\"\n\
-             warehouses = [{WAREHOUSE}]\ncampaign = {CAMPAIGN}\nmigrate = \"on\"\n",
+             warehouses = [{WAREHOUSE}]\ncampaign = {CAMPAIGN}\nmigrate = \"on\"\n\
+             [[shops.sources]]\nname = \"erp\"\nkind = \"1c\"\npath = \"/1c\"\nlogin = \"erp\"\n\
+             password_file = \"password\"\n",
             market.url
         );
         std::fs::write(directory.path().join("config.toml"), text).unwrap();
         std::fs::write(directory.path().join("store_url"), database_url).unwrap();
+        std::fs::write(directory.path().join("password"), "password-of-1c").unwrap();
         Self { directory }
     }
 
@@ -162,12 +165,17 @@ impl Service {
 
     /// Updates the stock and returns the status of the response.
     pub(crate) fn put(&self, stock: &[(&str, u32)]) -> u16 {
+        block_in_place(|| self.put_blocking(stock))
+    }
+
+    /// The same, for a thread outside the runtime.
+    pub(crate) fn put_blocking(&self, stock: &[(&str, u32)]) -> u16 {
         let item =
             |(sku, count): &(&str, u32)| json!({ "sku": sku, "items": [{ "count": count }] });
         let skus: Vec<Value> = stock.iter().map(item).collect();
         let body = json!({ "skus": skus }).to_string();
         let target = format!("/v2/campaigns/{CAMPAIGN}/offers/stocks");
-        send(self.public, "PUT", &target, "Api-Key: feed-key", &body).0
+        exchange(self.public, "PUT", &target, "Api-Key: feed-key", &body).0
     }
 
     /// Requests the stock as the Market does. Returns the counts, or the status of an error.
@@ -187,6 +195,11 @@ impl Service {
         let items = response["skus"].as_array().unwrap().iter();
         let count = |item: &Value| item["items"][0]["count"].as_u64().unwrap();
         Ok(items.map(count).collect())
+    }
+
+    /// Sends a request without a body to the public listener.
+    pub(crate) fn request(&self, method: &str, target: &str) -> (u16, String) {
+        send(self.public, method, target, "X-Test: 1", "")
     }
 
     /// Sends a request to the operator's listener.
@@ -228,8 +241,6 @@ fn parse_addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
     Some((address("listen")?, address("ops")?))
 }
 
-/// Sends a request on a connection of its own. Returns status and body; the status is 0 without
-/// a response.
 fn send(
     address: SocketAddr,
     method: &str,
@@ -237,31 +248,39 @@ fn send(
     header: &str,
     body: &str,
 ) -> (u16, String) {
-    block_in_place(|| {
-        let exchange = || -> std::io::Result<String> {
-            let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
-            stream.set_read_timeout(Some(TIMEOUT))?;
-            let length = body.len();
-            let head = format!(
-                "{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{header}\r\n\
-                 Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
-            );
-            let head = if method == "GET" {
-                head.replace("Content-Length: 0\r\n", "")
-            } else {
-                head
-            };
-            stream.write_all(format!("{head}{body}").as_bytes())?;
-            let mut response = String::new();
-            stream.read_to_string(&mut response)?;
-            Ok(response)
+    block_in_place(|| exchange(address, method, target, header, body))
+}
+
+/// Sends a request on a connection of its own. Returns status and body; the status is 0 without
+/// a response.
+fn exchange(
+    address: SocketAddr,
+    method: &str,
+    target: &str,
+    header: &str,
+    body: &str,
+) -> (u16, String) {
+    let receive = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        let length = match method {
+            "GET" => String::new(),
+            _ => format!("Content-Length: {}\r\n", body.len()),
         };
-        let response = exchange().unwrap_or_default();
-        let (head, body) = response.split_once("\r\n\r\n").unwrap_or_default();
-        let status = head
-            .split(' ')
-            .nth(1)
-            .and_then(|status| status.parse().ok());
-        (status.unwrap_or(0), body.to_owned())
-    })
+        let head = format!(
+            "{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{header}\r\n\
+             Content-Type: application/json\r\n{length}\r\n"
+        );
+        stream.write_all(format!("{head}{body}").as_bytes())?;
+        let mut response = String::new();
+        stream.read_to_string(&mut response)?;
+        Ok(response)
+    };
+    let response = receive().unwrap_or_default();
+    let (head, body) = response.split_once("\r\n\r\n").unwrap_or_default();
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
+    (status.unwrap_or(0), body.to_owned())
 }

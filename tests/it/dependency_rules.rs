@@ -13,8 +13,9 @@ const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
     ("chart_history", &["operator_database"]),
     ("i18n", &["telemetry"]),
     ("store", &[]),
+    ("replicas", &["store", "telemetry"]),
     ("ingest", &["store", "telemetry"]),
-    ("push_api", &["auth_failures", "telemetry"]),
+    ("push_api", &["auth_failures", "replicas", "telemetry"]),
     ("partner_api", &["auth_failures", "ingest", "telemetry"]),
     ("migrator", MIGRATOR),
     ("sources", SOURCES),
@@ -66,7 +67,7 @@ const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
     ),
 ];
 
-const MIGRATOR: &[&str] = &["store", "event_log", "history", "telemetry"];
+const MIGRATOR: &[&str] = &["store", "event_log", "history", "replicas", "telemetry"];
 
 const SOURCES: &[&str] = &["store", "event_log", "auth_failures", "ingest", "telemetry"];
 
@@ -91,6 +92,7 @@ const OPS: &[&str] = &[
     "ingest",
     "push_api",
     "migrator",
+    "replicas",
     "sources",
     "telemetry",
 ];
@@ -103,6 +105,7 @@ const EVERYTHING: &[&str] = &[
     "event_log",
     "history",
     "store",
+    "replicas",
     "ingest",
     "push_api",
     "partner_api",
@@ -142,7 +145,16 @@ const ALLOWED_ITEMS: &[(&str, &str, &[&str])] = &[
     ("setup", "ingest", &["OriginTime"]),
     ("setup", "migrator", &["Mode", "QuarantinedSku", "readback"]),
     ("setup", "ops", RESPONSES),
-    ("setup", "store", &["DirectoryState", "directory_state"]),
+    (
+        "setup",
+        "store",
+        &[
+            "DatabaseFacts",
+            "DirectoryState",
+            "database_facts",
+            "directory_state",
+        ],
+    ),
     ("web", "ingest", &["Origin"]),
 ];
 

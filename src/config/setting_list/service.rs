@@ -7,7 +7,8 @@ use chrono::NaiveDate;
 use super::Setting;
 use crate::config::reader::SettingsReader;
 use crate::config::values::{
-    BaseUrl, FilePath, HostName, InstanceName, LogFilter, ProxyNetwork, SecretText, TimeZone, Whole,
+    BaseUrl, FilePath, HostName, InstanceName, LogFilter, ProxyNetwork, ReplicaLabel, SecretText,
+    TimeZone, Whole,
 };
 use crate::telemetry::LogFormat;
 
@@ -52,6 +53,15 @@ settings! {
     store_url_file: Option<SecretText>,
         "a file that holds a postgres:// address with name and password"
         .example("\"secrets/store_url\"").secret();
+    /// Name of this process among those that share the database of store_url_file. Set another name
+    /// on each of them. Without a name, one process at a time uses the database. See
+    /// docs/replicas.md.
+    replica: Option<ReplicaLabel>, "the name of this replica, 1 to 60 of a-z, 0-9, - and _"
+        .example("\"dc-2\"");
+    /// Replica that reads the sources of all shops, receives 1C and imports files. What the sources
+    /// have stated is on the disk of that replica, so no other one takes over by itself. It is
+    /// required if replica is set.
+    sources_on: Option<ReplicaLabel>, "the name of a replica".example("\"dc-1\"");
     /// Address of the Market's API. Change it only for tests against a simulator.
     market_url: BaseUrl,
         "an https:// address without user, query or fragment; http:// only to this machine"

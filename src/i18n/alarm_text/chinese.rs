@@ -4,6 +4,7 @@ use super::AlarmText;
 use crate::telemetry::AlarmKind;
 
 /// Returns the text of an alarm in Simplified Chinese.
+#[expect(clippy::too_many_lines, reason = "one entry for each alarm")]
 pub(super) const fn alarm_text(kind: AlarmKind) -> AlarmText {
     match kind {
         AlarmKind::AbsenceNotApplied => AlarmText {
@@ -70,6 +71,11 @@ pub(super) const fn alarm_text(kind: AlarmKind) -> AlarmText {
             title: "无法核对 Market 的库存",
             consequence: "服务无法得知 Market 显示的数量是否正确；发送和应答仍在继续。",
             remedy: "请阅读告警中的原因，并运行 stockbridge doctor：常见的原因是 API 密钥缺少权限。服务会在一小时内重试。",
+        },
+        AlarmKind::ReplicaBehind => AlarmText {
+            title: "此副本没有跟上其他副本",
+            consequence: "它无法从数据库读取其他副本的变更，因此对 Market 返回状态 503，并视为未就绪；其他副本正常工作。",
+            remedy: "请检查数据库以及它与此副本之间的网络。副本会自行恢复。",
         },
         AlarmKind::SelftestHidden => AlarmText {
             title: "自检后有商品仍被隐藏",

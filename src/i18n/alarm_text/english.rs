@@ -4,6 +4,7 @@ use super::AlarmText;
 use crate::telemetry::AlarmKind;
 
 /// Returns the text of an alarm in English.
+#[expect(clippy::too_many_lines, reason = "one entry for each alarm")]
 pub(super) const fn alarm_text(kind: AlarmKind) -> AlarmText {
     match kind {
         AlarmKind::AbsenceNotApplied => AlarmText {
@@ -71,6 +72,11 @@ pub(super) const fn alarm_text(kind: AlarmKind) -> AlarmText {
             title: "The Market's stock cannot be read back",
             consequence: "The service cannot check which counts the Market shows; sending and answering continue.",
             remedy: "Read the reason in the alarm and run stockbridge doctor: often the API key lacks a scope. The service tries again within an hour.",
+        },
+        AlarmKind::ReplicaBehind => AlarmText {
+            title: "This replica does not follow the others",
+            consequence: "It cannot read their changes from the database, so it answers the Market with status 503 and counts as not ready; the other replicas work.",
+            remedy: "Check the database and the network between it and this replica. The replica follows again by itself.",
         },
         AlarmKind::SelftestHidden => AlarmText {
             title: "A product is still hidden after a test",

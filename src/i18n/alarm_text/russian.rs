@@ -4,6 +4,7 @@ use super::AlarmText;
 use crate::telemetry::AlarmKind;
 
 /// Returns the text of an alarm in Russian.
+#[expect(clippy::too_many_lines, reason = "one entry for each alarm")]
 pub(super) const fn alarm_text(kind: AlarmKind) -> AlarmText {
     match kind {
         AlarmKind::AbsenceNotApplied => AlarmText {
@@ -72,6 +73,11 @@ pub(super) const fn alarm_text(kind: AlarmKind) -> AlarmText {
             title: "Сверка не удалась",
             consequence: "Сервис не может проверить, какие остатки показывает Маркет; отправка и ответы продолжаются.",
             remedy: "Прочитайте причину в тревоге и запустите stockbridge doctor: часто API-Key-токену не хватает доступа. Сервис повторит попытку в течение часа.",
+        },
+        AlarmKind::ReplicaBehind => AlarmText {
+            title: "Эта реплика отстала от остальных",
+            consequence: "Она не может прочитать их изменения из базы данных, поэтому отвечает Маркету статусом 503 и считается неготовой; остальные реплики работают.",
+            remedy: "Проверьте базу данных и сеть между ней и этой репликой. Реплика догонит остальные сама.",
         },
         AlarmKind::SelftestHidden => AlarmText {
             title: "Товар скрыт после самопроверки",

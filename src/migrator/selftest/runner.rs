@@ -132,8 +132,17 @@ impl SelftestRunner {
         alarms.raise(AlarmKind::SelftestHidden, &self.target.name, text);
     }
 
+    /// Returns why this process may not call the Market for the shop, if another replica may.
+    pub(in crate::migrator) fn lead_obstacle(&self) -> Option<String> {
+        let lease = self.context.leases.of_shop(self.target.shop);
+        lease.epoch().is_none().then(|| lease.obstacle())
+    }
+
     /// Returns the reason why the worker would not send this SKU, if there is one.
     fn send_obstacle(&self, sku: &Sku) -> Option<String> {
+        if let Some(obstacle) = self.lead_obstacle() {
+            return Some(format!("{obstacle}, start the check there"));
+        }
         if self.worker.paused_since().is_some() {
             return Some(OPERATOR_PAUSE_REASON.to_owned());
         }

@@ -5,6 +5,7 @@
 //! No check stops the others.
 
 mod certificate;
+mod database;
 mod finding;
 mod machine;
 mod market;
@@ -61,6 +62,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 async fn examine(config: &Config, clock: Clock) -> Vec<Finding> {
     let mut findings = machine::examine(config, clock.now());
+    findings.extend(database::examine(config).await);
     findings.extend(market::examine(config, clock).await);
     // Before the reachability check, because its requests change the status of the service.
     let service = service::probe(config).await;

@@ -28,6 +28,7 @@ const PUSH_OVERDUE: TimeDelta = TimeDelta::hours(2);
 
 /// State of the service on `ops_listen`.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one in each run")]
 pub(super) enum ServiceProbe {
     /// No response, or a response of another program.
     Unreachable(String),

@@ -10,16 +10,29 @@ use tokio::time::Instant;
 use super::connection::{
     PostgresConnection, Purpose, WRITE_TIMEOUT, is_conflict, query, with_limit,
 };
+use super::lease::{Fence, check_fence};
+use super::replica_table::notify;
 use super::shop_log::LogEnd;
 use super::{PostgresState, PostgresStore, ShopLog, check_open};
-use crate::store::append_guard::AppendGuard;
+use crate::store::append_guard::{AppendGuard, AppendedChanges};
 use crate::store::error::StoreInternalError;
 use crate::store::packing::RECORD_OVERHEAD;
 use crate::store::record::{PackedRecord, RecordKey};
-use crate::store::{StoreChange, StoreError};
+use crate::store::{BookVersion, StoreChange, StoreError};
 
 /// Maximum attempts of an append that collides with those of other processes.
 const MAX_ATTEMPTS: usize = 20;
+
+/// Conditions of an append, besides that memory has every change of the shops.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::store) struct AppendCondition<'a> {
+    /// Further shops with which the changes were compared.
+    pub(in crate::store) shops: &'a [ShopId],
+    /// State of the book with which the changes were compared.
+    pub(in crate::store) version: Option<BookVersion>,
+    /// Lease under which the changes are made.
+    pub(in crate::store) fence: Option<&'a Fence>,
+}
 
 /// Packed records of the shop with this position in the configuration, in order.
 type PackedShops = BTreeMap<usize, Vec<PackedRecord>>;
@@ -37,15 +50,20 @@ struct SealedAppend {
 }
 
 impl PostgresStore {
-    /// Appends changes if memory has every change of their shops and of `shops`.
+    /// Appends changes if memory has every change of their shops.
     ///
     /// A change that depends on the book is rejected with `Behind` otherwise; memory has the other
     /// changes by then.
     pub(in crate::store) async fn append(
         &self,
         changes: &[StoreChange<'_>],
-        shops: &[ShopId],
+        condition: AppendCondition<'_>,
     ) -> Result<AppendGuard<'_>, StoreError> {
+        let AppendCondition {
+            shops,
+            version,
+            fence,
+        } = condition;
         let mut packed = PackedShops::new();
         for change in changes {
             let records = change.pack();
@@ -70,8 +88,12 @@ impl PostgresStore {
                 .any(|change| matches!(change, StoreChange::Stock { .. }));
         let mut state = self.state.lock().await;
         check_open(&state)?;
+        // Compared under the lock: the book changes only under it.
+        if version.is_some_and(|version| version != self.book_version()) {
+            return Err(StoreError::Behind);
+        }
         let outcome = self
-            .append_at_end(&mut state, &packed, &only_read, depends_on_book)
+            .append_at_end(&mut state, &packed, &only_read, (depends_on_book, fence))
             .await;
         self.publish(&state, outcome.as_ref().err());
         let positions = outcome?;
@@ -79,7 +101,12 @@ impl PostgresStore {
             let id = state.logs[change.shop().index()].id;
             change.update_quarantine(&mut state.quarantine, id);
         }
-        Ok(self.pending_appends.guard(positions))
+        // Also for shops without a change: what the call confirms may not have reached the other
+        // replicas yet.
+        let touched = packed.keys().chain(&only_read);
+        let ends = touched.map(|index| (state.logs[*index].id, state.logs[*index].end.ver));
+        let appended = AppendedChanges::new(ends.collect());
+        Ok(self.pending_appends.guard_until(positions, appended))
     }
 
     async fn append_at_end(
@@ -87,7 +114,7 @@ impl PostgresStore {
         state: &mut PostgresState,
         packed: &PackedShops,
         only_read: &[usize],
-        depends_on_book: bool,
+        (depends_on_book, fence): (bool, Option<&Fence>),
     ) -> Result<Vec<(i64, i64)>, StoreError> {
         let started = Instant::now();
         for _ in 0..MAX_ATTEMPTS {
@@ -95,13 +122,14 @@ impl PostgresStore {
             let PostgresState {
                 connection, logs, ..
             } = state;
-            let attempt = append_once(connection, logs, only_read, &sealed);
+            let attempt = append_once(connection, (logs, &self.id), (only_read, fence), &sealed);
             match with_limit(WRITE_TIMEOUT, attempt).await {
-                Ok(true) => {
+                Ok(AppendOutcome::Appended) => {
                     state.last_commit = started.elapsed();
                     return Ok(advance(&mut state.logs, packed, &sealed));
                 }
-                Ok(false) => {
+                Ok(AppendOutcome::NotLeader) => return Err(StoreError::NotLeader),
+                Ok(AppendOutcome::Behind) => {
                     self.follow(state).await?;
                     if depends_on_book {
                         return Err(StoreError::Behind);
@@ -155,15 +183,30 @@ fn advance(logs: &mut [ShopLog], packed: &PackedShops, sealed: &SealedAppend) ->
     packed.keys().zip(ends).map(advance_one).collect()
 }
 
-/// Appends the records if memory has every change of the shops. Returns false if it has not.
+/// Outcome of one attempt to append.
+enum AppendOutcome {
+    Appended,
+    /// Memory lacks changes of the shops. Nothing was written.
+    Behind,
+    /// Another process has the lease. Nothing was written.
+    NotLeader,
+}
+
+/// Appends the records if memory has every change of the shops, and the fence is valid.
 async fn append_once(
     connection: &mut PostgresConnection,
-    logs: &[ShopLog],
-    only_read: &[usize],
+    (logs, own_id): (&[ShopLog], &str),
+    (only_read, fence): (&[usize], Option<&Fence>),
     sealed: &SealedAppend,
-) -> Result<bool, StoreInternalError> {
+) -> Result<AppendOutcome, StoreInternalError> {
     let mut work = connection.begin(Purpose::Write).await?;
     let conn = work.conn();
+    if let Some(fence) = fence
+        && check_fence(conn, fence).await?.is_none()
+    {
+        work.roll_back().await?;
+        return Ok(AppendOutcome::NotLeader);
+    }
     let mut ends = Vec::new();
     if !sealed.shops.is_empty() {
         // In the order of their numbers, so that two processes do not wait for each other.
@@ -180,11 +223,11 @@ async fn append_once(
         |(id, end): &(i64, LogEnd)| logs.iter().any(|log| log.id == *id && log.end == *end);
     if ends.len() != sealed.shops.len() + only_read.len() || !ends.iter().all(is_known) {
         work.roll_back().await?;
-        return Ok(false);
+        return Ok(AppendOutcome::Behind);
     }
     if sealed.shops.is_empty() {
         work.roll_back().await?;
-        return Ok(true);
+        return Ok(AppendOutcome::Appended);
     }
     query(
         "WITH moved AS (UPDATE stockbridge.shop SET ver = n.ver, chain = n.chain \
@@ -202,8 +245,9 @@ async fn append_once(
     .bind(&sealed.bodies)
     .execute(&mut *conn)
     .await?;
+    notify(conn, "appended", own_id).await?;
     work.commit().await?;
-    Ok(true)
+    Ok(AppendOutcome::Appended)
 }
 
 async fn read_ends(

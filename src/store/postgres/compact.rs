@@ -3,6 +3,7 @@
 //! A crash rolls the transaction back. A second one then deletes what the snapshot replaces; what
 //! it leaves behind is ignored by readers, and the next compaction deletes it.
 
+use sqlx::Row;
 use sqlx::postgres::PgConnection;
 use stock::{Activity, ShopId, SkuId, StockBook};
 
@@ -45,6 +46,9 @@ impl PostgresStore {
             if is_any && !is_wanted {
                 continue;
             }
+            if is_any && !self.still_wants_compaction(&mut connection, shop).await? {
+                continue;
+            }
             let (id, upto, log_bytes, quarantine) = {
                 let state = self.state.lock().await;
                 let ShopLog {
@@ -78,6 +82,58 @@ impl PostgresStore {
     }
 }
 
+impl PostgresStore {
+    /// Reads the sizes of a shop again, because another process may have compacted it.
+    async fn still_wants_compaction(
+        &self,
+        connection: &mut PostgresConnection,
+        shop: ShopId,
+    ) -> Result<bool, StoreError> {
+        let id = self.state.lock().await.logs[shop.index()].id;
+        let outcome = with_limit(BULK_TIMEOUT, read_sizes(connection, id)).await;
+        let sizes = outcome.map_err(|error| connection.to_store_error(error))?;
+        let mut state = self.state.lock().await;
+        let log = &mut state.logs[shop.index()];
+        if sizes.generation != log.generation {
+            (log.generation, log.log_bytes) = (sizes.generation, sizes.log_bytes);
+            log.snapshot_bytes = sizes.snapshot_bytes;
+        }
+        let is_wanted = log.wants_compaction();
+        self.publish(&state, None);
+        Ok(is_wanted)
+    }
+}
+
+/// Sizes of a shop in the database, in bytes.
+struct ShopSizes {
+    generation: i64,
+    log_bytes: u64,
+    snapshot_bytes: u64,
+}
+
+async fn read_sizes(
+    connection: &mut PostgresConnection,
+    id: i64,
+) -> Result<ShopSizes, StoreInternalError> {
+    let mut work = connection.begin(Purpose::ReadAll).await?;
+    let row = query(
+        "SELECT s.generation, (SELECT coalesce(sum(length(body) + 20), 0)::bigint \
+         FROM stockbridge.change c WHERE c.shop = s.id AND c.ver > s.upto), \
+         (SELECT coalesce(sum(length(body)), 0)::bigint FROM stockbridge.snapshot n \
+         WHERE n.shop = s.id AND n.generation = s.generation) \
+         FROM stockbridge.shop s WHERE s.id = $1",
+    )
+    .bind(id)
+    .fetch_one(work.conn())
+    .await?;
+    work.roll_back().await?;
+    Ok(ShopSizes {
+        generation: row.try_get(0)?,
+        log_bytes: row.try_get::<i64, _>(1)?.unsigned_abs(),
+        snapshot_bytes: row.try_get::<i64, _>(2)?.unsigned_abs(),
+    })
+}
+
 /// Writes a snapshot and makes it valid, unless a later one is. Returns the valid generation.
 async fn write_snapshot(
     connection: &mut PostgresConnection,
@@ -92,7 +148,7 @@ async fn write_snapshot(
             .bind(id)
             .fetch_one(&mut *conn)
             .await?;
-        sqlx::Row::try_get(&row, 0)?
+        row.try_get(0)?
     };
     let chunks = i64::try_from(packed.len()).unwrap_or(i64::MAX);
     let rows = packed.iter().map(|packed| packed.rows).sum();

@@ -1,5 +1,7 @@
 //! Changes of other processes: reads them in the order of the log and passes them on.
 
+use std::sync::atomic::Ordering;
+
 use sqlx::Row;
 
 use super::connection::{BULK_TIMEOUT, PostgresConnection, Purpose, query, with_limit};
@@ -54,7 +56,10 @@ impl PostgresStore {
             });
         };
         for changes in &new {
+            // Twice, so that a comparison with a book that is just being changed is not trusted.
+            self.book_changes.fetch_add(1, Ordering::AcqRel);
             let outcome = apply_new(state, changes, on_followed);
+            self.book_changes.fetch_add(1, Ordering::AcqRel);
             outcome.map_err(|error| state.connection.to_store_error(error))?;
         }
         Ok(true)

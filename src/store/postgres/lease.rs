@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use sqlx::Row;
+use sqlx::postgres::PgConnection;
 use tokio::time::Instant;
 
 use super::StoreUrl;
@@ -42,6 +43,19 @@ pub struct Lease {
     pub epoch: i64,
     /// Time before which the lease does not end.
     pub valid_until: Instant,
+    /// True if no earlier owner may still act: the lease is new, or its owner has given it back.
+    pub is_handed_over: bool,
+}
+
+/// Lease under which a change is made. The change is rejected if another process has the lease.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Fence {
+    /// Name of the lease.
+    pub lease: String,
+    /// Owner that this process is.
+    pub owner: String,
+    /// Epoch in which this process has the lease.
+    pub epoch: i64,
 }
 
 impl LeaseTable {
@@ -69,12 +83,36 @@ impl LeaseTable {
         let outcome = with_limit(WRITE_TIMEOUT, acquiring).await;
         let outcome = outcome.map_err(|error| connection.to_store_error(error))?;
         Ok(match outcome {
-            Ok(epoch) => LeaseOutcome::Held(Lease {
+            Ok((epoch, is_handed_over)) => LeaseOutcome::Held(Lease {
                 epoch,
                 valid_until: asked_at + duration,
+                is_handed_over,
             }),
             Err((owner, left)) => LeaseOutcome::Taken { owner, left },
         })
+    }
+
+    /// Returns the owners of the leases whose name fits a pattern of SQL's `LIKE`.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn holders(&self, pattern: &str) -> Result<Vec<String>, StoreError> {
+        let mut connection = self.connection.lock().await;
+        let reading = async {
+            let mut work = connection.begin(Purpose::Write).await?;
+            let rows = query(
+                "SELECT owner FROM stockbridge.lease \
+                 WHERE name LIKE $1 AND owner <> '' AND until > clock_timestamp() ORDER BY name",
+            )
+            .bind(pattern.to_owned())
+            .fetch_all(work.conn())
+            .await?;
+            work.roll_back().await?;
+            let owners = rows.iter().map(|row| Ok(row.try_get(0)?));
+            owners.collect()
+        };
+        let outcome: Result<_, StoreInternalError> = with_limit(WRITE_TIMEOUT, reading).await;
+        outcome.map_err(|error| connection.to_store_error(error))
     }
 
     /// Gives a lease back, if the caller still has it.
@@ -87,7 +125,7 @@ impl LeaseTable {
             let mut work = connection.begin(Purpose::Write).await?;
             // The row stays, because the next owner needs the next epoch.
             query(
-                "UPDATE stockbridge.lease SET until = clock_timestamp() \
+                "UPDATE stockbridge.lease SET owner = '', until = clock_timestamp() \
                  WHERE name = $1 AND owner = $2 AND until > clock_timestamp()",
             )
             .bind(name.to_owned())
@@ -101,41 +139,71 @@ impl LeaseTable {
     }
 }
 
-/// Returns the epoch, or the other owner and how long its lease lasts.
+/// Returns the epoch and true if no earlier owner may still act; or the other owner and how long
+/// its lease lasts.
 async fn acquire(
     connection: &mut PostgresConnection,
     name: &str,
     owner: &str,
     duration: Duration,
-) -> Result<Result<i64, (String, Duration)>, StoreInternalError> {
+) -> Result<Result<(i64, bool), (String, Duration)>, StoreInternalError> {
     let mut work = connection.begin(Purpose::Write).await?;
+    let conn = work.conn();
+    query(
+        "INSERT INTO stockbridge.lease (name, owner, epoch, until) \
+         VALUES ($1, '', 0, clock_timestamp()) ON CONFLICT (name) DO NOTHING",
+    )
+    .bind(name.to_owned())
+    .execute(&mut *conn)
+    .await?;
+    let row = query(
+        "SELECT owner, epoch, ceil(extract(epoch FROM until - clock_timestamp()) * 1000)::bigint \
+         FROM stockbridge.lease WHERE name = $1 FOR UPDATE",
+    )
+    .bind(name.to_owned())
+    .fetch_one(&mut *conn)
+    .await?;
+    let (last_owner, epoch, left): (String, i64, i64) =
+        (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    if last_owner != owner && left > 0 {
+        work.roll_back().await?;
+        let left = Duration::from_millis(left.unsigned_abs());
+        return Ok(Err((last_owner, left)));
+    }
+    let epoch = if last_owner == owner {
+        epoch
+    } else {
+        epoch + 1
+    };
     let ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-    let taken = query(
-        "INSERT INTO stockbridge.lease AS l (name, owner, epoch, until) \
-         VALUES ($1, $2, 1, clock_timestamp() + $3 * interval '1 millisecond') \
-         ON CONFLICT (name) DO UPDATE SET owner = $2, \
-         epoch = l.epoch + CASE WHEN l.owner = $2 THEN 0 ELSE 1 END, \
-         until = clock_timestamp() + $3 * interval '1 millisecond' \
-         WHERE l.owner = $2 OR l.until <= clock_timestamp() RETURNING epoch",
+    query(
+        "UPDATE stockbridge.lease SET owner = $2, epoch = $3, \
+         until = clock_timestamp() + $4 * interval '1 millisecond' WHERE name = $1",
     )
     .bind(name.to_owned())
     .bind(owner.to_owned())
+    .bind(epoch)
     .bind(ms)
-    .fetch_optional(work.conn())
+    .execute(&mut *conn)
     .await?;
-    if let Some(row) = taken {
-        work.commit().await?;
-        return Ok(Ok(row.try_get(0)?));
-    }
+    work.commit().await?;
+    Ok(Ok((epoch, last_owner.is_empty())))
+}
+
+/// Returns the time of the database in microseconds, if the lease still belongs to the caller. Until
+/// the end of the transaction no other process can take it.
+pub(super) async fn check_fence(
+    conn: &mut PgConnection,
+    fence: &Fence,
+) -> Result<Option<i64>, StoreInternalError> {
     let row = query(
-        "SELECT owner, greatest(0, ceil(extract(epoch FROM until - clock_timestamp()) * 1000))::bigint \
-         FROM stockbridge.lease WHERE name = $1",
+        "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000000)::bigint \
+         FROM stockbridge.lease WHERE name = $1 AND owner = $2 AND epoch = $3 FOR SHARE",
     )
-    .bind(name.to_owned())
-    .fetch_one(work.conn())
+    .bind(fence.lease.clone())
+    .bind(fence.owner.clone())
+    .bind(fence.epoch)
+    .fetch_optional(conn)
     .await?;
-    work.roll_back().await?;
-    let (owner, left): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
-    let left = Duration::from_millis(left.unsigned_abs());
-    Ok(Err((owner, left)))
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
 }

@@ -13,27 +13,39 @@
 //! not depend on it. Every call connects again.
 
 mod append;
+mod change_listener;
 mod compact;
 mod connection;
+mod database_facts;
 mod follow;
+mod leading;
 mod lease;
 mod load;
 mod read_log;
+mod replica_table;
+mod replication;
 mod schema;
 mod shop_log;
 mod side_tables;
 mod store_url;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use stock::ShopId;
+use tokio::sync::Notify;
 
+pub(super) use self::append::AppendCondition;
+pub use self::change_listener::{ChangeListener, ChangeNotice};
 use self::connection::{
     BULK_TIMEOUT, PostgresConnection, Purpose, WRITE_TIMEOUT, query, with_limit,
 };
-pub use self::lease::{Lease, LeaseOutcome, LeaseTable};
+pub use self::database_facts::{DatabaseFacts, database_facts};
+pub use self::lease::{Fence, Lease, LeaseOutcome, LeaseTable};
+use self::replica_table::ReplicaTable;
+pub use self::replica_table::{REPLICA_LIFETIME, REPLICA_MARGIN, ReplicaStatus, may_answer_until};
 use self::shop_log::LogEnd;
 pub use self::store_url::StoreUrl;
 use super::append_guard::PendingAppends;
@@ -41,7 +53,9 @@ use super::directory::StoreDirectory;
 use super::error::StoreInternalError;
 use super::loaded_store::{LoadedStore, ShopTable};
 use super::quarantine_table::QuarantineTable;
-use super::{OnFollowed, RecentSend, ShopIdentity, StoreError, StoreHealth, StoreStatus, notes};
+use super::{
+    BookVersion, OnFollowed, RecentSend, ShopIdentity, StoreError, StoreHealth, StoreStatus, notes,
+};
 
 /// Open store in a PostgreSQL database; see the [module](self).
 ///
@@ -49,6 +63,12 @@ use super::{OnFollowed, RecentSend, ShopIdentity, StoreError, StoreHealth, Store
 /// another one for compactions.
 pub(super) struct PostgresStore {
     url: StoreUrl,
+    /// Id of this process among those that use the database.
+    id: String,
+    replicas: ReplicaTable,
+    others_applied: Notify,
+    /// Grows before and after a change of another process reaches memory.
+    book_changes: AtomicU64,
     state: tokio::sync::Mutex<PostgresState>,
     compaction: tokio::sync::Mutex<PostgresConnection>,
     pending_appends: PendingAppends,
@@ -100,6 +120,10 @@ impl PostgresStore {
             loaded.map_err(|error| connection.to_store_error(error))?;
         let store = Self {
             compaction: tokio::sync::Mutex::new(PostgresConnection::new(url.clone())),
+            id: format!("{:016x}", rand::random::<u64>()),
+            replicas: ReplicaTable::new(url.clone()),
+            others_applied: Notify::new(),
+            book_changes: AtomicU64::new(0),
             url,
             state: tokio::sync::Mutex::new(PostgresState {
                 connection,
@@ -131,6 +155,10 @@ impl PostgresStore {
         let outcome = self.follow(&mut state).await;
         self.publish(&state, outcome.as_ref().err());
         outcome
+    }
+
+    pub(super) fn book_version(&self) -> BookVersion {
+        BookVersion(self.book_changes.load(Ordering::Acquire))
     }
 
     /// Returns the leases in the database.
@@ -175,6 +203,8 @@ impl PostgresStore {
     }
 
     pub(super) async fn test_write(&self) -> Result<(), StoreError> {
+        // A database that lacks acknowledged changes accepts writes, but no change of this process.
+        self.catch_up().await?;
         let mut state = self.state.lock().await;
         let writing = async |state: &mut PostgresState| {
             let mut work = state.connection.begin(Purpose::Write).await?;
@@ -213,6 +243,7 @@ impl PostgresStore {
         state.is_closed = true;
         state.connection.close().await;
         self.compaction.lock().await.close().await;
+        self.replicas.close().await;
         self.directory.unlock();
         Ok(())
     }

@@ -26,7 +26,9 @@ CREATE INDEX spent_shop ON stockbridge.spent (shop, at);
 CREATE TABLE stockbridge.note (shop bigint NOT NULL, name text NOT NULL, text text NOT NULL, \
 crc bigint NOT NULL, PRIMARY KEY (shop, name));
 CREATE TABLE stockbridge.lease (name text PRIMARY KEY, owner text NOT NULL, epoch bigint NOT NULL, \
-until timestamptz NOT NULL);"];
+until timestamptz NOT NULL);
+CREATE TABLE stockbridge.replica (id text PRIMARY KEY, name text NOT NULL, shops bigint[] NOT NULL, \
+applied bigint[] NOT NULL, until timestamptz NOT NULL) WITH (fillfactor = 50);"];
 
 /// Key of the lock under which one process at a time changes the tables: "Stbr".
 const SCHEMA_LOCK: i64 = 0x5374_6272;

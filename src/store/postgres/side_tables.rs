@@ -1,5 +1,6 @@
 //! Tables beside the log: notes and recent sends.
 
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
 use stock::ShopId;
@@ -70,6 +71,39 @@ pub(super) async fn write_send(
         .execute(conn)
         .await?;
     Ok(())
+}
+
+/// Reads the recent sends of a shop as if their times were those of a clock that shows `now`, the
+/// oldest first.
+pub(super) async fn read_sends_at(
+    conn: &mut PgConnection,
+    shop: i64,
+    now: DateTime<Utc>,
+) -> Result<Vec<RecentSend>, StoreInternalError> {
+    let row = query("SELECT floor(extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+        .fetch_one(&mut *conn)
+        .await?;
+    let database_micros: i64 = row.try_get(0)?;
+    let ahead = TimeDelta::microseconds(now.timestamp_micros() - database_micros);
+    let mut sends = read_sends(conn, shop).await?;
+    for send in &mut sends {
+        send.at += ahead;
+    }
+    Ok(sends)
+}
+
+/// Returns true if the shop has a note of this name.
+pub(super) async fn has_note(
+    conn: &mut PgConnection,
+    shop: i64,
+    name: &str,
+) -> Result<bool, StoreInternalError> {
+    let row = query("SELECT EXISTS (SELECT 1 FROM stockbridge.note WHERE shop = $1 AND name = $2)")
+        .bind(shop)
+        .bind(name.to_owned())
+        .fetch_one(conn)
+        .await?;
+    Ok(row.try_get(0)?)
 }
 
 /// Reads the recent sends of a shop, the oldest first.

@@ -144,6 +144,20 @@ pub fn router(context: &Context, endpoints: Vec<ExchangeEndpoint>) -> Router {
         })
 }
 
+/// Builds the router of a process that does not receive 1C: each path responds with 503, in the form
+/// that 1C shows. `replica` is the name of the process that does.
+pub fn router_elsewhere(paths: Vec<String>, replica: &str) -> Router {
+    let text = format!(
+        "failure\nreplica {replica} receives 1C: send the exchange there, in the reverse proxy by its \
+         path\n"
+    );
+    paths.into_iter().fold(Router::new(), |router, path| {
+        let text = text.clone();
+        let refuse = async move || (StatusCode::SERVICE_UNAVAILABLE, text);
+        router.route(&path, any(refuse))
+    })
+}
+
 /// State of one endpoint.
 struct ExchangeHandler {
     endpoint: ExchangeEndpoint,

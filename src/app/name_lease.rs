@@ -1,0 +1,127 @@
+//! Lease on the name of a replica: two processes with one name do not run at the same time. A
+//! process without a name has the whole database.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use lifecycle::Tasks;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tracing::{error, info, warn};
+
+use crate::store::{LeaseOutcome, LeaseTable, Store};
+
+/// Name of the lease of a process that uses the database alone.
+const ALONE: &str = "service";
+
+/// Begin of the name of a replica's lease.
+const REPLICA: &str = "replica ";
+
+/// Time after which another process may use the name.
+const LEASE_DURATION: Duration = Duration::from_secs(15);
+
+/// Time between two renewals.
+const RENEW_INTERVAL: Duration = Duration::from_secs(3);
+
+/// Time between two attempts to take the lease while another process has it.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Lease on the name of this process.
+pub(super) struct NameLease {
+    table: LeaseTable,
+    name: String,
+    owner: String,
+}
+
+impl NameLease {
+    /// Takes the lease on a name in the store's database; without a name, on the whole database.
+    /// Returns `None` for a store in a directory.
+    ///
+    /// After a crash the lease of the last run is still valid for a few seconds, so this waits for
+    /// its end.
+    ///
+    /// # Errors
+    /// The database cannot be used, or another process has the lease.
+    pub(super) async fn take(store: &Store, replica: Option<&str>) -> anyhow::Result<Option<Self>> {
+        let Some(table) = store.leases() else {
+            return Ok(None);
+        };
+        let name = replica.map_or_else(|| ALONE.to_owned(), |name| format!("{REPLICA}{name}"));
+        let owner = format!("{}/{:08x}", replica.unwrap_or(ALONE), rand::random::<u32>());
+        let lease = Self { table, name, owner };
+        let give_up_at = Instant::now() + LEASE_DURATION + 2 * RETRY_INTERVAL;
+        let mut has_waited = false;
+        while let Some(obstacle) = lease.try_take().await? {
+            if Instant::now() >= give_up_at {
+                lease.give_back().await;
+                bail!("{obstacle}");
+            }
+            if !has_waited {
+                info!("waiting up to {} s: {obstacle}", LEASE_DURATION.as_secs());
+            }
+            has_waited = true;
+            sleep(RETRY_INTERVAL).await;
+        }
+        Ok(Some(lease))
+    }
+
+    /// Tries to take the lease. Returns what prevents it, if anything does.
+    async fn try_take(&self) -> anyhow::Result<Option<String>> {
+        let acquiring = self.table.acquire(&self.name, &self.owner, LEASE_DURATION);
+        let outcome = acquiring.await.context("take the lease on the database")?;
+        if let LeaseOutcome::Taken { owner, .. } = outcome {
+            return Ok(Some(format!(
+                "the database is in use by {owner}; stop that process, or set another name as \
+                 replica on each process"
+            )));
+        }
+        // After the own lease was written, so that of two processes at least one sees the other.
+        let (alone, replicas) = (self.name == ALONE, format!("{REPLICA}%"));
+        let other_kind = if alone { &*replicas } else { ALONE };
+        let others = self.table.holders(other_kind).await;
+        let others = others.context("read the leases of other processes")?;
+        Ok(others.first().map(|owner| {
+            format!(
+                "the database is in use by {owner}; set replica on each process that uses it, or on \
+                 none"
+            )
+        }))
+    }
+
+    async fn give_back(&self) {
+        if let Err(error) = self.table.release(&self.name, &self.owner).await {
+            warn!("failed to give back the lease on the database: {error}");
+        }
+    }
+
+    /// Returns the name of this run of the process, for other leases.
+    pub(super) fn owner(&self) -> &str {
+        &self.owner
+    }
+
+    /// Renews the lease until the tasks are stopping, and then gives it back. Ends, and so stops
+    /// the process, if another process has taken it.
+    pub(super) async fn keep(self, tasks: Tasks) {
+        let mut ticks = interval(RENEW_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = tasks.stopping() => break,
+                _ = ticks.tick() => {}
+            }
+            match self
+                .table
+                .acquire(&self.name, &self.owner, LEASE_DURATION)
+                .await
+            {
+                Ok(LeaseOutcome::Held(_)) => {}
+                Ok(LeaseOutcome::Taken { .. }) => {
+                    error!("another process runs with the name of this replica, so this one stops");
+                    return;
+                }
+                // No other process can take it either while the database cannot be used.
+                Err(error) => warn!("failed to renew the lease on the replica's name: {error}"),
+            }
+        }
+        self.give_back().await;
+    }
+}

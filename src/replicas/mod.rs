@@ -1,0 +1,18 @@
+//! Replicas: several processes that serve the same stock from one database.
+//!
+//! Each replica reads the changes of the others and renews a row in the database, which says what it
+//! has applied. An update is acknowledged when every live replica has applied it. So any replica
+//! answers with every acknowledged update, without a look at the database.
+//!
+//! A replica that could not read the changes for some seconds no longer counts for the others. It
+//! knows that by its own monotonic clock, and then answers the Market with 503.
+
+mod follower;
+mod replica_board;
+mod sending_lease;
+mod serving_permit;
+
+pub use self::follower::Follower;
+pub use self::replica_board::ReplicaBoard;
+pub use self::sending_lease::{LeaseKeeper, NotLeading, SendingLease};
+pub use self::serving_permit::ServingPermit;

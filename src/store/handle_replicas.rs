@@ -1,0 +1,155 @@
+//! Calls for several processes on one database. In a directory there is only one process.
+
+use chrono::{DateTime, Utc};
+use stock::ShopId;
+
+use super::append_guard::AppendedChanges;
+use super::handle::{Backend, Store};
+use super::postgres::{AppendCondition, ChangeListener, ReplicaStatus};
+use super::{
+    AppendGuard, Fence, LeaderState, Notes, RecentSend, SendPermission, StoreChange, StoreError,
+};
+
+impl Store {
+    /// Returns true if several processes may use the store.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        match self.backend() {
+            Backend::Sqlite(_) => false,
+            Backend::Postgres(_) => true,
+        }
+    }
+
+    /// Waits until every live replica has applied these changes, or no longer counts.
+    pub async fn replicated(&self, changes: &AppendedChanges) {
+        if let Backend::Postgres(store) = self.backend()
+            && !changes.is_empty()
+        {
+            store.replicated(changes).await;
+        }
+    }
+
+    /// Renews the row of this replica with what memory has. Returns false if the row had ended, so
+    /// that the others did not wait for this replica.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn renew_replica(&self, name: &str) -> Result<bool, StoreError> {
+        match self.backend() {
+            Backend::Sqlite(_) => Ok(true),
+            Backend::Postgres(store) => store.renew_replica(name).await,
+        }
+    }
+
+    /// Tells the others that this replica no longer answers.
+    ///
+    /// # Errors
+    /// The database cannot be used. The others then wait until the row ends.
+    pub async fn leave_replicas(&self) -> Result<(), StoreError> {
+        match self.backend() {
+            Backend::Sqlite(_) => Ok(()),
+            Backend::Postgres(store) => store.leave_replicas().await,
+        }
+    }
+
+    /// Returns the replicas of the last day.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn list_replicas(&self) -> Result<Vec<ReplicaStatus>, StoreError> {
+        match self.backend() {
+            Backend::Sqlite(_) => Ok(Vec::new()),
+            Backend::Postgres(store) => store.list_replicas().await,
+        }
+    }
+
+    /// Returns the receiver of the other processes' notifications; `None` for a directory.
+    #[must_use]
+    pub fn change_listener(&self) -> Option<ChangeListener> {
+        match self.backend() {
+            Backend::Sqlite(_) => None,
+            Backend::Postgres(store) => Some(store.change_listener()),
+        }
+    }
+
+    /// Persists changes like [`Store::append`], unless another process has the lease of the fence.
+    ///
+    /// # Errors
+    /// The same as those of [`Store::append`], and `NotLeader`.
+    pub async fn append_fenced(
+        &self,
+        changes: &[StoreChange<'_>],
+        fence: Option<&Fence>,
+    ) -> Result<AppendGuard<'_>, StoreError> {
+        match (self.backend(), fence) {
+            (Backend::Sqlite(store), _) => store.append(changes).await,
+            (Backend::Postgres(_), None) => Err(StoreError::NotLeader),
+            (Backend::Postgres(store), fence) => {
+                let condition = AppendCondition {
+                    fence,
+                    ..AppendCondition::default()
+                };
+                store.append(changes, condition).await
+            }
+        }
+    }
+
+    /// Persists that a batch of a shop is about to be sent, unless another process has the lease of
+    /// the fence, or the shop has the note `pause_note`.
+    ///
+    /// # Errors
+    /// The same as those of [`Store::append`], and `NotLeader`. The batch may not be sent.
+    pub async fn permit_send(
+        &self,
+        shop: ShopId,
+        send: RecentSend,
+        (fence, pause_note): (Option<&Fence>, &str),
+    ) -> Result<SendPermission, StoreError> {
+        match (self.backend(), fence) {
+            (Backend::Postgres(store), Some(fence)) => {
+                store
+                    .permit_send(shop, send.skus, (fence, pause_note))
+                    .await
+            }
+            (Backend::Postgres(_), None) => Err(StoreError::NotLeader),
+            (Backend::Sqlite(store), _) => {
+                store.record_send(shop, send).await?;
+                Ok(SendPermission::Granted)
+            }
+        }
+    }
+
+    /// Reads what a new leader of a shop must know; `None` for a directory, whose only process has
+    /// read it at its start.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn leader_state(
+        &self,
+        shop: ShopId,
+        now: DateTime<Utc>,
+    ) -> Result<Option<LeaderState>, StoreError> {
+        match self.backend() {
+            Backend::Sqlite(_) => Ok(None),
+            Backend::Postgres(store) => store.leader_state(shop, now).await.map(Some),
+        }
+    }
+
+    /// Reads all notes, which other processes may have changed; `None` for a directory.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn read_notes(&self) -> Result<Option<Notes>, StoreError> {
+        match self.backend() {
+            Backend::Sqlite(_) => Ok(None),
+            Backend::Postgres(store) => store.read_notes().await.map(Some),
+        }
+    }
+
+    /// Lets waiting acknowledgements look again at what the other replicas have applied.
+    pub fn wake_acknowledgements(&self) {
+        if let Backend::Postgres(store) = self.backend() {
+            store.wake_acknowledgements();
+        }
+    }
+}

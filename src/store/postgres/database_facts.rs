@@ -1,0 +1,89 @@
+//! Settings of the database server on which the safety of the stock depends, for `doctor`.
+
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+
+use super::StoreUrl;
+use super::connection::{PostgresConnection, Purpose, WRITE_TIMEOUT, query, with_limit};
+use super::schema::known_version;
+use crate::store::StoreError;
+use crate::store::error::StoreInternalError;
+
+/// What `doctor` must know about a database.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct DatabaseFacts {
+    /// Version of the server.
+    pub server_version: String,
+    /// Setting `fsync`: `on` if the server writes before it acknowledges.
+    pub fsync: String,
+    /// Setting `full_page_writes`.
+    pub full_page_writes: String,
+    /// Setting `synchronous_commit` of the user.
+    pub synchronous_commit: String,
+    /// Standbys that must have a change before it is acknowledged; empty without any.
+    pub synchronous_standby_names: String,
+    /// Standbys that receive changes now; `None` if the user may not see it.
+    pub standbys: Option<i64>,
+    /// Version of the tables; `None` before the first start.
+    pub tables: Option<i64>,
+    /// Version of the tables that this release knows.
+    pub known_tables: i64,
+    /// True if the user may create the tables, or they exist.
+    pub may_create: bool,
+}
+
+/// Reads the facts without a change in the database.
+///
+/// # Errors
+/// The database cannot be used, or it is a standby.
+pub async fn database_facts(url: &StoreUrl) -> Result<DatabaseFacts, StoreError> {
+    let mut connection = PostgresConnection::new(url.clone());
+    let outcome = with_limit(WRITE_TIMEOUT, read_facts(&mut connection)).await;
+    let outcome = outcome.map_err(|error| connection.to_store_error(error));
+    connection.close().await;
+    outcome
+}
+
+async fn read_facts(
+    connection: &mut PostgresConnection,
+) -> Result<DatabaseFacts, StoreInternalError> {
+    // The settings of the user, not those that the service sets in its own transactions.
+    let mut work = connection.begin(Purpose::ReadAll).await?;
+    let conn = work.conn();
+    let row = query(
+        "SELECT current_setting('server_version'), current_setting('fsync'), \
+         current_setting('full_page_writes'), \
+         (SELECT reset_val FROM pg_settings WHERE name = 'synchronous_commit'), \
+         current_setting('synchronous_standby_names'), \
+         CASE WHEN pg_has_role(current_user, 'pg_monitor', 'USAGE') \
+         THEN (SELECT count(*) FROM pg_stat_replication) END, \
+         to_regclass('stockbridge.schema_version') IS NOT NULL, \
+         has_database_privilege(current_database(), 'CREATE')",
+    )
+    .fetch_one(&mut *conn)
+    .await?;
+    let text = |row: &PgRow, index: usize| row.try_get::<String, _>(index);
+    let has_tables: bool = row.try_get(6)?;
+    let tables = if has_tables {
+        let found = query("SELECT max(version) FROM stockbridge.schema_version")
+            .fetch_one(&mut *conn)
+            .await?;
+        found.try_get(0)?
+    } else {
+        None
+    };
+    let may_create: bool = row.try_get(7)?;
+    let facts = DatabaseFacts {
+        server_version: text(&row, 0)?,
+        fsync: text(&row, 1)?,
+        full_page_writes: text(&row, 2)?,
+        synchronous_commit: text(&row, 3)?,
+        synchronous_standby_names: text(&row, 4)?,
+        standbys: row.try_get(5)?,
+        tables,
+        known_tables: known_version(),
+        may_create: may_create || has_tables,
+    };
+    work.roll_back().await?;
+    Ok(facts)
+}

@@ -1,0 +1,106 @@
+//! What the leader of a shop needs: its state when it begins to lead, and the permission to send.
+
+use chrono::{DateTime, Utc};
+use stock::ShopId;
+
+use super::connection::{PostgresConnection, Purpose, WRITE_TIMEOUT, with_limit};
+use super::lease::{Fence, check_fence};
+use super::{PostgresStore, check_open, side_tables};
+use crate::store::error::StoreInternalError;
+use crate::store::loaded_store::shop_of_disk_id;
+use crate::store::{LeaderState, Notes, RecentSend, SendPermission, StoreError};
+
+impl PostgresStore {
+    /// Reads what a new leader of a shop must know besides book and ledger.
+    pub(in crate::store) async fn leader_state(
+        &self,
+        shop: ShopId,
+        now: DateTime<Utc>,
+    ) -> Result<LeaderState, StoreError> {
+        let mut state = self.state.lock().await;
+        check_open(&state)?;
+        // The quarantine and the acknowledgements of the last leader come with the log.
+        self.follow(&mut state).await?;
+        let ids: Vec<i64> = state.logs.iter().map(|log| log.id).collect();
+        let id = ids[shop.index()];
+        let quarantined = state.quarantine.entries(id).cloned().collect();
+        let reading = read_beside(&mut state.connection, &ids, id, now);
+        let outcome = with_limit(WRITE_TIMEOUT, reading).await;
+        let (notes, recent_sends) =
+            outcome.map_err(|error| state.connection.to_store_error(error))?;
+        Ok(LeaderState {
+            quarantined,
+            recent_sends,
+            notes,
+        })
+    }
+
+    /// Reads all notes.
+    pub(in crate::store) async fn read_notes(&self) -> Result<Notes, StoreError> {
+        let mut state = self.state.lock().await;
+        check_open(&state)?;
+        let ids: Vec<i64> = state.logs.iter().map(|log| log.id).collect();
+        let reading = async {
+            let mut work = state.connection.begin(Purpose::Write).await?;
+            let owner = |id| shop_of_disk_id(ids.iter().copied(), id);
+            let notes = side_tables::read_notes(work.conn(), owner).await?;
+            work.roll_back().await?;
+            Ok(notes)
+        };
+        let outcome = with_limit(WRITE_TIMEOUT, reading).await;
+        outcome.map_err(|error| state.connection.to_store_error(error))
+    }
+
+    /// Records a send under a fence, by the clock of the database.
+    pub(in crate::store) async fn permit_send(
+        &self,
+        shop: ShopId,
+        skus: u32,
+        (fence, pause_note): (&Fence, &str),
+    ) -> Result<SendPermission, StoreError> {
+        let mut state = self.state.lock().await;
+        check_open(&state)?;
+        let id = state.logs[shop.index()].id;
+        let recording = record_send(&mut state.connection, id, skus, (fence, pause_note));
+        let outcome = with_limit(WRITE_TIMEOUT, recording).await;
+        let outcome = outcome.map_err(|error| state.connection.to_store_error(error));
+        self.publish(&state, outcome.as_ref().err());
+        outcome?.ok_or(StoreError::NotLeader)
+    }
+}
+
+async fn read_beside(
+    connection: &mut PostgresConnection,
+    ids: &[i64],
+    id: i64,
+    now: DateTime<Utc>,
+) -> Result<(Notes, Vec<RecentSend>), StoreInternalError> {
+    let mut work = connection.begin(Purpose::Write).await?;
+    let owner = |id| shop_of_disk_id(ids.iter().copied(), id);
+    let notes = side_tables::read_notes(work.conn(), owner).await?;
+    let sends = side_tables::read_sends_at(work.conn(), id, now).await?;
+    work.roll_back().await?;
+    Ok((notes, sends))
+}
+
+/// Returns `None` if another process has the lease.
+async fn record_send(
+    connection: &mut PostgresConnection,
+    id: i64,
+    skus: u32,
+    (fence, pause_note): (&Fence, &str),
+) -> Result<Option<SendPermission>, StoreInternalError> {
+    let mut work = connection.begin(Purpose::Write).await?;
+    let Some(micros) = check_fence(work.conn(), fence).await? else {
+        work.roll_back().await?;
+        return Ok(None);
+    };
+    if side_tables::has_note(work.conn(), id, pause_note).await? {
+        work.roll_back().await?;
+        return Ok(Some(SendPermission::Paused));
+    }
+    let at = DateTime::from_timestamp_micros(micros).unwrap_or_default();
+    side_tables::write_send(work.conn(), id, RecentSend { at, skus }).await?;
+    work.commit().await?;
+    Ok(Some(SendPermission::Granted))
+}

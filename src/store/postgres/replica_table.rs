@@ -1,0 +1,216 @@
+//! Replicas: the processes that serve from the same database, and what each of them has applied.
+
+use std::time::Duration;
+
+use sqlx::Row;
+use sqlx::postgres::PgConnection;
+use tokio::time::Instant;
+
+use super::StoreUrl;
+use super::connection::{PostgresConnection, Purpose, WRITE_TIMEOUT, query, with_limit};
+use crate::store::StoreError;
+use crate::store::append_guard::LogPosition;
+use crate::store::error::StoreInternalError;
+
+/// Time after which a replica that does not renew its row no longer counts.
+///
+/// A replica may answer the Market for this time, less a margin, after it has read all changes of
+/// the others. So an update waits at most this long for a replica that has crashed.
+pub const REPLICA_LIFETIME: Duration = Duration::from_secs(6);
+
+/// Part of [`REPLICA_LIFETIME`] by which a replica stops to answer earlier, because its monotonic
+/// clock may be slower than that of the database.
+pub const REPLICA_MARGIN: Duration = Duration::from_secs(1);
+
+/// Rows of the table `replica`, on a connection of their own.
+#[derive(Debug)]
+pub(super) struct ReplicaTable {
+    connection: tokio::sync::Mutex<PostgresConnection>,
+}
+
+/// Replica as the operator sees it.
+#[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
+pub struct ReplicaStatus {
+    /// Name in the configuration of the replica.
+    pub name: String,
+    /// True if it serves: it has renewed its row within the last seconds.
+    pub is_alive: bool,
+    /// Seconds since it last renewed its row.
+    pub seconds_since_renewal: u64,
+    /// Changes of all shops that it has not applied yet.
+    pub lag: i64,
+}
+
+impl ReplicaTable {
+    pub(super) fn new(url: StoreUrl) -> Self {
+        Self {
+            connection: tokio::sync::Mutex::new(PostgresConnection::new(url)),
+        }
+    }
+
+    /// Renews the row of a replica with what it has applied. Returns false if the row had ended, so
+    /// others may have acknowledged changes that this replica does not have.
+    pub(super) async fn renew(
+        &self,
+        (id, name): (&str, &str),
+        applied: &[LogPosition],
+    ) -> Result<bool, StoreError> {
+        let mut connection = self.connection.lock().await;
+        let renewing = async {
+            let mut work = connection.begin(Purpose::Write).await?;
+            let was_alive = renew(work.conn(), (id, name), applied).await?;
+            work.commit().await?;
+            Ok(was_alive)
+        };
+        let outcome = with_limit(WRITE_TIMEOUT, renewing).await;
+        outcome.map_err(|error| connection.to_store_error(error))
+    }
+
+    /// Deletes the row of a replica that no longer answers.
+    pub(super) async fn remove(&self, id: &str) -> Result<(), StoreError> {
+        let mut connection = self.connection.lock().await;
+        let removing = async {
+            let mut work = connection.begin(Purpose::Write).await?;
+            query("DELETE FROM stockbridge.replica WHERE id = $1")
+                .bind(id.to_owned())
+                .execute(work.conn())
+                .await?;
+            notify(work.conn(), "applied", id).await?;
+            work.commit().await
+        };
+        let outcome = with_limit(WRITE_TIMEOUT, removing).await;
+        outcome.map_err(|error| connection.to_store_error(error))
+    }
+
+    /// Returns true if every other live replica has applied these changes.
+    pub(super) async fn have_applied(
+        &self,
+        id: &str,
+        positions: &[LogPosition],
+    ) -> Result<bool, StoreError> {
+        let mut connection = self.connection.lock().await;
+        let reading = async {
+            let mut work = connection.begin(Purpose::Write).await?;
+            let rows = query(
+                "SELECT shops, applied FROM stockbridge.replica \
+                 WHERE id <> $1 AND until > clock_timestamp()",
+            )
+            .bind(id.to_owned())
+            .fetch_all(work.conn())
+            .await?;
+            work.roll_back().await?;
+            let mut have_all = true;
+            for row in rows {
+                let (shops, applied): (Vec<i64>, Vec<i64>) = (row.try_get(0)?, row.try_get(1)?);
+                // A shop that is not in its configuration is not served by it.
+                let has = |(shop, ver): &LogPosition| {
+                    let position = shops.iter().position(|known| known == shop);
+                    position.is_none_or(|at| applied.get(at).is_some_and(|known| known >= ver))
+                };
+                have_all &= positions.iter().all(has);
+            }
+            Ok(have_all)
+        };
+        let outcome = with_limit(WRITE_TIMEOUT, reading).await;
+        outcome.map_err(|error| connection.to_store_error(error))
+    }
+
+    /// Returns all replicas of the last day.
+    pub(super) async fn list(&self) -> Result<Vec<ReplicaStatus>, StoreError> {
+        let mut connection = self.connection.lock().await;
+        let reading = async {
+            let mut work = connection.begin(Purpose::Write).await?;
+            let ms = i64::try_from(REPLICA_LIFETIME.as_millis()).unwrap_or(i64::MAX);
+            let rows = query(
+                "SELECT r.name, r.until > clock_timestamp(), \
+                 greatest(0, floor(extract(epoch FROM clock_timestamp() - r.until) + $1 / 1000.0))::bigint, \
+                 (SELECT coalesce(sum(greatest(0, s.ver - a.ver)), 0)::bigint FROM stockbridge.shop s \
+                 JOIN unnest(r.shops, r.applied) AS a(shop, ver) ON a.shop = s.id) \
+                 FROM stockbridge.replica r ORDER BY r.name, r.until",
+            )
+            .bind(ms)
+            .fetch_all(work.conn())
+            .await?;
+            work.roll_back().await?;
+            let to_status = |row: &sqlx::postgres::PgRow| {
+                Ok(ReplicaStatus {
+                    name: row.try_get(0)?,
+                    is_alive: row.try_get(1)?,
+                    seconds_since_renewal: row.try_get::<i64, _>(2)?.unsigned_abs(),
+                    lag: row.try_get(3)?,
+                })
+            };
+            rows.iter().map(to_status).collect()
+        };
+        let outcome: Result<_, StoreInternalError> = with_limit(WRITE_TIMEOUT, reading).await;
+        outcome.map_err(|error| connection.to_store_error(error))
+    }
+
+    pub(super) async fn close(&self) {
+        self.connection.lock().await.close().await;
+    }
+}
+
+async fn renew(
+    conn: &mut PgConnection,
+    (id, name): (&str, &str),
+    applied: &[LogPosition],
+) -> Result<bool, StoreInternalError> {
+    let ms = i64::try_from(REPLICA_LIFETIME.as_millis()).unwrap_or(i64::MAX);
+    let (shops, vers): (Vec<i64>, Vec<i64>) = applied.iter().copied().unzip();
+    // A row that is lost in a crash of the server is written again within a second.
+    query("SELECT set_config('synchronous_commit', 'off', true)")
+        .execute(&mut *conn)
+        .await?;
+    let renewed = query(
+        "UPDATE stockbridge.replica SET shops = $2, applied = $3, \
+         until = clock_timestamp() + $4 * interval '1 millisecond' \
+         WHERE id = $1 AND until > clock_timestamp()",
+    )
+    .bind(id.to_owned())
+    .bind(&shops)
+    .bind(&vers)
+    .bind(ms)
+    .execute(&mut *conn)
+    .await?;
+    let was_alive = renewed.rows_affected() == 1;
+    if !was_alive {
+        query("DELETE FROM stockbridge.replica WHERE until < clock_timestamp() - interval '1 day'")
+            .execute(&mut *conn)
+            .await?;
+        query(
+            "INSERT INTO stockbridge.replica (id, name, shops, applied, until) \
+             VALUES ($1, $5, $2, $3, clock_timestamp() + $4 * interval '1 millisecond') \
+             ON CONFLICT (id) DO UPDATE SET shops = $2, applied = $3, \
+             until = clock_timestamp() + $4 * interval '1 millisecond'",
+        )
+        .bind(id.to_owned())
+        .bind(&shops)
+        .bind(&vers)
+        .bind(ms)
+        .bind(name.to_owned())
+        .execute(&mut *conn)
+        .await?;
+    }
+    notify(conn, "applied", id).await?;
+    Ok(was_alive)
+}
+
+/// Wakes the other processes when the transaction commits.
+pub(super) async fn notify(
+    conn: &mut PgConnection,
+    what: &str,
+    id: &str,
+) -> Result<(), StoreInternalError> {
+    query("SELECT pg_notify('stockbridge', $1)")
+        .bind(format!("{what} {id}"))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Returns the time until which a process that read all changes at `at` may answer the Market.
+#[must_use]
+pub fn may_answer_until(at: Instant) -> Instant {
+    at + REPLICA_LIFETIME - REPLICA_MARGIN
+}

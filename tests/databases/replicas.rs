@@ -1,0 +1,285 @@
+//! Two replicas on one database: reads after writes, one sender, faults of processes and database.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::postgres_store::{execute, new_database};
+use super::server::DatabaseServer;
+use super::service_process::{Market, Service, ServiceConfig, wait_until};
+
+/// Gives the lease for the Market back, as its owner would. The test need not wait for its end.
+const HAND_OVER: &str = "UPDATE stockbridge.lease SET owner = '', until = now() \
+                         WHERE name LIKE 'campaign%'";
+
+/// Two replicas and what they share.
+struct Replicas {
+    server: DatabaseServer,
+    url: String,
+    market: Market,
+    one: Service,
+    two: Service,
+    configs: [ServiceConfig; 2],
+}
+
+impl Replicas {
+    async fn start(database: &str) -> Self {
+        let (server, market) = (DatabaseServer::postgresql(), Market::start().await);
+        let url = new_database(&server, database).await;
+        let config = |name: &str| {
+            let settings = format!("replica = {name:?}\nsources_on = \"one\"");
+            ServiceConfig::new(&market, &url, &settings)
+        };
+        let configs = [config("one"), config("two")];
+        let (one, two) = (configs[0].serve(), configs[1].serve());
+        Self {
+            server,
+            url,
+            market,
+            one,
+            two,
+            configs,
+        }
+    }
+
+    async fn wait_for_market(&self, stock: &[(&str, u32)]) {
+        let skus: Vec<&str> = stock.iter().map(|(sku, _)| *sku).collect();
+        let counts: Vec<Option<u32>> = stock.iter().map(|(_, count)| Some(*count)).collect();
+        wait_until("the Market has the stock", async || {
+            self.market.counts(&skus) == counts
+        })
+        .await;
+    }
+}
+
+/// Returns true if the replica is the one that sends.
+fn is_leading(service: &Service) -> bool {
+    let (_, status) = service.ops("GET", "/status");
+    let reason = &status["shops"][0]["migrator"]["reason"];
+    status["shops"][0]["migrator"].is_object()
+        && !reason.as_str().is_some_and(|it| it.contains("send"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_replica_answers_what_any_of_them_acknowledged() {
+    let replicas = Replicas::start("answers").await;
+    let (one, two) = (&replicas.one, &replicas.two);
+    for n in 0..30 {
+        let (writer, reader) = if n % 2 == 0 { (one, two) } else { (two, one) };
+        assert_eq!(writer.put(&[("A", n), ("B", 1)]), 200);
+        assert_eq!(reader.counts(&["A", "B"]), Ok(vec![n.into(), 1]), "{n}");
+    }
+    // Both write the same SKU. The last one wins everywhere.
+    for n in 100..110 {
+        let other = 1000 + n;
+        let writes = [(one, n), (two, other)];
+        std::thread::scope(|scope| {
+            for (service, count) in writes {
+                scope.spawn(move || assert_eq!(service.put_blocking(&[("A", count)]), 200));
+            }
+        });
+        let answers = (one.counts(&["A"]), two.counts(&["A"]));
+        assert_eq!(answers.0, answers.1);
+        let answer = answers.0.unwrap();
+        let possible = [n, other].map(|count| vec![u64::from(count)]);
+        assert!(possible.contains(&answer), "{answer:?}");
+    }
+    // A replica that stood still neither delays the others for long nor answers with old stock.
+    two.signal("-STOP");
+    let started = Instant::now();
+    assert_eq!(one.put(&[("A", 5)]), 200);
+    assert!(started.elapsed() < Duration::from_secs(10));
+    two.signal("-CONT");
+    wait_until("the replica follows again", async || {
+        match two.counts(&["A"]) {
+            Ok(counts) => {
+                assert_eq!(counts, [5]);
+                true
+            }
+            Err(status) => {
+                assert_eq!(status, 503);
+                false
+            }
+        }
+    })
+    .await;
+    // An update that changes nothing is compared with what the other has acknowledged.
+    assert_eq!(two.put(&[("A", 6)]), 200);
+    assert_eq!(one.put(&[("A", 5)]), 200);
+    assert_eq!(two.counts(&["A"]), Ok(vec![5]));
+    replicas.wait_for_market(&[("A", 5), ("B", 1)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_replica_sends_and_another_takes_over() {
+    let mut replicas = Replicas::start("sends").await;
+    assert_eq!(replicas.two.put(&[("A", 1)]), 200);
+    replicas.wait_for_market(&[("A", 1)]).await;
+    let leads = [is_leading(&replicas.one), is_leading(&replicas.two)];
+    assert_eq!(leads, [true, false], "the first one was started first");
+    // Pauses work on any replica.
+    assert_eq!(replicas.two.ops("POST", "/pause").0, 200);
+    assert_eq!(replicas.one.put(&[("A", 2)]), 200);
+    wait_until("the leader knows of the pause", async || {
+        let (_, status) = replicas.one.ops("GET", "/status");
+        status["shops"][0]["migrator"]["paused_since"].is_string()
+    })
+    .await;
+    assert_eq!(replicas.market.counts(&["A"]), [Some(1)]);
+    assert_eq!(replicas.two.ops("POST", "/resume").0, 200);
+    replicas.wait_for_market(&[("A", 2)]).await;
+    // The leader does not know yet that another one leads: its sends are refused.
+    replicas.two.signal("-STOP");
+    execute(&replicas.url, HAND_OVER).await;
+    let taken = "UPDATE stockbridge.lease SET owner = 'three/1', epoch = epoch + 1, \
+                 until = now() + interval '1 hour' WHERE name LIKE 'campaign%'";
+    execute(&replicas.url, taken).await;
+    replicas.two.signal("-CONT");
+    wait_until("the update is accepted", async || {
+        replicas.one.put(&[("A", 3)]) == 200
+    })
+    .await;
+    wait_until("the old leader has stepped down", async || {
+        !is_leading(&replicas.one)
+    })
+    .await;
+    assert_eq!(replicas.market.counts(&["A"]), [Some(2)]);
+    // After a kill of a leader the next one sends what is left.
+    replicas.one.kill();
+    execute(&replicas.url, HAND_OVER).await;
+    replicas.wait_for_market(&[("A", 3)]).await;
+    assert!(is_leading(&replicas.two));
+    // An ordered stop hands over at once.
+    let delete = "DELETE FROM stockbridge.lease WHERE name = 'replica one'";
+    execute(&replicas.url, delete).await;
+    replicas.one = replicas.configs[0].serve();
+    assert_eq!(replicas.one.counts(&["A"]), Ok(vec![3]));
+    replicas.two.signal("-TERM");
+    replicas.two.wait_for_exit().await;
+    assert_eq!(replicas.one.put(&[("A", 4)]), 200);
+    replicas.wait_for_market(&[("A", 4)]).await;
+    assert!(is_leading(&replicas.one));
+    let violations = replicas.market.simulator.report().total_violations();
+    assert_eq!(violations, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_outlive_the_database() {
+    let replicas = Replicas::start("outlive").await;
+    let (one, two) = (&replicas.one, &replicas.two);
+    assert_eq!(one.put(&[("A", 1)]), 200);
+    replicas.server.stop();
+    assert_eq!(one.put(&[("A", 2)]), 503);
+    // Another replica may have acknowledged newer stock, so none answers after a while.
+    wait_until("the replicas stop to answer", async || {
+        (one.counts(&["A"]), two.counts(&["A"])) == (Err(503), Err(503))
+    })
+    .await;
+    assert_eq!(one.ops("GET", "/readyz").0, 503);
+    assert!(one.has_alarm("replica_behind"));
+    replicas.server.start();
+    wait_until("the replicas answer again", async || {
+        (one.counts(&["A"]), two.counts(&["A"])) == (Ok(vec![1]), Ok(vec![1]))
+    })
+    .await;
+    wait_until("updates are accepted", async || one.put(&[("A", 2)]) == 200).await;
+    assert_eq!(two.counts(&["A"]), Ok(vec![2]));
+    replicas.wait_for_market(&[("A", 2)]).await;
+    wait_until("the alarm has ended", async || {
+        !one.has_alarm("replica_behind")
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sources_run_on_one_replica() {
+    let replicas = Replicas::start("sources").await;
+    let (status, body) = replicas.two.ops("POST", "/import?shop=moscow");
+    assert_eq!(status, 503);
+    assert_eq!(body["error"]["code"], "SOURCES_ELSEWHERE", "{body}");
+    // 1C shows the text of a failure to its user.
+    let login = "/1c?type=catalog&mode=checkauth";
+    let (status, text) = replicas.two.request("GET", login);
+    assert_eq!(status, 503);
+    assert!(
+        text.starts_with("failure\nreplica one receives 1C"),
+        "{text}"
+    );
+    assert_eq!(replicas.one.request("GET", login).0, 401);
+    // A process without a name does not join them.
+    let alone = ServiceConfig::new(&replicas.market, &replicas.url, "");
+    let output = tokio::task::block_in_place(|| alone.command().output().unwrap());
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains("set replica on each process"), "{log}");
+}
+
+/// Random faults of processes and database while both replicas are updated.
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_lose_nothing_that_was_acknowledged() {
+    let mut replicas = Replicas::start("faults").await;
+    let rounds: u32 =
+        std::env::var("REPLICA_FAULT_ROUNDS").map_or(6, |rounds| rounds.parse().unwrap());
+    // Unknown outcomes of the last update: it may be stored or not.
+    let mut possible: Vec<u64> = vec![0];
+    assert_eq!(replicas.one.put(&[("A", 0)]), 200);
+    for round in 1..=rounds {
+        match round % 6 {
+            0 => {
+                replicas.server.stop();
+                replicas.server.start();
+            }
+            1 => {
+                replicas.two.kill();
+                let name = "DELETE FROM stockbridge.lease WHERE name = 'replica two'";
+                execute(&replicas.url, name).await;
+                replicas.two = replicas.configs[1].serve();
+            }
+            2 => {
+                let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                              WHERE application_name = 'stockbridge'";
+                execute(&replicas.url, others).await;
+            }
+            3 => {
+                replicas.one.signal("-STOP");
+                sleep(Duration::from_secs(1)).await;
+                replicas.one.signal("-CONT");
+            }
+            4 => {
+                replicas.one.kill();
+                let name = "DELETE FROM stockbridge.lease WHERE name = 'replica one'";
+                execute(&replicas.url, name).await;
+                execute(&replicas.url, HAND_OVER).await;
+                replicas.one = replicas.configs[0].serve();
+            }
+            _ => {}
+        }
+        for (step, service) in [&replicas.one, &replicas.two].into_iter().enumerate() {
+            let count = round * 10 + u32::try_from(step).unwrap();
+            match service.put(&[("A", count)]) {
+                200 => possible = vec![count.into()],
+                _ => possible.push(count.into()),
+            }
+            for reader in [&replicas.one, &replicas.two] {
+                if let Ok(counts) = reader.counts(&["A"]) {
+                    assert!(
+                        possible.contains(&counts[0]),
+                        "{counts:?}, not {possible:?}"
+                    );
+                }
+            }
+        }
+    }
+    wait_until("updates are accepted", async || {
+        replicas.two.put(&[("A", 999_999)]) == 200
+    })
+    .await;
+    wait_until("both replicas answer", async || {
+        let answer = Ok(vec![999_999]);
+        replicas.one.counts(&["A"]) == answer && replicas.two.counts(&["A"]) == answer
+    })
+    .await;
+    execute(&replicas.url, HAND_OVER).await;
+    replicas.wait_for_market(&[("A", 999_999)]).await;
+    assert_eq!(replicas.market.simulator.report().total_violations(), 0);
+}
