@@ -106,7 +106,7 @@ pub(super) async fn run_passive(
     }
 }
 
-/// Begin of a saved state, before the digest of the settings and a line break.
+/// Beginning of a saved state. The digest of the settings and a line break follow.
 const DIGEST_MARK: &str = "read settings ";
 
 /// Returns the digest of the settings by which a source was read, and its state. Earlier versions
@@ -125,7 +125,7 @@ pub(super) struct SourcePoller<S> {
     /// Digest of the settings by which the source is read.
     read_digest: String,
     is_restored: bool,
-    /// The settings have changed by which the source is read, and it is not read again yet.
+    /// True from a change of the settings by which the source is read until it is read again.
     is_read_again: bool,
     /// State that could not be saved yet.
     unsaved_state: Option<String>,

@@ -12,7 +12,7 @@ use super::staging::{DeliveredSku, MAX_WAREHOUSES, SortedWarehouses, StagedDeliv
 use super::variants::{self, ResolveOptions};
 use super::{SourceId, StatementReader, StorageError, rejected};
 
-/// Bytes of one row of the table `resolved`.
+/// Bytes after which a row of the table `resolved` ends.
 const RESOLVED_BYTES: usize = 32 * 1024;
 
 /// Counts of a resolved delivery.
