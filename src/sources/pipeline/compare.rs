@@ -141,8 +141,8 @@ impl DeliveryPipeline {
         // approved one keeps its own date, because others may have come while it was held. The same
         // data under other settings are not newer than they were.
         let stated_at = match record.stated_at {
+            Some(last) if date.repeats_last => last,
             _ if is_later || was_held => at,
-            Some(last) if date.is_read_again => last,
             _ => now,
         };
         CommitOptions {
