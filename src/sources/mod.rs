@@ -1,9 +1,9 @@
 //! Sources of stock other than the partner API: files, the shop's old handler, 1C, MoySklad, SQL.
 //!
 //! A connector of the crate [`connectors`] turns its source into
-//! [`DeliveryEntry`](stock_import::DeliveryEntry)s. The [`DeliveryPipeline`] stages them, has the guard check them, and applies them completely or not at
-//! all: it stores the statements unchanged, evaluates the rules of [`stock_import`] and passes the
-//! result to [`crate::ingest`].
+//! [`DeliveryEntry`](stock_import::DeliveryEntry)s. The [`DeliveryPipeline`] stages them, has the guard
+//! check them, and applies them completely or not at all: it stores the statements unchanged,
+//! evaluates the rules of [`stock_import`] and passes the result to [`crate::ingest`].
 
 pub mod inspect;
 mod manager;

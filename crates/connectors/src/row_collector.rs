@@ -53,6 +53,7 @@ pub(super) async fn poll<S: Source>(source: &mut S) -> Result<Vec<CollectedDeliv
     for DueDelivery {
         stated_at,
         mut target,
+        ..
     } in source.due(&poll).await?
     {
         let (mut rows, mut receiver) = EntrySender::channel();

@@ -30,6 +30,8 @@ pub struct PollContext<'a> {
 pub struct DueDelivery<T> {
     /// Date of the delivery, if the source states one.
     pub stated_at: Option<Timestamp>,
+    /// True if it has the data of the last delivery, which [`Source::read_again`] makes due again.
+    pub repeats_last: bool,
     /// Part of the source that has to be read.
     pub target: T,
 }

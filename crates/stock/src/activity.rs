@@ -102,7 +102,7 @@ impl Activity {
     /// Returns the entries of the SKUs in a request of the Market, in their order, and records that
     /// they were requested. Each SKU must be trimmed.
     ///
-    /// `warehouse` is the index in the shop's list of warehouses.
+    /// `warehouse` is the index in the shop's list of warehouses. A larger one records nothing.
     #[must_use]
     pub fn get_requested<'a>(
         &self,
@@ -350,7 +350,8 @@ impl ShopActivity {
     }
 }
 
-/// Runs for every SKU of every request. Mostly the hour is recorded already.
+/// Advances a recorded hour. Called for every SKU of every request; mostly the hour is recorded
+/// already, and nothing is written.
 #[inline]
 fn advance_hour(cell: &AtomicU16, hour: Hour) {
     let known = PackedHour(cell.load(Ordering::Relaxed));

@@ -118,13 +118,13 @@ impl ApplyOutcome {
     }
 }
 
-/// Stock of all shops in memory, in 43 to 75 bytes per SKU.
+/// Stock of all shops in memory, in 38 to 75 bytes per SKU.
 ///
 /// Every shop has its own index, so that a look-up hashes the SKU alone, and a scan of one shop
 /// does not visit the others.
 ///
-/// No method returns a guard, and no callback runs under a lock: the result is copied out under the
-/// lock of a thirty-second of the shop. A writer holds that lock only while it replaces a few
+/// No method returns a guard, and no callback runs under a lock: the result is copied out. A shop has
+/// 32 locks, each for a part of its SKUs. A writer holds that lock only while it replaces a few
 /// entries, so readers hardly wait, and no lock can be held across an `.await`.
 pub struct StockBook {
     // Shared with the activity, whose hours are in the same records.

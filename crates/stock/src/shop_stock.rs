@@ -6,17 +6,18 @@
 //!
 //! # Locks
 //!
-//! Every record belongs to the shard of the index that the hash of its text tells.
+//! Every record belongs to one shard of the index, which the hash of its text selects.
 //!
 //! 1. Count and date of a record are written under the write lock of its shard, and read under its
 //!    read lock. So no reader sees the count of one update with the date of another. The atomics only
 //!    satisfy the compiler: they are relaxed, and the lock orders them.
-//! 2. Text and level of a new record are written before its number is added to the index. Who finds
-//!    a number under the lock sees the text. No text and no place of a record ever changes.
+//! 2. Text and level of a new record are written before its number is added to the index. So a
+//!    thread that finds a number under the lock sees the text. Text and place of a record never
+//!    change.
 //! 3. Numbers are taken under the mutex of [`super::sku_records`], which is held until the record
 //!    is complete. So a walk over the pages sees complete records only.
-//! 4. The hours of the activity are written without regard to the locks. Each is one atomic number,
-//!    and the flag "not on disk" is cleared by an atomic operation.
+//! 4. The hours of the activity need no lock. Each is one atomic number, and the flag "not on disk"
+//!    is cleared by an atomic operation. The origin of a statement is written before its hour.
 //! 5. A writer holds the write lock of one shard. A reader holds the read locks of at most
 //!    [`SHARDS_AT_A_TIME`] shards, and takes them in ascending order. A reader that lost its
 //!    processor while it holds all locks would stop every writer, and the readers behind them.

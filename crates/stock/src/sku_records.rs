@@ -23,7 +23,7 @@ const FIRST_SEGMENT: usize = 16;
 /// Segments of a page table: enough for the pages of all numbers of 32 bits.
 const SEGMENTS: usize = 19;
 
-/// What changes about a SKU.
+/// Level and activity of a SKU: the part of its record that changes.
 #[derive(Debug, Default)]
 pub(super) struct SkuFacts {
     updated_at: AtomicI64,
@@ -75,7 +75,7 @@ impl<const N: usize> SkuRecord<N> {
             == 0
     }
 
-    /// Loads the record into the cache. The result has no meaning.
+    /// Loads the record into the cache. The result only keeps the compiler from removing the load.
     #[inline]
     pub(super) fn touch(&self) -> u64 {
         self.text[0].load(Ordering::Relaxed)
@@ -242,7 +242,7 @@ impl SkuRecords {
         }
     }
 
-    /// Loads a record into the cache. The result has no meaning.
+    /// Loads a record into the cache. The result only keeps the compiler from removing the load.
     pub(super) fn touch(&self, number: u32) -> u64 {
         match self.short.get(number) {
             Some(record) => record.touch(),

@@ -106,7 +106,7 @@ pub(super) async fn run_passive(
     }
 }
 
-/// Begin of a saved state, before the digest of the settings and a line break.
+/// Beginning of a saved state. The digest of the settings and a line break follow.
 const DIGEST_MARK: &str = "read settings ";
 
 /// Returns the digest of the settings by which a source was read, and its state. Earlier versions
@@ -125,8 +125,6 @@ pub(super) struct SourcePoller<S> {
     /// Digest of the settings by which the source is read.
     read_digest: String,
     is_restored: bool,
-    /// The settings have changed by which the source is read, and it is not read again yet.
-    is_read_again: bool,
     /// State that could not be saved yet.
     unsaved_state: Option<String>,
 }
@@ -137,7 +135,6 @@ impl<S: Source> SourcePoller<S> {
             source,
             read_digest: read_digest.to_owned(),
             is_restored: false,
-            is_read_again: false,
             unsaved_state: None,
         }
     }
@@ -172,9 +169,9 @@ impl<S: Source> SourcePoller<S> {
             pipeline.record_reachable(index);
         }
         let mut reports = Vec::new();
-        let mut has_ended = false;
         for DueDelivery {
             stated_at,
+            repeats_last,
             mut target,
         } in due
         {
@@ -189,7 +186,7 @@ impl<S: Source> SourcePoller<S> {
             };
             let date = DeliveryDate {
                 stated_at,
-                is_read_again: self.is_read_again,
+                repeats_last,
             };
             let delivered = pipeline.ingest_delivery(index, date, true, read).await;
             let end = delivery_end(&delivered, is_temporary);
@@ -199,11 +196,9 @@ impl<S: Source> SourcePoller<S> {
                 self.save_state(pipeline, index).await?;
             }
             if end == DeliveryEnd::Interrupted {
-                return Ok(reports);
+                break;
             }
-            has_ended = true;
         }
-        self.is_read_again &= !has_ended;
         Ok(reports)
     }
 
@@ -220,7 +215,6 @@ impl<S: Source> SourcePoller<S> {
                     "the settings by which {name} is read have changed, it is read again"
                 );
                 self.source.read_again();
-                self.is_read_again = true;
             }
             // The settings of an earlier version are not known, so they count as the present ones.
             None if state.is_empty() => {}

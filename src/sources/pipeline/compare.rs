@@ -1,4 +1,4 @@
-//! Comparison of a staged delivery with the statements and the book, in one pass that writes nothing.
+//! Comparison of a staged delivery with the statements and the book. It writes nothing.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -37,9 +37,9 @@ pub(super) struct Comparison {
     pub(super) concerned_skus: Vec<String>,
 }
 
-/// What a comparison lists of its effect.
+/// Lists of the effect of a comparison.
 pub(super) struct ListedEffect<'l> {
-    /// List of the changes of stock.
+    /// List to which the changes of stock are added.
     pub(super) list: Option<&'l mut ChangeListWriter>,
     /// True if the concerned SKUs are collected in memory.
     pub(super) collects_skus: bool,
@@ -141,8 +141,8 @@ impl DeliveryPipeline {
         // approved one keeps its own date, because others may have come while it was held. The same
         // data under other settings are not newer than they were.
         let stated_at = match record.stated_at {
+            Some(last) if date.repeats_last => last,
             _ if is_later || was_held => at,
-            Some(last) if date.is_read_again => last,
             _ => now,
         };
         CommitOptions {

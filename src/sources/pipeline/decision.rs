@@ -34,6 +34,7 @@ enum Decision {
 }
 
 impl DeliveryPipeline {
+    /// Compares a delivery, and applies it, holds it or only reports its effect.
     pub(super) async fn decide(
         &self,
         source: usize,
@@ -364,7 +365,7 @@ fn delivery_impact(
         rows_before: record.snapshot_rows,
         // Many catalogues have products without a SKU. They count as rejected only if there are
         // no other rows: then the catalogue itself is missing.
-        // Articles shared by variants are a habit of the shop, and not a sign of a broken file.
+        // Many shops share articles between variants, so these are not a sign of a broken file.
         rejected: contents.rejected
             - contents.shared_by_variants
             - if contents.rows == 0 {

@@ -37,17 +37,17 @@ pub(super) struct Delivery {
 pub struct DeliveryDate {
     /// Date of the delivery. The current time is used if there is none.
     pub stated_at: Option<Timestamp>,
-    /// True if the source is read again because other settings decide now how it is read. Unless it
-    /// has new data, it keeps the date of the last delivery, so that it does not replace what
-    /// others have stated since.
-    pub is_read_again: bool,
+    /// True if it has the data of the last delivery, because other settings decide now how the source
+    /// is read. It keeps the date of the last delivery, so that it does not replace what others
+    /// have stated since.
+    pub repeats_last: bool,
 }
 
 impl From<Option<Timestamp>> for DeliveryDate {
     fn from(stated_at: Option<Timestamp>) -> Self {
         Self {
             stated_at,
-            is_read_again: false,
+            repeats_last: false,
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Large deliveries, which others of the shop need not wait for.
+//! Large deliveries. Other deliveries of the shop do not wait for them.
 //!
-//! A large delivery is compared without a lock, while others may change the statements. They note
-//! the SKUs that they concern. Its own statements are committed under the lock. Then its updates are
-//! applied in groups, each under the lock, without the SKUs that others have noted. Those are
-//! evaluated again at the end, from the statements of all deliveries.
+//! A large delivery is compared without a lock, while small ones of other sources may change the
+//! statements. Each of these notes its SKUs. The statements of the large delivery are committed under
+//! the lock. Then its updates are applied in groups, each under the lock, without the noted SKUs.
+//! Those are evaluated again at the end, from the statements of all sources.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -59,6 +59,7 @@ impl DeliveryPipeline {
         Ok(record.has_unapplied || has_many)
     }
 
+    /// Decides about a delivery like [`DeliveryPipeline::decide`], whose turn of the source is held.
     pub(super) async fn decide_large(
         &self,
         source: usize,

@@ -1,7 +1,7 @@
 //! Preview of what is held for approval: the stock that an approval would change.
 //!
-//! The held deliveries are applied to a working copy of the statements by the code that applies
-//! them in earnest, and the changes are written to a list on disk. So memory stays constant, and no
+//! The held deliveries are applied to a working copy of the statements, by the code that an approval
+//! uses, and the changes are written to a list on disk. So memory stays constant, and no
 //! delivery of the shop waits. A preview is kept for a while, so that its pages are read from one
 //! list.
 

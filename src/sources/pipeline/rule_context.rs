@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use stock::{Sku, Timestamp};
+use stock::{Level, Sku, Timestamp};
 use stock_import::Quantity;
 use stock_import::stock_rules::{self, Combine, RuleTrace, ShopRules, SourceQuantity, SourceRules};
 
@@ -123,34 +123,28 @@ impl<'a> RuleContext<'a> {
     }
 
     /// Returns the stock of a SKU; `None` if no statement about it counts.
-    pub(super) fn evaluate_group(
-        &self,
-        group: &SkuGroup,
-    ) -> Option<(Sku, stock_rules::EvaluatedStock)> {
+    pub(super) fn evaluate_group(&self, group: &SkuGroup) -> Option<EvaluatedSku> {
         let sku = Sku::parse(&group.sku).ok()?;
         let quantities = self.quantities(&group.rows);
-        let mut result = stock_rules::evaluate(
+        let result = stock_rules::evaluate(
             &sku,
             &quantities,
             &self.rules,
             self.shop_rules,
             &mut RuleTrace::disabled(),
         )?;
-        if self.is_full_recalculation {
-            // The result may lack a source that was removed from the configuration, and would then
-            // be older than the stock in the book, which included it. So it gets the date of the
-            // latest statement of any source.
-            let absent_at =
-                |row: &StatementRow| row.statement.absent_at.and_then(Timestamp::from_micros);
-            let latest = group
-                .rows
-                .iter()
-                .filter_map(|row| self.effective_at(row).max(absent_at(row)))
-                .max();
-            result.stated_at =
-                latest.map_or(result.stated_at, |latest| latest.max(result.stated_at));
-        }
-        Some((sku, result))
+        let absent_at =
+            |row: &StatementRow| row.statement.absent_at.and_then(Timestamp::from_micros);
+        let rows = group.rows.iter().filter(|_| self.is_full_recalculation);
+        let replaceable_dates = rows
+            .flat_map(|row| [self.effective_at(row), absent_at(row)])
+            .flatten()
+            .collect();
+        Some(EvaluatedSku {
+            sku,
+            result,
+            replaceable_dates,
+        })
     }
 
     /// Returns a statement about a SKU as a step of an explanation.
@@ -171,6 +165,32 @@ impl<'a> RuleContext<'a> {
             is_absent: statement.absent_at.is_some(),
             is_other_warehouse: !policy.warehouses.includes(&statement.warehouse),
         })
+    }
+}
+
+/// Stock of one SKU by its statements.
+pub(super) struct EvaluatedSku {
+    pub(super) sku: Sku,
+    result: stock_rules::EvaluatedStock,
+    // Dates of all statements about the SKU, if other rules were in force before.
+    replaceable_dates: Vec<Timestamp>,
+}
+
+impl EvaluatedSku {
+    /// Returns the stock to write over that in the book.
+    ///
+    /// Under the rules before, other statements may have counted, such as those of a source that is
+    /// no longer configured. Then the book has the date of one of them, and the result replaces it
+    /// although it may be older. A later date that is not of a statement is that of a program, whose
+    /// count stays.
+    pub(super) fn over(self, in_book: Option<Level>) -> (Sku, stock_rules::EvaluatedStock) {
+        let mut result = self.result;
+        if let Some(known) = in_book
+            && self.replaceable_dates.contains(&known.updated_at)
+        {
+            result.stated_at = result.stated_at.max(known.updated_at);
+        }
+        (self.sku, result)
     }
 }
 

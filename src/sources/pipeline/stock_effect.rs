@@ -11,7 +11,7 @@ use stock_import::DeliveryScope;
 use stock_import::stock_rules::EvaluatedStock;
 use tokio::sync::mpsc;
 
-use super::rule_context::RuleContext;
+use super::rule_context::{EvaluatedSku, RuleContext};
 use super::{ChangeCounts, DeliveryPipeline, PipelineError, PipelineSettings, PipelineState};
 use crate::ingest::Origin;
 use crate::sources::statements::{
@@ -35,7 +35,7 @@ pub(super) struct StockEffect<'a> {
     context: RuleContext<'a>,
     changes: ChangeCounts,
     // Results that were not compared with the book yet.
-    pending: Vec<(Sku, EvaluatedStock)>,
+    pending: Vec<EvaluatedSku>,
     updates: SpoolWriter,
     list: Option<&'a mut ChangeListWriter>,
     /// True if the SKUs are collected.
@@ -77,10 +77,10 @@ impl<'a> StockEffect<'a> {
         if self.collects_skus {
             self.skus.push(group.sku.clone());
         }
-        let Some((sku, result)) = self.context.evaluate_group(group) else {
+        let Some(evaluated) = self.context.evaluate_group(group) else {
             return Ok(());
         };
-        self.pending.push((sku, result));
+        self.pending.push(evaluated);
         if self.pending.len() == LOOKUP_BATCH {
             self.compare_pending()?;
         }
@@ -90,9 +90,11 @@ impl<'a> StockEffect<'a> {
     /// Compares the results with the book, and adds their updates.
     fn compare_pending(&mut self) -> Result<(), PipelineError> {
         let mut pending = std::mem::take(&mut self.pending);
-        let skus = pending.iter().map(|(sku, _)| sku.as_str());
+        let skus = pending.iter().map(|evaluated| evaluated.sku.as_str());
         let entries = self.state.context.book.get_many(self.state.shop, skus);
-        for ((sku, result), entry) in pending.drain(..).zip(entries) {
+        for (evaluated, entry) in pending.drain(..).zip(entries) {
+            let in_book = entry.map(BookEntry::level);
+            let (sku, result) = evaluated.over(in_book);
             let mut payload = [0; 16];
             payload[..8].copy_from_slice(&result.stated_at.as_micros().to_le_bytes());
             payload[8..12].copy_from_slice(&result.count.get().to_le_bytes());
@@ -100,7 +102,7 @@ impl<'a> StockEffect<'a> {
             payload[12..].copy_from_slice(&source.to_le_bytes());
             let pushed = self.updates.push(sku.as_str().as_bytes(), &payload);
             pushed.map_err(StorageError::from)?;
-            self.count(&sku, result, entry.map(BookEntry::level))?;
+            self.count(&sku, result, in_book)?;
         }
         self.pending = pending;
         Ok(())

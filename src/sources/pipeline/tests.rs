@@ -1143,6 +1143,43 @@ async fn changed_rules_apply_to_stored_statements() {
 }
 
 #[tokio::test]
+async fn changed_rules_keep_later_counts_of_programs() {
+    let harness = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
+    let before = |seconds| Timestamp::from(Clock::wall().now() - TimeDelta::seconds(seconds));
+    let rows = vec![row("A", 0), row("B", 5), row("C", 5)];
+    harness.deliver_at(0, before(3_600), rows).await;
+    for (sku, count) in [("A", 7), ("B", 0)] {
+        let update = Update {
+            sku: Sku::parse(sku).unwrap(),
+            count: Count::try_from(count).unwrap(),
+            updated_at: Some(before(3_000)),
+        };
+        let accepting = harness
+            .ingest
+            .accept(Origin::CampaignPut, SHOP, vec![update]);
+        accepting.await.unwrap();
+    }
+    // The next export lacks the product. Its old statement stays, with its old date.
+    let rows = vec![row("B", 5), row("C", 5)];
+    let report = harness.deliver_at(0, before(3_300), rows).await;
+    assert_eq!(report.outcome, DeliveryOutcome::Applied);
+    let rows = vec![row("C", 5)];
+    let report = harness.deliver_at(0, before(2_000), rows).await;
+    assert_eq!(report.outcome, DeliveryOutcome::Applied);
+    let expected = stock([("A", 7), ("B", 0), ("C", 5)]);
+    assert_eq!(harness.stock(), expected);
+    let rules = ShopRules {
+        adjustments: Adjustments {
+            cap: Some(1_000),
+            ..Adjustments::default()
+        },
+        ..ShopRules::default()
+    };
+    let harness = harness.restart(vec![test_policy("erp")], rules).await;
+    assert_eq!(harness.stock(), expected);
+}
+
+#[tokio::test]
 async fn removed_source_is_ignored() {
     let both_policies = || vec![test_policy("erp"), test_policy("sheet")];
     let sum_rules = || ShopRules {

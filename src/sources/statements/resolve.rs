@@ -7,12 +7,12 @@ use super::blocks::StatementKey;
 use super::duplicates::{INCOMPLETE, MergedRow, too_large};
 use super::encoding::{ByteReader, text_of};
 use super::sorted_runs::SortedRecords;
-use super::staged_record::{SkuRecord, StagedRecord, decode_record, decode_sku, encode_sku};
+use super::staged_record::{SkuEntry, StagedRecord, decode_record, decode_sku, encode_sku};
 use super::staging::{DeliveredSku, MAX_WAREHOUSES, SortedWarehouses, StagedDelivery, StagedRows};
 use super::variants::{self, ResolveOptions};
 use super::{SourceId, StatementReader, StorageError, rejected};
 
-/// Bytes of one row of the table `resolved`.
+/// Bytes after which a row of the table `resolved` ends.
 const RESOLVED_BYTES: usize = 32 * 1024;
 
 /// Counts of a resolved delivery.
@@ -259,10 +259,10 @@ impl<'a> SkuResolver<'a> {
         let mut last_fault = None;
         while records.key() == Some(delivered.sku.as_bytes()) {
             match decode_record(&mut ByteReader(records.payload()))? {
-                SkuRecord::Row(row) => {
+                SkuEntry::Row(row) => {
                     merge_row(&mut delivered.rows, row, self.options);
                 }
-                SkuRecord::Fault { part, is_present } => {
+                SkuEntry::Fault { part, is_present } => {
                     last_fault = last_fault.max(Some(part));
                     delivered.is_present |= is_present;
                 }

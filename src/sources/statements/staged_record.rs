@@ -29,7 +29,7 @@ pub(super) struct StagedRecord<'r> {
 
 /// Decoded record about a SKU.
 #[derive(Debug)]
-pub(super) enum SkuRecord<'r> {
+pub(super) enum SkuEntry<'r> {
     Row(StagedRecord<'r>),
     /// A row of this part is not applied.
     Fault {
@@ -85,12 +85,12 @@ pub(super) fn encode_row(out: &mut Vec<u8>, row: &StagedRecord<'_>) {
 
 pub(super) fn decode_record<'r>(
     reader: &mut ByteReader<'r>,
-) -> Result<SkuRecord<'r>, StorageError> {
+) -> Result<SkuEntry<'r>, StorageError> {
     let flags = reader.byte()?;
     let part = u32::try_from(reader.number()?).map_err(|_| StorageError::Damaged)?;
     if flags & IS_FAULT != 0 {
         let is_present = flags & IS_PRESENT != 0;
-        return Ok(SkuRecord::Fault { part, is_present });
+        return Ok(SkuEntry::Fault { part, is_present });
     }
     let line = reader.signed()?;
     let mut text = |flag: u8| match flags & flag {
@@ -98,7 +98,7 @@ pub(super) fn decode_record<'r>(
         _ => reader.text(),
     };
     let (warehouse, variant) = (text(HAS_WAREHOUSE)?, text(HAS_VARIANT)?);
-    Ok(SkuRecord::Row(StagedRecord {
+    Ok(SkuEntry::Row(StagedRecord {
         warehouse,
         variant,
         part,
@@ -138,8 +138,8 @@ pub(super) fn decode_sku(
     delivered.rows.clear();
     for _ in 0..reader.length()? {
         match decode_record(reader)? {
-            SkuRecord::Row(row) => delivered.rows.push(row.to_merged()),
-            SkuRecord::Fault { .. } => return Err(StorageError::Damaged),
+            SkuEntry::Row(row) => delivered.rows.push(row.to_merged()),
+            SkuEntry::Fault { .. } => return Err(StorageError::Damaged),
         }
     }
     Ok(())

@@ -326,7 +326,7 @@ pub(in crate::sources) struct StagedDelivery {
 }
 
 impl StagedDelivery {
-    /// Opens one that was kept.
+    /// Opens the file of a held delivery.
     pub(super) fn open(path: &Path) -> Result<Self, StorageError> {
         let conn = open(path)?;
         let warehouses: String =
@@ -358,7 +358,7 @@ impl StagedDelivery {
         })
     }
 
-    /// True if it was held before.
+    /// Returns true if it was held before.
     pub(in crate::sources) fn is_held(&self) -> bool {
         matches!(self.file, StagedFile::Kept(_))
     }
@@ -398,7 +398,7 @@ impl StagedDelivery {
 fn open(path: &Path) -> Result<Connection, StorageError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags)?;
-    // Nothing of it must survive a crash before it is kept.
+    // The file need not survive a crash until `persist` has synced it.
     conn.execute_batch(
         "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA temp_store = MEMORY; \
          PRAGMA cache_size = -8192;",

@@ -1,4 +1,4 @@
-//! Hook that tells a test which step of a delivery was reached. It does nothing in the service.
+//! Hook that reports to a test which step of a delivery was reached. It does nothing in the service.
 
 use std::fmt;
 
@@ -14,13 +14,13 @@ pub(in crate::sources) struct StepHook {
 }
 
 impl StepHook {
-    /// Replaces what is called.
+    /// Sets the function that is called at each step, in place of an earlier one.
     #[cfg(test)]
     pub(in crate::sources) fn set(&self, on_step: impl Fn(&'static str) + Send + Sync + 'static) {
         *self.on_step.lock() = Some(std::sync::Arc::new(on_step));
     }
 
-    /// Tells that a step is done.
+    /// Reports that a step is done.
     #[cfg(test)]
     pub(in crate::sources) fn reach(&self, step: &'static str) {
         let on_step = self.on_step.lock().clone();
@@ -29,7 +29,7 @@ impl StepHook {
         }
     }
 
-    /// Tells that a step is done.
+    /// Reports that a step is done.
     #[cfg(not(test))]
     #[expect(clippy::unused_self, reason = "only tests have a hook")]
     pub(in crate::sources) const fn reach(&self, _step: &'static str) {}

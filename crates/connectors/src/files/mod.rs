@@ -54,6 +54,8 @@ pub struct FileWatcher {
     processed: ProcessedFiles,
     // The delivery that is in force must be read again.
     must_read_again: bool,
+    // Processed files that are read again.
+    forgotten: BTreeMap<PathBuf, FileStamp>,
     // A delivery of this poll was applied or held.
     has_accepted: bool,
 }
@@ -68,6 +70,7 @@ impl FileWatcher {
             last_seen: BTreeMap::new(),
             processed: ProcessedFiles::default(),
             must_read_again: false,
+            forgotten: BTreeMap::new(),
             has_accepted: false,
         }
     }
@@ -85,13 +88,14 @@ impl FileWatcher {
     /// Older ones would replace newer stock until their successors are read.
     fn forget_files_in_force(&mut self, found: &[FoundFile]) {
         if self.config.is_one_delivery {
-            self.processed.files.clear();
+            self.forgotten = std::mem::take(&mut self.processed.files);
             return;
         }
         let mut files = found.to_vec();
         sort_files(&mut files, false);
         if let Some(newest) = files.last() {
-            self.processed.files.remove(&newest.path);
+            self.forgotten
+                .extend(self.processed.files.remove_entry(&newest.path));
         }
     }
 
@@ -146,6 +150,9 @@ impl Source for FileWatcher {
             .collect();
         self.has_accepted = false;
         let due = due_deliveries.into_iter().map(|files| DueDelivery {
+            repeats_last: files
+                .iter()
+                .all(|file| self.forgotten.get(&file.path) == Some(&file.stamp)),
             stated_at: modified_at(&files),
             target: files,
         });
@@ -171,6 +178,7 @@ impl Source for FileWatcher {
             // The same bytes would give the same result, so the files count as processed.
             DeliveryEnd::Rejected => {}
         }
+        self.forgotten.clear();
         let stamps = files.into_iter().map(|file| (file.path, file.stamp));
         self.processed.files.extend(stamps);
         // While only rejected files were found, a restart reads them again and so repeats the alarm.

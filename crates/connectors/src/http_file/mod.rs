@@ -84,6 +84,12 @@ struct HttpValidators {
     modified: Option<String>,
 }
 
+impl HttpValidators {
+    fn is_known(&self) -> bool {
+        self.etag.is_some() || self.modified.is_some()
+    }
+}
+
 /// File of one source on an HTTP server.
 #[derive(Debug)]
 pub struct HttpFile {
@@ -91,6 +97,8 @@ pub struct HttpFile {
     settings: ReadSettings,
     clients: HttpFileClients,
     validators: HttpValidators,
+    // Validators of the response that must be read again.
+    read_again: Option<HttpValidators>,
     // Replaced by tests, which have loopback addresses only.
     is_public: AddressRule,
 }
@@ -113,6 +121,7 @@ impl HttpFile {
             settings,
             clients,
             validators: HttpValidators::default(),
+            read_again: None,
             is_public,
         }
     }
@@ -204,7 +213,7 @@ impl Source for HttpFile {
     }
 
     fn read_again(&mut self) {
-        self.validators = HttpValidators::default();
+        self.read_again = Some(std::mem::take(&mut self.validators));
     }
 
     async fn due(
@@ -227,6 +236,7 @@ impl Source for HttpFile {
             .as_deref()
             .and_then(|text| DateTime::parse_from_rfc2822(text).ok());
         Ok(vec![DueDelivery {
+            repeats_last: validators.is_known() && self.read_again.as_ref() == Some(&validators),
             stated_at: modified_at.map(|at| Timestamp::from(at.with_timezone(&Utc))),
             target: ChangedFile {
                 response,
@@ -254,6 +264,7 @@ impl Source for HttpFile {
             DeliveryEnd::Applied | DeliveryEnd::Held | DeliveryEnd::Rejected => {
                 let state = serde_json::to_string(&file.validators).unwrap_or_default();
                 self.validators = file.validators;
+                self.read_again = None;
                 Some(state)
             }
         }

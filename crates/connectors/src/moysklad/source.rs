@@ -69,6 +69,7 @@ impl Source for MoySkladSource {
         let since = self.last_read.filter(|_| !needs_snapshot);
         Ok(vec![DueDelivery {
             stated_at: Some(Timestamp::from(now)),
+            repeats_last: false,
             target: AccountRead { now, since },
         }])
     }

@@ -63,6 +63,7 @@ impl Source for OldHandlerSource {
         }
         Ok(vec![DueDelivery {
             stated_at: Some(Timestamp::from(poll.now)),
+            repeats_last: false,
             target: skus,
         }])
     }

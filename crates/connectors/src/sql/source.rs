@@ -51,6 +51,7 @@ impl Source for SqlSource {
     ) -> Result<Vec<DueDelivery<Option<String>>>, String> {
         Ok(vec![DueDelivery {
             stated_at: Some(Timestamp::from(poll.now)),
+            repeats_last: false,
             target: None,
         }])
     }
