@@ -40,6 +40,7 @@ impl StockService {
         let opened = Store::open(
             &store::Config {
                 path: path.join("store"),
+                url: None,
             },
             &keys,
         )

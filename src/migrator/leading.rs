@@ -1,8 +1,6 @@
 //! Lead of one shop among several replicas: when this process may call the Market, and what it must
 //! know when it begins.
 
-use std::sync::Arc;
-
 use rand::rngs::StdRng;
 use stock::ShopId;
 use tokio::time::Instant;

@@ -13,6 +13,7 @@ mod read_once;
 mod source_config;
 mod statements;
 
+pub use connectors::onec_exchange;
 pub use manager::{
     ImportRequest, KnownSkus, READ_THROUGH_TIMEOUT, ShopSources, SourceManager, SourceStartError,
     import_source,

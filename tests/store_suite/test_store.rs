@@ -256,11 +256,10 @@ impl Memory {
         for shop in self.book.shops() {
             let index = shop.index();
             // First, because the call moves the history of SKUs that have stock by now.
-            self.activity
-                .for_each_unknown(shop, &self.book, |sku, activity| {
-                    let key = (index, sku.to_string());
-                    contents.unknown.insert(key, activity.clone());
-                });
+            self.activity.for_each_unknown(shop, |sku, activity| {
+                let key = (index, sku.to_string());
+                contents.unknown.insert(key, activity.clone());
+            });
             self.book.for_each(shop, |sku, entry| {
                 let acked = self.acked[index].lock().get(entry.id());
                 let activity = self.activity.get(shop, entry.id());

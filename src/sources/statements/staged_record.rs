@@ -83,9 +83,7 @@ pub(super) fn encode_row(out: &mut Vec<u8>, row: &StagedRecord<'_>) {
     }
 }
 
-pub(super) fn decode_record<'r>(
-    reader: &mut ByteReader<'r>,
-) -> Result<SkuEntry<'r>, StorageError> {
+pub(super) fn decode_record<'r>(reader: &mut ByteReader<'r>) -> Result<SkuEntry<'r>, StorageError> {
     let flags = reader.byte()?;
     let part = u32::try_from(reader.number()?).map_err(|_| StorageError::Damaged)?;
     if flags & IS_FAULT != 0 {
