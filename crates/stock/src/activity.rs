@@ -108,7 +108,7 @@ impl Activity {
         &self,
         shop: ShopId,
         warehouse: usize,
-        skus: impl IntoIterator<Item = &'a str>,
+        skus: impl IntoIterator<Item = &'a str, IntoIter: ExactSizeIterator>,
         hour: Hour,
     ) -> Vec<Option<BookEntry>> {
         let shop = &self.shops[shop.index()];

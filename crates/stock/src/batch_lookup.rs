@@ -38,21 +38,17 @@ impl ShopStock {
     /// each that is known.
     pub(super) fn get_many<'a>(
         &self,
-        texts: impl Iterator<Item = &'a str>,
+        texts: impl ExactSizeIterator<Item = &'a str>,
         visit: impl Fn(&SkuFacts),
     ) -> Vec<Option<BookEntry>> {
-        let expected = texts.size_hint().0;
-        let mut found = vec![None; expected];
-        let capacity = expected.div_ceil(GROUPS).min(BLOCK_LENGTH);
+        let mut found = vec![None; texts.len()];
+        let capacity = texts.len().div_ceil(GROUPS).min(BLOCK_LENGTH);
         let mut groups: [LookupGroup; GROUPS] = std::array::from_fn(|_| LookupGroup {
             short: Vec::with_capacity(capacity),
             long: Vec::with_capacity(capacity),
         });
         let state = self.index.hasher();
         for (position, text) in texts.enumerate() {
-            if position == found.len() {
-                found.push(None);
-            }
             let is_full = match SkuWords::of(text) {
                 Some(SkuWords::Short(words)) => {
                     let hash = hash_words(state, &words);

@@ -171,7 +171,7 @@ impl StockBook {
     pub fn get_many<'a>(
         &self,
         shop: ShopId,
-        skus: impl IntoIterator<Item = &'a str>,
+        skus: impl IntoIterator<Item = &'a str, IntoIter: ExactSizeIterator>,
     ) -> Vec<Option<BookEntry>> {
         self.shop_stock(shop).get_many(skus.into_iter(), |_| ())
     }

@@ -41,7 +41,7 @@ use super::{Level, Sku};
 pub(super) const SHARDS_PER_SHOP: usize = 32;
 
 /// Read locks that a reader holds at once.
-pub(super) const SHARDS_AT_A_TIME: usize = 4;
+pub(super) const SHARDS_AT_A_TIME: usize = 8;
 
 /// Slot of the index: the number of a record.
 pub(super) type IndexSlot = (u32, SharedValue<()>);

@@ -87,9 +87,9 @@ impl<'a> StocksResponseBuilder<'a> {
     #[must_use]
     pub fn in_buffer(request: &StocksRequest<'a>, mut buffer: Vec<u8>) -> Self {
         let start = br#"{"skus":["#;
-        let sku_bytes: usize = request.skus.iter().map(|sku| sku.0.len()).sum();
         let fixed_bytes = request.skus.len() * (ITEM_BYTES + request.warehouse_id.len());
-        let needed = start.len() + sku_bytes + fixed_bytes + WINDOW_BYTES;
+        // The body is at least as long as its SKUs together.
+        let needed = start.len() + request.body.len() + fixed_bytes + WINDOW_BYTES;
         if buffer.len() < needed {
             buffer = vec![0; needed];
         }
