@@ -20,6 +20,8 @@ pub mod operator_database;
 pub mod partner_api;
 #[path = "../../../src/push_api/mod.rs"]
 pub mod push_api;
+#[path = "../../../src/replicas/mod.rs"]
+pub mod replicas;
 #[path = "../../../src/sources/mod.rs"]
 pub mod sources;
 #[path = "../../../src/store/mod.rs"]
