@@ -83,11 +83,14 @@ impl StatementStore {
             }
             self.conn
                 .execute("ATTACH DATABASE ?1 AS delivery", params![path])?;
-            self.conn
-                .execute_batch("PRAGMA delivery.synchronous = OFF")?;
-            let done = operate(&mut self.conn);
-            self.conn.execute_batch("DETACH DATABASE delivery")?;
-            done
+            let prepared = self.conn.execute_batch("PRAGMA delivery.synchronous = OFF");
+            let done = match prepared {
+                Ok(()) => operate(&mut self.conn),
+                Err(error) => Err(error.into()),
+            };
+            // Also after an error, because a name that is in use cannot be attached again.
+            let detached = self.conn.execute_batch("DETACH DATABASE delivery");
+            done.and_then(|()| Ok(detached?))
         };
         let operated = operated();
         operated.map_err(|error| self.database_error(error))
