@@ -109,14 +109,10 @@ pub(super) async fn run_passive(
 /// Beginning of a saved state. The digest of the settings and a line break follow.
 const DIGEST_MARK: &str = "read settings ";
 
-/// Returns the digest of the settings by which a source was read, and its state. Earlier versions
-/// saved the state alone.
-fn split_saved_state(saved: &str) -> (Option<&str>, &str) {
-    let marked = saved.strip_prefix(DIGEST_MARK);
-    match marked.and_then(|marked| marked.split_once('\n')) {
-        Some((digest, state)) => (Some(digest), state),
-        None => (None, saved),
-    }
+/// Returns the digest of the settings by which a source was read, and its state. `None` if nothing
+/// is saved.
+fn split_saved_state(saved: &str) -> Option<(&str, &str)> {
+    saved.strip_prefix(DIGEST_MARK)?.split_once('\n')
 }
 
 /// Source with the state between its polls.
@@ -205,20 +201,16 @@ impl<S: Source> SourcePoller<S> {
     /// Restores the saved state. If other settings decide now how the source is read, it is read
     /// again.
     fn restore(&mut self, saved: &str, name: &str) {
-        let (digest, state) = split_saved_state(saved);
+        let Some((digest, state)) = split_saved_state(saved) else {
+            return;
+        };
         self.source.restore(state);
-        match digest {
-            Some(digest) if digest == self.read_digest => {}
-            Some(_) => {
-                info!(
-                    source = name,
-                    "the settings by which {name} is read have changed, it is read again"
-                );
-                self.source.read_again();
-            }
-            // The settings of an earlier version are not known, so they count as the present ones.
-            None if state.is_empty() => {}
-            None => self.unsaved_state = Some(state.to_owned()),
+        if digest != self.read_digest {
+            info!(
+                source = name,
+                "the settings by which {name} is read have changed, it is read again"
+            );
+            self.source.read_again();
         }
     }
 

@@ -182,25 +182,6 @@ async fn changed_settings_read_an_unchanged_file_again() {
 }
 
 #[tokio::test]
-async fn states_of_earlier_versions_read_nothing_again() {
-    let mut shop = FileShop::new("stock.csv").await;
-    shop.write("stock.csv", csv(&[("A", 5)]));
-    assert_eq!(shop.poll_twice().await.len(), 1);
-    let saved = shop.harness.pipeline.reader_state(0).await.unwrap();
-    let (digest, earlier) = saved.split_once('\n').unwrap();
-    assert_eq!(digest, format!("read settings {OLD_DIGEST}"));
-    let saving = shop.harness.pipeline.save_reader_state(0, earlier);
-    saving.await.unwrap();
-    shop.harness.put_stock("A", 1).await;
-    shop = shop.restart(unset_scope_policy(), OLD_DIGEST).await;
-    assert_eq!(shop.poll_twice().await.len(), 0);
-    assert_eq!(shop.harness.stock(), stock([("A", 1)]));
-    // The settings of the first start count as those by which the file was read.
-    shop = shop.restart(unset_scope_policy(), NEW_DIGEST).await;
-    assert_eq!(shop.poll_twice().await.len(), 1);
-}
-
-#[tokio::test]
 async fn retries_unreadable_files_only_when_they_change() {
     let mut shop = FileShop::new("stock.csv").await;
     shop.write(
