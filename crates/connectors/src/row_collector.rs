@@ -14,6 +14,7 @@ use super::{EntrySender, ReadReport};
 pub(super) struct CollectedDelivery {
     /// Date of the delivery.
     pub(super) stated_at: Option<Timestamp>,
+    pub(super) repeats_last: bool,
     /// All entries that were sent, also before a failure.
     pub(super) entries: Vec<DeliveryEntry>,
     /// Report of the source.
@@ -52,8 +53,8 @@ pub(super) async fn poll<S: Source>(source: &mut S) -> Result<Vec<CollectedDeliv
     let mut collected = Vec::new();
     for DueDelivery {
         stated_at,
+        repeats_last,
         mut target,
-        ..
     } in source.due(&poll).await?
     {
         let (mut rows, mut receiver) = EntrySender::channel();
@@ -79,6 +80,7 @@ pub(super) async fn poll<S: Source>(source: &mut S) -> Result<Vec<CollectedDeliv
         let state = source.ended(target, end);
         collected.push(CollectedDelivery {
             stated_at,
+            repeats_last,
             entries,
             report,
             state,

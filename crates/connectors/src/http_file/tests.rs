@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
 use axum::extract::Request;
@@ -135,8 +136,25 @@ async fn downloads_unchanged_files_only_once() {
         assert_eq!(row_collector::poll(file).await.unwrap().len(), 0);
     }
     assert_eq!(requests.lock().len(), 3);
+    assert!(!first.repeats_last);
     restarted.read_again();
-    assert_eq!(read(&mut restarted).await.quantities(), stock_rows());
+    let again = read(&mut restarted).await;
+    assert_eq!(again.quantities(), stock_rows());
+    assert!(again.repeats_last);
+}
+
+#[tokio::test]
+async fn another_etag_is_new_data_when_read_again() {
+    let responses = Arc::new(AtomicUsize::new(0));
+    let (server, _requests) = recording_server(move |_, _| {
+        let etag = format!("\"{}\"", responses.fetch_add(1, Ordering::Relaxed));
+        ([(ETAG, etag)], STOCK).into_response()
+    })
+    .await;
+    let mut file = http_file(&format!("{}/stock.csv", server.url));
+    read(&mut file).await;
+    file.read_again();
+    assert!(!read(&mut file).await.repeats_last);
 }
 
 #[tokio::test]
