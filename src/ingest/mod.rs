@@ -4,7 +4,8 @@
 //! [`Ingest::accept_all`]. `Ok` means that the updates are on disk and in the book.
 //!
 //! Updates with a date are idempotent: the same update again changes nothing, see
-//! [`ApplyOutcome::Repeated`] in `stock/book.rs`. For the same count with a later date, see [`RepeatPolicy`].
+//! [`ApplyOutcome::Repeated`] in `stock/book.rs`. For the same count with a later date, and for
+//! another count with the same date, see [`RepeatPolicy`].
 //!
 //! One worker applies all updates, one batch of calls at a time. So the order on disk equals the
 //! order in memory, and calls that arrive during a commit share the next one. A disk that needs
@@ -30,14 +31,30 @@ use stock::{ApplyOutcome, ShopId, Sku, Update};
 
 use crate::store::StoreError;
 
-/// Treatment of an update that repeats the known count with a later date.
+/// Treatment of an update whose date is the known one, or whose count is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RepeatPolicy {
-    /// The later date is stored, as the Market does for the same request.
+    /// A known count with a later date is stored, as the Market does for the same request. Between
+    /// equal dates, the update wins.
     UpdateTimestamp,
-    /// The known date stays, so the update costs neither a write nor a request to the Market.
-    /// Most rows of a complete export are such repetitions.
+    /// A known count keeps its date, so the update costs neither a write nor a request to the
+    /// Market. Most rows of a complete export are such repetitions. Between equal dates, the update
+    /// wins.
     KeepTimestamp,
+    /// As [`RepeatPolicy::KeepTimestamp`], but between equal dates the known count stays: the
+    /// statement was applied before, so what has its date came later.
+    KeepLevel,
+}
+
+/// Updates of a source about one shop.
+#[derive(Clone, Debug)]
+pub struct SourceUpdates {
+    /// Kind of the source.
+    pub origin: Origin,
+    /// Treatment of repetitions.
+    pub repeat_policy: RepeatPolicy,
+    /// The updates.
+    pub updates: Vec<Update>,
 }
 
 /// Number of updates of one call, by outcome.
@@ -125,19 +142,21 @@ impl Ingest {
         self.accept_all(origin, vec![(shop, updates)]).await
     }
 
-    /// Persists and applies updates of one shop, all or none; a repeated count keeps its date.
-    ///
-    /// For sources that state their complete stock again and again.
+    /// Persists and applies updates of a source, all or none.
     ///
     /// # Errors
     /// The store cannot write or the process is stopping; nothing was applied.
-    pub async fn accept_keeping_dates(
+    pub async fn accept_of_source(
         &self,
-        origin: Origin,
         shop: ShopId,
-        updates: Vec<Update>,
+        group: SourceUpdates,
     ) -> Result<Accepted, IngestError> {
-        self.submit(origin, RepeatPolicy::KeepTimestamp, vec![(shop, updates)])
+        let SourceUpdates {
+            origin,
+            repeat_policy,
+            updates,
+        } = group;
+        self.submit(origin, repeat_policy, vec![(shop, updates)])
             .await
     }
 

@@ -174,6 +174,14 @@ async fn a_large_call_is_reported_in_parts_in_order() {
     assert_eq!(recorded[0].3, ["sku-9"]);
 }
 
+fn of_file(updates: Vec<Update>) -> SourceUpdates {
+    SourceUpdates {
+        origin: Origin::File,
+        repeat_policy: RepeatPolicy::KeepTimestamp,
+        updates,
+    }
+}
+
 #[tokio::test]
 async fn repeated_count_keeps_its_date_and_is_reported() {
     let test_ingest = test_ingest().await;
@@ -185,7 +193,7 @@ async fn repeated_count_keeps_its_date_and_is_reported() {
     ];
     test_ingest
         .ingest
-        .accept_keeping_dates(Origin::File, MOSCOW, first)
+        .accept_of_source(MOSCOW, of_file(first))
         .await
         .unwrap();
     let again = vec![
@@ -195,7 +203,7 @@ async fn repeated_count_keeps_its_date_and_is_reported() {
     ];
     let accepted = test_ingest
         .ingest
-        .accept_keeping_dates(Origin::File, MOSCOW, again)
+        .accept_of_source(MOSCOW, of_file(again))
         .await
         .unwrap();
     let expected = Accepted {
@@ -216,6 +224,33 @@ async fn repeated_count_keeps_its_date_and_is_reported() {
         recorded,
         Some((MOSCOW, Origin::File, names("B"), names("A")))
     );
+}
+
+#[tokio::test]
+async fn repeated_statement_loses_to_its_own_date() {
+    let test_ingest = test_ingest().await;
+    let ten = "10:00:00";
+    let program = vec![stated_update("A", 3, ten)];
+    let accepted = test_ingest
+        .ingest
+        .accept(Origin::CampaignPut, MOSCOW, program);
+    accepted.await.unwrap();
+    for (policy, is_replaced) in [
+        (RepeatPolicy::KeepLevel, false),
+        (RepeatPolicy::KeepTimestamp, true),
+    ] {
+        let group = SourceUpdates {
+            repeat_policy: policy,
+            ..of_file(vec![stated_update("A", 5, ten)])
+        };
+        let accepted = test_ingest.ingest.accept_of_source(MOSCOW, group);
+        let accepted = accepted.await.unwrap();
+        assert_eq!(accepted.replaced, usize::from(is_replaced), "{policy:?}");
+        assert_eq!(accepted.outdated, usize::from(!is_replaced), "{policy:?}");
+        let count = if is_replaced { 5 } else { 3 };
+        let known = test_ingest.book.get(MOSCOW, "A").unwrap().level();
+        assert_eq!(known.count.get(), count, "{policy:?}");
+    }
 }
 
 #[tokio::test]
@@ -262,7 +297,7 @@ async fn date_from_a_fast_clock_does_not_win() {
     // A complete export with the same count changes nothing.
     let again = test_ingest
         .ingest
-        .accept_keeping_dates(Origin::File, MOSCOW, vec![dated(5, -1)])
+        .accept_of_source(MOSCOW, of_file(vec![dated(5, -1)]))
         .await
         .unwrap();
     assert_eq!(again.repeated, 1);

@@ -238,14 +238,19 @@ impl IngestWorker {
                 // Later than the stored date, because the newest date wins in the store too.
                 level.updated_at = known.updated_at.successor();
             }
+            let keeps_date = repeat_policy != RepeatPolicy::UpdateTimestamp;
             if let Some(known) = known.filter(|known| {
-                repeat_policy == RepeatPolicy::KeepTimestamp
-                    && known.count == level.count
-                    && known.updated_at <= level.updated_at
+                keeps_date && known.count == level.count && known.updated_at <= level.updated_at
             }) {
                 level = known;
             }
-            let applied = ApplyOutcome::classify(known, level);
+            let mut applied = ApplyOutcome::classify(known, level);
+            if repeat_policy == RepeatPolicy::KeepLevel
+                && applied == ApplyOutcome::Replaced
+                && known.is_some_and(|known| known.updated_at == level.updated_at)
+            {
+                applied = ApplyOutcome::Outdated;
+            }
             resolved.accepted.count(applied);
             match applied {
                 ApplyOutcome::Added | ApplyOutcome::Replaced => {

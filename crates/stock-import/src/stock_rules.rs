@@ -146,6 +146,8 @@ pub struct EvaluatedStock {
     pub stated_at: Timestamp,
     /// Index of the source of the result; of several combined sources the latest.
     pub source: usize,
+    /// Date of the latest statement of that source.
+    pub source_stated_at: Timestamp,
 }
 
 /// Step of an evaluation, with the pieces that it leaves.
@@ -288,11 +290,11 @@ pub fn evaluate(
     let pieces = per_source.iter().map(|stated| stated.pieces);
     // The result has the date of the latest statement. With an older date, ingest would ignore it
     // in favour of the previous result, which was computed from fewer sources.
-    let (chosen, source) = match shop.combine {
-        Combine::Latest => (latest.pieces, latest.source),
-        Combine::First => (first.pieces, first.source),
-        Combine::Sum => (pieces.sum(), latest.source),
-        Combine::Minimum => (pieces.min()?, latest.source),
+    let (chosen, of_source) = match shop.combine {
+        Combine::Latest => (latest.pieces, latest),
+        Combine::First => (first.pieces, first),
+        Combine::Sum => (pieces.sum(), latest),
+        Combine::Minimum => (pieces.min()?, latest),
     };
     if per_source.len() > 1 {
         trace.record(|| RuleStep::Sources {
@@ -319,7 +321,8 @@ pub fn evaluate(
     Some(EvaluatedStock {
         count,
         stated_at: latest.stated_at,
-        source,
+        source: of_source.source,
+        source_stated_at: of_source.stated_at,
     })
 }
 

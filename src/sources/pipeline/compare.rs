@@ -101,7 +101,10 @@ impl DeliveryPipeline {
             own.into_iter()
                 .for_each(|(_, at)| *at = Some(options.stated_at));
         }
-        let context = RuleContext::new(settings, last_snapshots);
+        let mut context = RuleContext::new(settings, last_snapshots);
+        context.delivered = Some(target.id).filter(|_| !record.has_unapplied);
+        let is_new_date = record.stated_at != Some(options.stated_at);
+        context.new_date = Some(options.stated_at).filter(|_| is_new_date);
         let mut effect = StockEffect::new(&self.0, context, directory, listed.list);
         effect.collects_skus = listed.collects_skus;
         let pass = DeliveryPass {

@@ -20,7 +20,7 @@ use super::delivery::Delivery;
 use super::rule_context::RuleContext;
 use super::stock_effect::{StockEffect, read_groups};
 use super::{DeliveryPipeline, DeliveryReport, PipelineError, PipelineSettings};
-use crate::ingest::Origin;
+use crate::ingest::SourceUpdates;
 use crate::sources::statements::{SpoolReader, StatementReader};
 
 /// Rows of the largest small delivery, and SKUs of its source.
@@ -138,23 +138,23 @@ impl DeliveryPipeline {
         let (sender, mut groups) = mpsc::channel(GROUPS_PER_LOCK);
         let (settings, steps) = (Arc::clone(settings), self.0.steps.clone());
         let reading = run_blocking(move || {
-            read_groups(updates, &settings, |origin, group| {
+            read_groups(updates, &settings, |group| {
                 steps.reach("group read");
-                sender.blocking_send((origin, group)).is_ok()
+                sender.blocking_send(group).is_ok()
             })
         });
         let applying = async move {
-            let mut ready: Vec<(Origin, Vec<Update>)> = Vec::new();
+            let mut ready: Vec<SourceUpdates> = Vec::new();
             // An error drops the receiver, which ends the reading.
             while groups.recv_many(&mut ready, GROUPS_PER_LOCK).await > 0 {
                 let _statements = self.statements().await;
-                for (_, group) in &mut ready {
-                    self.remove_concerned(group);
+                for group in &mut ready {
+                    self.remove_concerned(&mut group.updates);
                 }
-                let calls = ready.drain(..).map(|(origin, group)| {
-                    let ingest = &self.0.context.ingest;
-                    ingest.accept_keeping_dates(origin, self.0.shop, group)
-                });
+                let ingest = &self.0.context.ingest;
+                let calls = ready
+                    .drain(..)
+                    .map(|group| ingest.accept_of_source(self.0.shop, group));
                 try_join_all(calls).await?;
             }
             Ok::<_, PipelineError>(())

@@ -9,6 +9,8 @@ mod apply;
 mod compare;
 #[cfg(test)]
 mod concurrency_tests;
+#[cfg(test)]
+mod date_order_tests;
 mod decision;
 mod delivery;
 mod delivery_events;

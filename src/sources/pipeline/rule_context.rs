@@ -7,7 +7,9 @@ use std::collections::HashMap;
 
 use stock::{Level, Sku, Timestamp};
 use stock_import::Quantity;
-use stock_import::stock_rules::{self, Combine, RuleTrace, ShopRules, SourceQuantity, SourceRules};
+use stock_import::stock_rules::{
+    self, Combine, EvaluatedStock, RuleTrace, ShopRules, SourceQuantity, SourceRules,
+};
 
 use super::source_policy::AbsentPolicy;
 use super::stock_step::{StatementStep, StockStep};
@@ -24,6 +26,10 @@ pub(super) struct RuleContext<'a> {
     pub(super) shop_rules: &'a ShopRules,
     /// True if all stock is evaluated again, because the rules may have changed.
     pub(super) is_full_recalculation: bool,
+    /// Source of the delivery that is evaluated, if all statements before it are in the book.
+    pub(super) delivered: Option<SourceId>,
+    /// Date of that delivery, if the source had none with this date before.
+    pub(super) new_date: Option<Timestamp>,
 }
 
 impl<'a> RuleContext<'a> {
@@ -39,6 +45,8 @@ impl<'a> RuleContext<'a> {
             rules: policies.map(|policy| policy.rules).collect(),
             shop_rules: &settings.rules,
             is_full_recalculation: false,
+            delivered: None,
+            new_date: None,
         }
     }
 
@@ -126,13 +134,18 @@ impl<'a> RuleContext<'a> {
     pub(super) fn evaluate_group(&self, group: &SkuGroup) -> Option<EvaluatedSku> {
         let sku = Sku::parse(&group.sku).ok()?;
         let quantities = self.quantities(&group.rows);
-        let result = stock_rules::evaluate(
+        let mut result = stock_rules::evaluate(
             &sku,
             &quantities,
             &self.rules,
             self.shop_rules,
             &mut RuleTrace::disabled(),
         )?;
+        let is_applied = self.is_applied(group, &result);
+        if is_applied {
+            // A later statement of a source that does not count must not date the result.
+            result.stated_at = result.source_stated_at;
+        }
         let absent_at =
             |row: &StatementRow| row.statement.absent_at.and_then(Timestamp::from_micros);
         let rows = group.rows.iter().filter(|_| self.is_full_recalculation);
@@ -143,7 +156,19 @@ impl<'a> RuleContext<'a> {
         Some(EvaluatedSku {
             sku,
             result,
+            is_applied,
             replaceable_dates,
+        })
+    }
+
+    /// Returns true if the result was applied before the delivery, with its date: the delivery
+    /// repeats its statements, or those of an earlier source count before them.
+    fn is_applied(&self, group: &SkuGroup, result: &EvaluatedStock) -> bool {
+        self.delivered.is_some_and(|delivered| {
+            let is_outranked = self.shop_rules.combine == Combine::First
+                && self.source_index(delivered) > Some(result.source);
+            let has_new_date = self.new_date == Some(result.source_stated_at);
+            (group.is_repeated || is_outranked) && !has_new_date
         })
     }
 
@@ -171,7 +196,9 @@ impl<'a> RuleContext<'a> {
 /// Stock of one SKU by its statements.
 pub(super) struct EvaluatedSku {
     pub(super) sku: Sku,
-    result: stock_rules::EvaluatedStock,
+    result: EvaluatedStock,
+    /// True if the statements of the result were applied before.
+    pub(super) is_applied: bool,
     // Dates of all statements about the SKU, if other rules were in force before.
     replaceable_dates: Vec<Timestamp>,
 }
@@ -183,7 +210,7 @@ impl EvaluatedSku {
     /// no longer configured. Then the book has the date of one of them, and the result replaces it
     /// although it may be older. A later date that is not of a statement is that of a program, whose
     /// count stays.
-    pub(super) fn over(self, in_book: Option<Level>) -> (Sku, stock_rules::EvaluatedStock) {
+    pub(super) fn over(self, in_book: Option<Level>) -> (Sku, EvaluatedStock) {
         let mut result = self.result;
         if let Some(known) = in_book
             && self.replaceable_dates.contains(&known.updated_at)

@@ -13,13 +13,13 @@ use tokio::sync::mpsc;
 
 use super::rule_context::{EvaluatedSku, RuleContext};
 use super::{ChangeCounts, DeliveryPipeline, PipelineError, PipelineSettings, PipelineState};
-use crate::ingest::Origin;
+use crate::ingest::{RepeatPolicy, SourceUpdates};
 use crate::sources::statements::{
     ChangeListWriter, GroupFilter, SkuGroup, SpoolReader, SpoolWriter, StatementReader,
     StorageError,
 };
 
-/// Updates in one call of [`Ingest::accept_keeping_dates`](crate::ingest::Ingest::accept_keeping_dates).
+/// Updates in one call of [`Ingest::accept_of_source`](crate::ingest::Ingest::accept_of_source).
 /// A program's update waits at most for the calls in flight.
 const INGEST_GROUP: usize = if cfg!(test) { 500 } else { 8_000 };
 
@@ -94,15 +94,17 @@ impl<'a> StockEffect<'a> {
         let entries = self.state.context.book.get_many(self.state.shop, skus);
         for (evaluated, entry) in pending.drain(..).zip(entries) {
             let in_book = entry.map(BookEntry::level);
+            let is_applied = evaluated.is_applied;
             let (sku, result) = evaluated.over(in_book);
-            let mut payload = [0; 16];
+            let mut payload = [0; 17];
             payload[..8].copy_from_slice(&result.stated_at.as_micros().to_le_bytes());
             payload[8..12].copy_from_slice(&result.count.get().to_le_bytes());
             let source = u32::try_from(result.source).unwrap_or(u32::MAX);
-            payload[12..].copy_from_slice(&source.to_le_bytes());
+            payload[12..16].copy_from_slice(&source.to_le_bytes());
+            payload[16] = u8::from(is_applied);
             let pushed = self.updates.push(sku.as_str().as_bytes(), &payload);
             pushed.map_err(StorageError::from)?;
-            self.count(&sku, result, in_book)?;
+            self.count(&sku, (result, is_applied), in_book)?;
         }
         self.pending = pending;
         Ok(())
@@ -111,7 +113,7 @@ impl<'a> StockEffect<'a> {
     fn count(
         &mut self,
         sku: &Sku,
-        result: EvaluatedStock,
+        (result, is_applied): (EvaluatedStock, bool),
         in_book: Option<Level>,
     ) -> Result<(), PipelineError> {
         let known = match &self.list {
@@ -133,6 +135,10 @@ impl<'a> StockEffect<'a> {
             }
             Some(known) if known.count == result.count => {
                 changes.unchanged += 1;
+                return Ok(());
+            }
+            Some(known) if is_applied && known.updated_at == result.stated_at => {
+                changes.outdated += 1;
                 return Ok(());
             }
             Some(_) => {
@@ -201,14 +207,14 @@ impl DeliveryPipeline {
         let settings = Arc::clone(settings);
         let steps = self.0.steps.clone();
         let reading = run_blocking(move || {
-            read_groups(updates, &settings, |origin, group| {
+            read_groups(updates, &settings, |group| {
                 steps.reach("group read");
-                sender.blocking_send((origin, group)).is_ok()
+                sender.blocking_send(group).is_ok()
             })
         });
         let (ingest, shop) = (&self.0.context.ingest, self.0.shop);
-        let submit = |(origin, group): (Origin, Vec<Update>)| async move {
-            let accepted = ingest.accept_keeping_dates(origin, shop, group);
+        let submit = |group: SourceUpdates| async move {
+            let accepted = ingest.accept_of_source(shop, group);
             accepted.await.map(drop)
         };
         let submitting = async move {
@@ -224,51 +230,63 @@ impl DeliveryPipeline {
     }
 }
 
-/// Reads updates in groups of one origin. Ends early if `send` returns false.
+/// Reads updates in groups of one origin and policy. Ends early if `send` returns false.
 pub(super) fn read_groups(
     mut updates: SpoolReader,
     settings: &PipelineSettings,
-    mut send: impl FnMut(Origin, Vec<Update>) -> bool,
+    mut send: impl FnMut(SourceUpdates) -> bool,
 ) -> Result<(), StorageError> {
-    let mut groups: Vec<(Origin, Vec<Update>)> = Vec::new();
+    let empty_group = |origin, repeat_policy| SourceUpdates {
+        origin,
+        repeat_policy,
+        updates: Vec::with_capacity(INGEST_GROUP),
+    };
+    let mut groups: Vec<SourceUpdates> = Vec::new();
     while updates.advance()? {
-        let (source, update) = decode_update(&updates).ok_or(StorageError::Damaged)?;
+        let (source, update, policy) = decode_update(&updates).ok_or(StorageError::Damaged)?;
         let origin = settings
             .sources
             .get(source)
             .ok_or(StorageError::Damaged)?
             .policy
             .origin;
-        let known = groups.iter().position(|(known, _)| *known == origin);
+        let known = groups
+            .iter()
+            .position(|group| (group.origin, group.repeat_policy) == (origin, policy));
         let index = known.unwrap_or(groups.len());
         if known.is_none() {
-            groups.push((origin, Vec::with_capacity(INGEST_GROUP)));
+            groups.push(empty_group(origin, policy));
         }
-        let group = &mut groups[index].1;
-        group.push(update);
-        if group.len() == INGEST_GROUP {
-            let full = std::mem::replace(group, Vec::with_capacity(INGEST_GROUP));
-            if !send(origin, full) {
-                return Ok(());
-            }
+        let group = &mut groups[index];
+        group.updates.push(update);
+        if group.updates.len() == INGEST_GROUP
+            && !send(std::mem::replace(group, empty_group(origin, policy)))
+        {
+            return Ok(());
         }
     }
-    for (origin, group) in groups {
-        if !group.is_empty() && !send(origin, group) {
+    for group in groups {
+        if !group.updates.is_empty() && !send(group) {
             return Ok(());
         }
     }
     Ok(())
 }
 
-fn decode_update(updates: &SpoolReader) -> Option<(usize, Update)> {
+fn decode_update(updates: &SpoolReader) -> Option<(usize, Update, RepeatPolicy)> {
     let (at, rest) = updates.payload().split_first_chunk()?;
     let (count, rest) = rest.split_first_chunk()?;
-    let (source, _) = rest.split_first_chunk()?;
+    let (source, rest) = rest.split_first_chunk()?;
+    let policy = match rest {
+        [0] => RepeatPolicy::KeepTimestamp,
+        [1] => RepeatPolicy::KeepLevel,
+        _ => return None,
+    };
     let update = Update {
         sku: Sku::parse(std::str::from_utf8(updates.key()).ok()?).ok()?,
         count: Count::try_from(i64::from(u32::from_le_bytes(*count))).ok()?,
         updated_at: Some(Timestamp::from_micros(i64::from_le_bytes(*at))?),
     };
-    Some((usize::try_from(u32::from_le_bytes(*source)).ok()?, update))
+    let source = usize::try_from(u32::from_le_bytes(*source)).ok()?;
+    Some((source, update, policy))
 }

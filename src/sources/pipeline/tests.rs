@@ -137,7 +137,7 @@ impl PipelineHarness {
         self.deliver_at(source, now(), entries).await
     }
 
-    async fn deliver_at(
+    pub(super) async fn deliver_at(
         &self,
         source: usize,
         at: Timestamp,
@@ -166,6 +166,15 @@ impl PipelineHarness {
     pub(in crate::sources) fn alarms(&self) -> Vec<&'static str> {
         let active = self.pipeline.0.context.alarms.active();
         active.into_iter().map(|alarm| alarm.alarm).collect()
+    }
+
+    /// Passes updates of a program to ingest.
+    pub(super) async fn accept(
+        &self,
+        origin: Origin,
+        updates: Vec<Update>,
+    ) -> Result<ingest::Accepted, ingest::IngestError> {
+        self.ingest.accept(origin, SHOP, updates).await
     }
 
     /// Puts stock through the partner API, now.

@@ -9,7 +9,7 @@ use rusqlite::params;
 use super::blocks::{
     BlockEncoder, BlockReader, EncodedBlock, StoredStatement, block_after, block_of, next_key,
 };
-use super::groups::{GroupCollector, SkuGroup};
+use super::groups::{GroupCollector, GroupSelection, SkuGroup};
 use super::records::{SpoolReader, SpoolWriter};
 use super::replacement::{CommitOptions, Replacement};
 use super::resolve::{DeliveryContents, SkuResolver};
@@ -194,10 +194,16 @@ impl BlockWalk<'_> {
             } else {
                 block.sku()
             };
-            self.changed.add(sku, &self.new, stored != self.new)?;
+            let has_changed = stored != self.new;
+            self.changed.add(sku, &self.new, has_changed)?;
             // A delta concerns the SKUs of its rows.
             let is_selected = self.pass.concerns_all || (is_named && !self.next.rows.is_empty());
-            groups.add_driven(sku, &self.new, is_selected, on_group)?;
+            let selection = match (is_selected, has_changed) {
+                (false, _) => GroupSelection::NotSelected,
+                (true, false) => GroupSelection::Repeated,
+                (true, true) => GroupSelection::Changed,
+            };
+            groups.add_driven(sku, &self.new, selection, on_group)?;
             if is_named {
                 self.advance_delivered()?;
             }

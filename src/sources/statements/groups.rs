@@ -16,6 +16,7 @@ const IS_ABSENT: u8 = 4;
 const IS_SELECTED: u8 = 8;
 /// The source spells the SKU differently.
 const IS_MAPPED: u8 = 16;
+const IS_REPEATED: u8 = 32;
 
 /// Filter for the SKUs of a query.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -24,6 +25,35 @@ pub(in crate::sources) enum GroupFilter {
     All,
     /// SKUs with statements of this source.
     Source(SourceId),
+}
+
+/// Part of a delivery in the group of a SKU.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::sources) enum GroupSelection {
+    /// The delivery does not concern the statements.
+    NotSelected,
+    /// The delivery repeats the statements.
+    Repeated,
+    /// The delivery changed the statements, or it is not known if it did.
+    Changed,
+}
+
+impl GroupSelection {
+    const fn flags(self) -> u8 {
+        match self {
+            Self::NotSelected => 0,
+            Self::Repeated => IS_SELECTED | IS_REPEATED,
+            Self::Changed => IS_SELECTED,
+        }
+    }
+
+    const fn of_flags(flags: u8) -> Self {
+        match (flags & IS_SELECTED != 0, flags & IS_REPEATED != 0) {
+            (false, _) => Self::NotSelected,
+            (true, true) => Self::Repeated,
+            (true, false) => Self::Changed,
+        }
+    }
 }
 
 /// Statement of a source about one SKU at one warehouse.
@@ -45,6 +75,8 @@ pub(in crate::sources) struct SkuGroup {
     /// SKU after the mapping.
     pub(in crate::sources) sku: String,
     pub(in crate::sources) rows: Vec<StatementRow>,
+    /// True if a delivery repeats the statements that it has about the SKU.
+    pub(in crate::sources) is_repeated: bool,
 }
 
 impl SkuGroup {
@@ -107,15 +139,16 @@ impl<'c> GroupCollector<'c> {
         &mut self,
         sku: &str,
         rows: &[StoredStatement],
-        is_selected: bool,
+        selection: GroupSelection,
         on_group: &mut dyn FnMut(&SkuGroup) -> Result<(), E>,
     ) -> Result<(), E> {
         if let (true, Some(driver)) = (self.has_mapping(), self.driver) {
-            return Ok(self.sort_rows(driver, sku, rows, is_selected)?);
+            return Ok(self.sort_rows(driver, sku, rows, selection)?);
         }
-        if !is_selected || rows.is_empty() {
+        if selection == GroupSelection::NotSelected || rows.is_empty() {
             return Ok(());
         }
+        self.group.is_repeated = selection == GroupSelection::Repeated;
         self.group.rows.clear();
         sku.clone_into(&mut self.group.sku);
         for cursor in &mut self.sources {
@@ -162,7 +195,7 @@ impl<'c> GroupCollector<'c> {
         source: SourceId,
         source_sku: &str,
         rows: &[StoredStatement],
-        is_selected: bool,
+        selection: GroupSelection,
     ) -> Result<(), StorageError> {
         let Some(sorter) = &mut self.sorter else {
             return Ok(());
@@ -178,7 +211,7 @@ impl<'c> GroupCollector<'c> {
                     &mut self.payload,
                     (source, spelled, pack_size),
                     row,
-                    is_selected,
+                    selection,
                 );
                 sorter.push(sku.as_bytes(), &self.payload)
             };
@@ -201,11 +234,14 @@ impl<'c> GroupCollector<'c> {
             return Ok(());
         }
         // Without a driver, all statements are selected.
-        let is_selected = self.driver.is_none();
+        let selection = match self.driver {
+            None => GroupSelection::Changed,
+            Some(_) => GroupSelection::NotSelected,
+        };
         for mut cursor in std::mem::take(&mut self.sources) {
             while Some(cursor.source) != self.driver && cursor.advance()? {
                 let sku = cursor.sku().unwrap_or_default().to_owned();
-                self.sort_rows(cursor.source, &sku, cursor.rows(), is_selected)?;
+                self.sort_rows(cursor.source, &sku, cursor.rows(), selection)?;
             }
         }
         let Some(sorter) = self.sorter.take() else {
@@ -217,9 +253,11 @@ impl<'c> GroupCollector<'c> {
             text_of(sku)?.clone_into(&mut self.group.sku);
             self.group.rows.clear();
             let mut is_selected = false;
+            self.group.is_repeated = true;
             while sorted.key() == Some(self.group.sku.as_bytes()) {
-                let (row, is_row_selected) = decode(sorted.payload())?;
-                is_selected |= is_row_selected;
+                let (row, selection) = decode(sorted.payload())?;
+                is_selected |= selection != GroupSelection::NotSelected;
+                self.group.is_repeated &= selection != GroupSelection::Changed;
                 self.group.rows.push(row);
                 sorted.advance().map_err(StorageError::from)?;
             }
@@ -263,17 +301,16 @@ fn encode(
     out: &mut Vec<u8>,
     (source, source_sku, pack_size): (SourceId, Option<&str>, u32),
     row: &StoredStatement,
-    is_selected: bool,
+    selection: GroupSelection,
 ) {
     let flags = [
         (row.reserve.is_some(), HAS_RESERVE),
         (row.stated_at.is_some(), HAS_DATE),
         (row.absent_at.is_some(), IS_ABSENT),
-        (is_selected, IS_SELECTED),
         (source_sku.is_some(), IS_MAPPED),
     ];
     let set = flags.iter().filter(|(is_set, _)| *is_set);
-    out.push(set.fold(0, |sum, (_, flag)| sum | flag));
+    out.push(set.fold(selection.flags(), |sum, (_, flag)| sum | flag));
     put_signed(out, source.0);
     put_number(out, pack_size.into());
     if let Some(source_sku) = source_sku {
@@ -290,7 +327,7 @@ fn encode(
     }
 }
 
-fn decode(bytes: &[u8]) -> Result<(StatementRow, bool), StorageError> {
+fn decode(bytes: &[u8]) -> Result<(StatementRow, GroupSelection), StorageError> {
     let mut reader = ByteReader(bytes);
     let flags = reader.byte()?;
     let source = SourceId(reader.signed()?);
@@ -312,7 +349,7 @@ fn decode(bytes: &[u8]) -> Result<(StatementRow, bool), StorageError> {
         },
         pack_size,
     };
-    Ok((row, flags & IS_SELECTED != 0))
+    Ok((row, GroupSelection::of_flags(flags)))
 }
 
 impl StatementReader {
@@ -334,7 +371,7 @@ impl StatementReader {
                 let mut cursor = StatementCursor::new(self.conn(), source);
                 while cursor.advance()? {
                     let sku = cursor.sku().unwrap_or_default();
-                    groups.add_driven(sku, cursor.rows(), true, on_group)?;
+                    groups.add_driven(sku, cursor.rows(), GroupSelection::Changed, on_group)?;
                 }
                 groups.finish(on_group)
             }
@@ -345,7 +382,7 @@ impl StatementReader {
     pub(in crate::sources) fn group_of(&self, sku: &str) -> Result<SkuGroup, StorageError> {
         let mut group = SkuGroup {
             sku: sku.to_owned(),
-            rows: Vec::new(),
+            ..SkuGroup::default()
         };
         let mut mapped = self
             .conn()
