@@ -10,7 +10,6 @@
 mod batch_size;
 mod in_flight;
 mod isolation;
-mod next_batch;
 mod outcome;
 mod planner_status;
 mod retry_groups;

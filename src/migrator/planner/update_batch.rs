@@ -1,16 +1,23 @@
-//! Update batches: the SKUs of one request, and the completed request with its verdict.
+//! Update batches: the choice of the next one, its SKUs and body, and the completed request with its
+//! verdict.
 
 use chrono::{DateTime, Utc};
 use market_api::partner::client::{CallOutcome, MarketResponse};
-use market_api::partner::wire::{MAX_SKUS_PER_UPDATE, MarketAddress};
+use market_api::partner::wire::{MAX_SKUS_PER_UPDATE, MarketAddress, UpdateBody};
 use stock::{Count, Level, Sku, SkuId, Timestamp};
 use tokio::time::Instant;
 
-use super::Now;
 use super::retry_groups::BatchOrigin;
+use super::turns::BatchSource;
+use super::{Now, Planner};
+use crate::migrator::ShopData;
 use crate::migrator::classify_response::{ResponseVerdict, classify_response};
-use crate::migrator::queue::QueuedSku;
+use crate::migrator::ledger::is_due;
+use crate::migrator::queue::{QueuedSku, clamp_to_window};
 use crate::store::Acked;
+
+/// Largest request body, in bytes. Below the Market's limit of 512 KB for either meaning of KB.
+const MAX_BODY_BYTES: usize = 500_000;
 
 /// One SKU of a batch.
 #[derive(Clone, Debug)]
@@ -69,6 +76,143 @@ impl UpdateBatch {
             self.items.iter().map(|item| item.sku.id).collect(),
             rows.collect(),
         )
+    }
+}
+
+impl Planner {
+    /// Returns the next batch and its body, if a request may be sent now.
+    ///
+    /// The caller must pass its outcome to [`Planner::on_response`] in every case.
+    pub fn next_batch(&mut self, now: Now) -> Option<(UpdateBatch, Vec<u8>)> {
+        if self.status.paused_since.is_some() {
+            return None;
+        }
+        if self.in_flight.requests() >= self.policy.allowed_parallel(now.monotonic) {
+            return None;
+        }
+        if self.next_source(now).1 > 0 && !self.has_usable_key(now) {
+            return None;
+        }
+        loop {
+            let (source, reserved) = self.next_source(now);
+            // Reserved at once, because another worker with the same limiter may do the same.
+            if reserved > 0
+                && self
+                    .deps
+                    .limiter
+                    .lock()
+                    .try_begin_request(reserved, now.monotonic)
+            {
+                let (skus, origin) = self.isolation.take(&mut self.queue, source, reserved);
+                if let Some(batch) = self.build_batch(skus, origin, reserved, now) {
+                    return Some(batch);
+                }
+            } else if !self.resolve_pending_rejections(now) {
+                return None;
+            }
+        }
+    }
+
+    /// Selects a key that is not blocked. Returns false, and pauses, if all keys are blocked
+    /// because a worker found them rejected.
+    fn has_usable_key(&mut self, now: Now) -> bool {
+        let (keys, rejected_keys) = (&self.target.keys, &self.deps.rejected_keys);
+        let blocked_until = |index| rejected_keys.blocked_until(&keys[index], now.monotonic);
+        let current = self.policy.key_index();
+        let mut order = (current..keys.len()).chain(0..current);
+        let earliest = order.clone().filter_map(blocked_until).min();
+        if let Some(key_index) = order.find(|index| blocked_until(*index).is_none()) {
+            self.policy.use_key(key_index);
+            return true;
+        }
+        if let Some(until) = earliest {
+            let reason = "the Market rejects the Api-Key";
+            self.policy.wait_for_key(until, reason);
+            self.raise_paused_alarm(reason);
+        }
+        earliest.is_none()
+    }
+
+    /// Returns the source of the next batch, and its number of SKUs.
+    pub(super) fn next_source(&self, now: Now) -> (BatchSource, usize) {
+        let max_skus = self.deps.limiter.lock().max_skus();
+        self.isolation
+            .next_source(&self.queue, max_skus, now.monotonic)
+    }
+
+    /// Builds a batch and its body from the current levels of the SKUs that are still due. The rate
+    /// limiter has reserved capacity for `reserved` of them.
+    fn build_batch(
+        &mut self,
+        skus: Vec<QueuedSku>,
+        mut origin: Option<BatchOrigin>,
+        reserved: usize,
+        now: Now,
+    ) -> Option<(UpdateBatch, Vec<u8>)> {
+        let ShopData { book, ledger, .. } = &self.deps.data;
+        let shop = self.target.shop;
+        let mut body = UpdateBody::new(MAX_BODY_BYTES, &self.target.address);
+        let mut items = Vec::with_capacity(skus.len());
+        let mut candidates = skus.into_iter();
+        let mut remaining = Vec::new();
+        for sku in candidates.by_ref() {
+            let entry = book.get(shop, sku.sku.as_str());
+            let due_entry =
+                entry.filter(|entry| is_due(entry.level(), ledger.get(shop, entry.id())));
+            let Some(entry) = due_entry else {
+                self.queue.give_back(sku.id);
+                continue;
+            };
+            let level = entry.level();
+            let clamped = clamp_to_window(level.updated_at, now.wall - self.clock_skew.estimate());
+            // The Market may ignore an update with an older date than it has.
+            let last_sent = ledger.sent_date(shop, sku.id).or_else(|| {
+                ledger
+                    .sent_date_before_restart(shop, sku.id)
+                    .filter(|_| self.clock_skew.trusts_earlier_dates())
+            });
+            let date = last_sent.map_or(clamped, |last_sent| clamped.max(last_sent));
+            let sent = Level {
+                updated_at: date,
+                ..level
+            };
+            if !body.push(&sku.sku, sent) {
+                remaining.push(sku);
+                break;
+            }
+            items.push(BatchItem {
+                sku,
+                level,
+                date,
+                is_date_raised: date > clamped,
+            });
+        }
+        remaining.extend(candidates);
+        let bytes = body.finish();
+        if let Some(origin) = origin.as_mut().filter(|_| !remaining.is_empty()) {
+            // Only part of the half is sent, so its acceptance would not prove that the other half
+            // is at fault.
+            origin.pair = None;
+        }
+        let returned = self.isolation.take_back(remaining, origin);
+        self.give_back(returned, now);
+        self.deps.limiter.lock().refund(reserved, items.len());
+        if items.is_empty() {
+            return None;
+        }
+        self.in_flight.begin_batch(items.len());
+        let key_index = self.policy.key_index();
+        self.deps
+            .rejected_keys
+            .on_request(&self.target.keys[key_index], now.monotonic);
+        let batch = UpdateBatch {
+            items,
+            origin,
+            number: self.isolation.begin_request(),
+            key_index,
+            sent_at: now.monotonic,
+        };
+        Some((batch, bytes))
     }
 }
 
