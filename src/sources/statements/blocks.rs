@@ -9,7 +9,10 @@ use std::cmp::Ordering;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::encoding::{ByteReader, compare_texts, is_same_text, put_number, put_signed, put_text};
+use super::encoding::{
+    ByteReader, compare_texts, is_same_text, put_flags, put_number, put_present, put_signed,
+    put_text,
+};
 use super::{SourceId, StorageError};
 
 /// Bytes after which a block may end.
@@ -154,15 +157,16 @@ impl BlockEncoder {
         put_number(out, rows.len() as u64);
         for row in rows {
             let has_other_warehouse = !is_same_text(&row.warehouse, &self.last_warehouse);
-            let flags = [
-                (has_other_warehouse, HAS_OTHER_WAREHOUSE),
-                (!row.variant.is_empty(), HAS_VARIANT),
-                (row.reserve.is_some(), HAS_RESERVE),
-                (row.stated_at.is_some(), HAS_DATE),
-                (row.absent_at.is_some(), IS_ABSENT),
-            ];
-            let set = flags.iter().filter(|(is_set, _)| *is_set);
-            out.push(set.fold(0, |sum, (_, flag)| sum | flag));
+            put_flags(
+                out,
+                &[
+                    (has_other_warehouse, HAS_OTHER_WAREHOUSE),
+                    (!row.variant.is_empty(), HAS_VARIANT),
+                    (row.reserve.is_some(), HAS_RESERVE),
+                    (row.stated_at.is_some(), HAS_DATE),
+                    (row.absent_at.is_some(), IS_ABSENT),
+                ],
+            );
             if has_other_warehouse {
                 put_text(out, &row.warehouse);
                 row.warehouse.clone_into(&mut self.last_warehouse);
@@ -171,12 +175,7 @@ impl BlockEncoder {
                 put_text(out, &row.variant);
             }
             put_signed(out, row.quantity);
-            for number in [row.reserve, row.stated_at, row.absent_at]
-                .into_iter()
-                .flatten()
-            {
-                put_signed(out, number);
-            }
+            put_present(out, [row.reserve, row.stated_at, row.absent_at]);
         }
         sku.clone_into(&mut self.last_sku);
     }

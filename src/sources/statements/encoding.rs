@@ -23,6 +23,19 @@ pub(super) fn put_signed(out: &mut Vec<u8>, number: i64) {
     put_number(out, ((number << 1) ^ (number >> 63)).cast_unsigned());
 }
 
+/// Appends one byte with the flags that are set.
+pub(super) fn put_flags(out: &mut Vec<u8>, flags: &[(bool, u8)]) {
+    let set = flags.iter().filter(|(is_set, _)| *is_set);
+    out.push(set.fold(0, |sum, (_, flag)| sum | flag));
+}
+
+/// Appends those numbers that are present. A flag of each must tell so.
+pub(super) fn put_present(out: &mut Vec<u8>, numbers: [Option<i64>; 3]) {
+    for number in numbers.into_iter().flatten() {
+        put_signed(out, number);
+    }
+}
+
 /// Appends a text with its length.
 pub(super) fn put_text(out: &mut Vec<u8>, text: &str) {
     put_number(out, text.len() as u64);

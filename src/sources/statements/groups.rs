@@ -5,8 +5,10 @@ use std::collections::HashMap;
 
 use rusqlite::params;
 
-use super::blocks::{StatementCursor, StoredStatement};
-use super::encoding::{ByteReader, put_number, put_signed, put_text, text_of};
+use super::blocks::{StatementCursor, StatementKey, StoredStatement};
+use super::encoding::{
+    ByteReader, put_flags, put_number, put_present, put_signed, put_text, text_of,
+};
 use super::sorted_runs::RunSorter;
 use super::{SourceId, StatementReader, StorageError};
 
@@ -275,12 +277,11 @@ impl<'c> GroupCollector<'c> {
 }
 
 fn order(sku: &str, one: &StatementRow, other: &StatementRow) -> Ordering {
-    let key = |row: &'_ StatementRow| row.source;
-    let spelled = |row: &StatementRow| row.source_sku.clone().unwrap_or_else(|| sku.to_owned());
-    key(one)
-        .cmp(&key(other))
-        .then_with(|| spelled(one).cmp(&spelled(other)))
-        .then_with(|| one.statement.key().cmp(&other.statement.key()))
+    fn key<'r>(sku: &'r str, row: &'r StatementRow) -> (SourceId, &'r str, StatementKey<'r>) {
+        let source_sku = row.source_sku.as_deref().unwrap_or(sku);
+        (row.source, source_sku, row.statement.key())
+    }
+    key(sku, one).cmp(&key(sku, other))
 }
 
 fn load_mapping(reader: &StatementReader) -> Result<SkuMapping, StorageError> {
@@ -303,14 +304,16 @@ fn encode(
     row: &StoredStatement,
     selection: GroupSelection,
 ) {
-    let flags = [
-        (row.reserve.is_some(), HAS_RESERVE),
-        (row.stated_at.is_some(), HAS_DATE),
-        (row.absent_at.is_some(), IS_ABSENT),
-        (source_sku.is_some(), IS_MAPPED),
-    ];
-    let set = flags.iter().filter(|(is_set, _)| *is_set);
-    out.push(set.fold(selection.flags(), |sum, (_, flag)| sum | flag));
+    put_flags(
+        out,
+        &[
+            (row.reserve.is_some(), HAS_RESERVE),
+            (row.stated_at.is_some(), HAS_DATE),
+            (row.absent_at.is_some(), IS_ABSENT),
+            (source_sku.is_some(), IS_MAPPED),
+            (true, selection.flags()),
+        ],
+    );
     put_signed(out, source.0);
     put_number(out, pack_size.into());
     if let Some(source_sku) = source_sku {
@@ -319,12 +322,7 @@ fn encode(
     put_text(out, &row.warehouse);
     put_text(out, &row.variant);
     put_signed(out, row.quantity);
-    for number in [row.reserve, row.stated_at, row.absent_at]
-        .into_iter()
-        .flatten()
-    {
-        put_signed(out, number);
-    }
+    put_present(out, [row.reserve, row.stated_at, row.absent_at]);
 }
 
 fn decode(bytes: &[u8]) -> Result<(StatementRow, GroupSelection), StorageError> {

@@ -81,8 +81,13 @@ impl StagedDelivery {
         drop(insert);
         let warehouses = serde_json::to_string(&warehouses).unwrap_or_default();
         self.conn.execute(
-            "INSERT INTO facts (warehouses, shared_by_variants) VALUES (?1, ?2)",
-            params![warehouses, shared_by_variants.cast_signed()],
+            "INSERT INTO facts (warehouses, shared_by_variants, without_known_sku) \
+             VALUES (?1, ?2, ?3)",
+            params![
+                warehouses,
+                shared_by_variants.cast_signed(),
+                self.without_known_sku.cast_signed()
+            ],
         )?;
         Ok(self.conn.execute_batch("COMMIT")?)
     }

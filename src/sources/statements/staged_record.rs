@@ -2,7 +2,7 @@
 
 use super::StorageError;
 use super::duplicates::MergedRow;
-use super::encoding::{ByteReader, put_number, put_signed, put_text};
+use super::encoding::{ByteReader, put_flags, put_number, put_present, put_signed, put_text};
 use super::staging::DeliveredSku;
 
 const HAS_WAREHOUSE: u8 = 1;
@@ -59,15 +59,16 @@ pub(super) fn encode_fault(out: &mut Vec<u8>, part: u32, is_present: bool) {
 }
 
 pub(super) fn encode_row(out: &mut Vec<u8>, row: &StagedRecord<'_>) {
-    let flags = [
-        (!row.warehouse.is_empty(), HAS_WAREHOUSE),
-        (!row.variant.is_empty(), HAS_VARIANT),
-        (row.quantity.is_some(), HAS_QUANTITY),
-        (row.reserve.is_some(), HAS_RESERVE),
-        (row.stated_at.is_some(), HAS_DATE),
-    ];
-    let set = flags.iter().filter(|(is_set, _)| *is_set);
-    out.push(set.fold(0, |sum, (_, flag)| sum | flag));
+    put_flags(
+        out,
+        &[
+            (!row.warehouse.is_empty(), HAS_WAREHOUSE),
+            (!row.variant.is_empty(), HAS_VARIANT),
+            (row.quantity.is_some(), HAS_QUANTITY),
+            (row.reserve.is_some(), HAS_RESERVE),
+            (row.stated_at.is_some(), HAS_DATE),
+        ],
+    );
     put_number(out, row.part.into());
     put_signed(out, row.line);
     for text in [row.warehouse, row.variant] {
@@ -75,12 +76,7 @@ pub(super) fn encode_row(out: &mut Vec<u8>, row: &StagedRecord<'_>) {
             put_text(out, text);
         }
     }
-    for number in [row.quantity, row.reserve, row.stated_at]
-        .into_iter()
-        .flatten()
-    {
-        put_signed(out, number);
-    }
+    put_present(out, [row.quantity, row.reserve, row.stated_at]);
 }
 
 pub(super) fn decode_record<'r>(reader: &mut ByteReader<'r>) -> Result<SkuEntry<'r>, StorageError> {

@@ -36,7 +36,8 @@ CREATE TABLE article (id TEXT NOT NULL PRIMARY KEY, said TEXT NOT NULL) WITHOUT 
 CREATE TABLE rejected (line INTEGER NOT NULL, text TEXT NOT NULL, reason TEXT NOT NULL, \
 suspicious INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE resolved (id INTEGER PRIMARY KEY, rows BLOB NOT NULL);
-CREATE TABLE facts (warehouses TEXT NOT NULL, shared_by_variants INTEGER NOT NULL);";
+CREATE TABLE facts (warehouses TEXT NOT NULL, shared_by_variants INTEGER NOT NULL, \
+without_known_sku INTEGER NOT NULL);";
 
 /// Counts of the rows that were staged so far.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -329,8 +330,11 @@ impl StagedDelivery {
     /// Opens the file of a held delivery.
     pub(super) fn open(path: &Path) -> Result<Self, StorageError> {
         let conn = open(path)?;
-        let warehouses: String =
-            conn.query_row("SELECT warehouses FROM facts", [], |row| row.get(0))?;
+        let (warehouses, without_known_sku): (String, i64) = conn.query_row(
+            "SELECT warehouses, without_known_sku FROM facts",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
         let sql = "SELECT count(*), count(*) FILTER (WHERE suspicious) FROM rejected";
         let (rejected, suspicious): (i64, i64) =
             conn.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -346,7 +350,7 @@ impl StagedDelivery {
             sorted_warehouses: SortedWarehouses::default(),
             has_ids,
             are_rejected_listed: true,
-            without_known_sku: 0,
+            without_known_sku: without_known_sku.cast_unsigned(),
             counts: StageCounts {
                 rejected: rejected.cast_unsigned(),
                 suspicious: suspicious.cast_unsigned(),
