@@ -20,10 +20,22 @@ use crate::sources::statements::{
 pub(super) enum Approval {
     /// Not approved.
     NotGiven,
-    /// Approved: this held delivery.
+    /// Approved by the operator: this held delivery.
     Approved(HeldDelivery),
+    /// Decided again under other settings: this held delivery. What the guard would hold stays held.
+    Reconsidered(HeldDelivery),
     /// Dry run: nothing is applied or held.
     DryRun,
+}
+
+impl Approval {
+    /// Returns the held delivery that is decided about.
+    pub(super) fn held(&self) -> Option<&HeldDelivery> {
+        match self {
+            Self::Approved(held) | Self::Reconsidered(held) => Some(held),
+            Self::NotGiven | Self::DryRun => None,
+        }
+    }
 }
 
 /// Delivery that was compared with the statements and the book. Nothing is written yet.
@@ -89,7 +101,7 @@ impl DeliveryPipeline {
         }
         let reader = StatementReader::open(directory)?;
         let record = reader.source_record(target.id)?;
-        if let Approval::Approved(held) = approval
+        if let Some(held) = approval.held()
             && !record.held.contains(held)
         {
             return Err(PipelineError::DeliveryChanged(target.policy.name.clone()));
@@ -139,7 +151,7 @@ impl DeliveryPipeline {
         let date = delivery.date;
         let at = date.stated_at.unwrap_or(now).min(now);
         let is_later = record.stated_at.is_none_or(|stated| at > stated);
-        let was_held = matches!(approval, Approval::Approved(_));
+        let was_held = approval.held().is_some();
         // A delivery that is not dated after the previous one of its source is dated now. An
         // approved one keeps its own date, because others may have come while it was held. The same
         // data under other settings are not newer than they were.

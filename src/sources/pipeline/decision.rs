@@ -99,14 +99,18 @@ impl DeliveryPipeline {
         let held = (!reasons.is_empty())
             .then(|| self.held_delivery(&record.held, (&delivery, options), reasons));
         let decision = match (&approval, held) {
-            (Approval::DryRun, held) => {
-                report.outcome = held.map_or(DeliveryOutcome::Previewed, |held| {
-                    DeliveryOutcome::Held(held.reason)
-                });
+            (Approval::DryRun | Approval::Reconsidered(_), Some(held)) => {
+                report.outcome = DeliveryOutcome::Held(held.reason);
+                Decision::Reported
+            }
+            (Approval::DryRun, None) => {
+                report.outcome = DeliveryOutcome::Previewed;
                 Decision::Reported
             }
             (Approval::NotGiven, Some(held)) if !is_repeated(target, &held) => Decision::Held(held),
-            (Approval::NotGiven | Approval::Approved(_), _) => Decision::Applied,
+            (Approval::NotGiven | Approval::Approved(_), _) | (Approval::Reconsidered(_), None) => {
+                Decision::Applied
+            }
         };
         let mut settled = Settled {
             report,
@@ -139,7 +143,7 @@ impl DeliveryPipeline {
                 // An accepted snapshot supersedes all held deliveries. An approved delivery is
                 // itself no longer held. A delta supersedes none.
                 settled.released = match approval {
-                    Approval::Approved(held) => vec![held],
+                    Approval::Approved(held) | Approval::Reconsidered(held) => vec![held],
                     Approval::NotGiven | Approval::DryRun
                         if options.scope == DeliveryScope::Snapshot =>
                     {

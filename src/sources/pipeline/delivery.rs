@@ -175,7 +175,7 @@ impl DeliveryPipeline {
         }
         let mut report = Err(nothing_held());
         for held in held {
-            report = Ok(self.apply_held(source, &held, true).await?);
+            report = Ok(self.accept_held(source, held).await?);
         }
         self.forget_preview(name);
         report
@@ -206,44 +206,53 @@ impl DeliveryPipeline {
             let Some(delivery) = self.open_held(id, &held).await? else {
                 return Ok(());
             };
-            let report = self.decide(source, delivery, Approval::DryRun).await?;
-            if report.outcome != DeliveryOutcome::Previewed {
-                return Ok(());
+            let decided = self.decide_held(source, delivery, Approval::Reconsidered(held));
+            match decided.await {
+                Ok(report) if report.outcome == DeliveryOutcome::Applied => {}
+                Ok(_) | Err(PipelineError::DeliveryChanged(_)) => return Ok(()),
+                Err(error) => return Err(error),
             }
-            self.apply_held(source, &held, false).await?;
         }
         Ok(())
-    }
-
-    /// Applies a held delivery and records the result.
-    async fn apply_held(
-        &self,
-        source: usize,
-        held: &HeldDelivery,
-        is_approved: bool,
-    ) -> Result<DeliveryReport, PipelineError> {
-        let started_at = self.0.context.clock.now();
-        let applied = self.accept_held(source, held).await;
-        if let Err(PipelineError::DeliveryChanged(_)) = applied {
-            // Another delivery has replaced it a moment ago. That is not a failure of the source.
-            return applied;
-        }
-        self.record_delivery(source, is_approved, &applied);
-        self.record_outcome(source, started_at, true, applied)
     }
 
     async fn accept_held(
         &self,
         source: usize,
-        held: &HeldDelivery,
+        held: HeldDelivery,
     ) -> Result<DeliveryReport, PipelineError> {
-        let opened = self.open_held(self.source_id(source), held).await?;
-        let Some(delivery) = opened else {
-            let name = self.source_name(source).to_owned();
-            return Err(PipelineError::DeliveryChanged(name));
-        };
-        self.decide(source, delivery, Approval::Approved(held.clone()))
-            .await
+        let started_at = self.0.context.clock.now();
+        match self.open_held(self.source_id(source), &held).await {
+            Ok(Some(delivery)) => {
+                let approval = Approval::Approved(held);
+                self.decide_held(source, delivery, approval).await
+            }
+            Ok(None) => {
+                let name = self.source_name(source).to_owned();
+                Err(PipelineError::DeliveryChanged(name))
+            }
+            Err(error) => self.record_outcome(source, started_at, true, Err(error)),
+        }
+    }
+
+    /// Decides about a held delivery, and records the result unless it stays held.
+    async fn decide_held(
+        &self,
+        source: usize,
+        delivery: Delivery,
+        approval: Approval,
+    ) -> Result<DeliveryReport, PipelineError> {
+        let started_at = self.0.context.clock.now();
+        let is_approved = matches!(approval, Approval::Approved(_));
+        let decided = self.decide(source, delivery, approval).await;
+        match &decided {
+            // Another delivery has replaced it a moment ago. That is not a failure of the source.
+            Err(PipelineError::DeliveryChanged(_)) => return decided,
+            Ok(report) if matches!(report.outcome, DeliveryOutcome::Held(_)) => return decided,
+            Ok(_) | Err(_) => {}
+        }
+        self.record_delivery(source, is_approved, &decided);
+        self.record_outcome(source, started_at, true, decided)
     }
 }
 

@@ -292,13 +292,18 @@ impl DeliveryPipeline {
         if settings.digest != self.settings().digest {
             self.0.has_new_rules.store(true, Ordering::Relaxed);
         }
-        for (source, old) in settings.sources.iter().zip(&self.settings().sources) {
-            if source.policy.mapping != old.policy.mapping {
-                let (id, mapping) = (source.id, source.policy.mapping.clone());
-                statements
-                    .run(move |it| it.set_mapping(id, &mapping))
-                    .await?;
-            }
+        let old = self.settings();
+        let pairs = settings.sources.iter().zip(&old.sources);
+        let replaced: Vec<_> = pairs
+            .filter(|(source, old)| source.policy.mapping != old.policy.mapping)
+            .map(|(source, _)| (source.id, source.policy.mapping.clone()))
+            .collect();
+        if !replaced.is_empty() {
+            // All in one transaction: after an error, the old settings have the old mappings.
+            let replace = statements.run(move |it| {
+                it.set_mappings(replaced.iter().map(|(id, mapping)| (*id, &**mapping)))
+            });
+            replace.await?;
         }
         *self.0.settings.write() = settings;
         self.reapply_locked(&mut statements).await?;
@@ -403,7 +408,7 @@ fn open_statements(
     let mut opened = Vec::new();
     for policy in policies {
         let id = statements.register_source(&policy.name)?;
-        statements.set_mapping(id, &policy.mapping)?;
+        statements.set_mappings([(id, &*policy.mapping)])?;
         let record = statements.source_record(id)?;
         opened.push((id, policy, record));
     }

@@ -238,13 +238,13 @@ impl StatementStore {
         begin_staging(&self.directory, sort_buffer)
     }
 
-    /// Replaces the mapping of a source: (its SKU, our SKU, its units in one piece).
-    pub(super) fn set_mapping(
+    /// Replaces the mappings of these sources, all or none. An entry of a mapping is: SKU of the
+    /// source, our SKU, units of the source in one piece.
+    pub(super) fn set_mappings<'m>(
         &mut self,
-        source: SourceId,
-        mapping: &[(String, String, u32)],
+        mappings: impl IntoIterator<Item = (SourceId, &'m [(String, String, u32)])>,
     ) -> Result<(), StatementError> {
-        let mapped = replace_mapping(&mut self.conn, source, mapping);
+        let mapped = replace_mappings(&mut self.conn, mappings);
         mapped.map_err(|error| self.database_error(error))
     }
 
@@ -312,18 +312,19 @@ fn remove_leftovers(directory: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn replace_mapping(
+fn replace_mappings<'m>(
     conn: &mut Connection,
-    source: SourceId,
-    mapping: &[(String, String, u32)],
+    mappings: impl IntoIterator<Item = (SourceId, &'m [(String, String, u32)])>,
 ) -> Result<(), StorageError> {
     let transaction = conn.transaction()?;
-    transaction.execute("DELETE FROM mapping WHERE source = ?1", params![source.0])?;
     let mut insert = transaction.prepare(
         "INSERT OR REPLACE INTO mapping (source, said, sku, pack) VALUES (?1, ?2, ?3, ?4)",
     )?;
-    for (source_sku, sku, pack) in mapping {
-        insert.execute(params![source.0, source_sku, sku, pack])?;
+    for (source, mapping) in mappings {
+        transaction.execute("DELETE FROM mapping WHERE source = ?1", params![source.0])?;
+        for (source_sku, sku, pack) in mapping {
+            insert.execute(params![source.0, source_sku, sku, pack])?;
+        }
     }
     drop(insert);
     Ok(transaction.commit()?)
