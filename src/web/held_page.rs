@@ -64,8 +64,13 @@ enum PreviewResult {
     /// Nothing is held.
     Nothing,
     Compared(Arc<HeldPreview>),
-    /// SKUs that were compared so far.
-    Comparing(u64),
+    /// Running comparison.
+    Comparing {
+        /// SKUs that were compared so far.
+        skus: u64,
+        /// Approximate number of all SKUs to compare, if it is known.
+        of: Option<u64>,
+    },
     /// Sentence with the reason.
     Failed(String),
 }
@@ -90,9 +95,9 @@ pub(super) async fn page(
         let preview = subject.preview().await;
         let status = match &preview {
             PreviewResult::Failed(_) => StatusCode::SERVICE_UNAVAILABLE,
-            PreviewResult::Nothing | PreviewResult::Compared(_) | PreviewResult::Comparing(_) => {
-                StatusCode::OK
-            }
+            PreviewResult::Nothing
+            | PreviewResult::Compared(_)
+            | PreviewResult::Comparing { .. } => StatusCode::OK,
         };
         let is_changed = params.done.as_deref() == Some("changed");
         subject
@@ -166,6 +171,7 @@ async fn json_preview(
             "old": change.old,
             "new": change.new,
             "kind": change.kind.name(),
+            "absent": change.is_absent,
         })
     };
     let reasons: Vec<String> = match pipeline.held_rules() {
@@ -182,6 +188,7 @@ async fn json_preview(
         "compared_at": preview.compared_at,
         "took_ms": preview.duration_ms,
         "totals": totals,
+        "absent_zeros": preview.totals.absent_zeros(),
         "unchanged": preview.unchanged,
         "outdated": preview.outdated,
         "changes": changes.iter().map(change).collect::<Vec<_>>(),
@@ -206,10 +213,26 @@ impl<'a> HeldSubject<'a> {
             .preview_within(source, COMPARISON_TIMEOUT, tasks);
         match preview.await {
             Ok(PreviewProgress::Compared(preview)) => PreviewResult::Compared(preview),
-            Ok(PreviewProgress::Comparing { skus }) => PreviewResult::Comparing(skus),
+            Ok(PreviewProgress::Comparing { skus }) => PreviewResult::Comparing {
+                skus,
+                of: self.skus_to_compare().filter(|of| *of >= skus),
+            },
             Err(PipelineError::NothingToAccept(_)) => PreviewResult::Nothing,
             Err(error) => PreviewResult::Failed(error_text(error, self.page.language)),
         }
+    }
+
+    /// Returns about how many SKUs a comparison visits. A snapshot and rules concern all known SKUs;
+    /// how many a delta names is not counted.
+    fn skus_to_compare(&self) -> Option<u64> {
+        let is_snapshot = |index| {
+            let status = self.pipeline.status(index);
+            status.held.iter().any(|held| held.is_snapshot)
+        };
+        let source = self.pipeline.source_index(&self.source);
+        let concerns_all = self.is_rules() || source.is_some_and(is_snapshot);
+        let (shop, _) = find_source(self.page.state(), self.pipeline.shop_name(), &self.source)?;
+        concerns_all.then(|| self.page.state().data.book.len(shop) as u64)
     }
 
     async fn respond(
@@ -228,8 +251,8 @@ impl<'a> HeldSubject<'a> {
                 Ok(view) => held = Some(view),
                 Err(error) => failure = Some(error_text(error, page.language)),
             },
-            PreviewResult::Comparing(skus) => {
-                comparing = Some(texts::comparing(skus, page.language));
+            PreviewResult::Comparing { skus, of } => {
+                comparing = Some(texts::comparing(skus, of, page.language));
             }
             PreviewResult::Failed(text) => failure = Some(text),
         }

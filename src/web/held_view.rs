@@ -36,14 +36,48 @@ pub(super) struct ChangeRow {
     pub(super) old: String,
     pub(super) new: String,
     pub(super) is_zero: bool,
+    /// The delivery lacks the SKU.
+    pub(super) is_absent: bool,
+}
+
+/// Effect of an approval on the SKUs that the delivery lacks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum AbsenceEffect {
+    /// They become zero: so many that are in stock, of all that become zero.
+    BecomeZero { absent: u64, zeros: u64 },
+    /// They keep their stock, because the delivery is a delta.
+    KeptByDelta,
+    /// They keep their stock, because the source has `absent = "keep"`.
+    KeptBySetting,
+    /// They keep their stock, although the source has `absent = "zero"`.
+    NotApplied,
+}
+
+impl AbsenceEffect {
+    pub(super) const fn severity(self) -> HealthLevel {
+        match self {
+            Self::BecomeZero { absent: 0, .. } | Self::KeptByDelta | Self::KeptBySetting => {
+                HealthLevel::Good
+            }
+            Self::BecomeZero { .. } | Self::NotApplied => HealthLevel::Attention,
+        }
+    }
+}
+
+/// Sentence about the SKUs that the delivery lacks.
+pub(super) struct AbsenceNote {
+    pub(super) text: String,
+    pub(super) severity: HealthLevel,
+    /// Reason why `absent = "zero"` is not applied, in English. Empty if it is not known any more.
+    pub(super) reason: String,
 }
 
 /// Held delivery or rules, with the changes that they would make.
 pub(super) struct HeldView {
     pub(super) accept_action: String,
     pub(super) reasons: Vec<String>,
-    /// Reason why absent SKUs would keep their stock. Empty if only the fact is known.
-    pub(super) absence: Option<String>,
+    /// Effect on absent SKUs; `None` for rules.
+    pub(super) absence: Option<AbsenceNote>,
     pub(super) facts: Vec<NamedCell>,
     /// Counts of the delivery, as its report has them.
     pub(super) counts: Vec<NamedCell>,
@@ -135,7 +169,7 @@ impl HeldSubject<'_> {
         Ok(HeldView {
             accept_action: format!("{address}?delivery={}", preview.mark),
             reasons: self.reasons(&preview.held),
-            absence: self.absence(&preview.held),
+            absence: self.absence(preview),
             facts: self.facts(preview),
             counts: self.held_counts(),
             files: preview.held.iter().map(|held| held.file.clone()).collect(),
@@ -152,6 +186,7 @@ impl HeldSubject<'_> {
                         .map_or_else(|| "–".to_owned(), |old| self.context.number(old)),
                     new: self.context.number(change.new),
                     is_zero: change.kind == StockChangeKind::BecomesZero,
+                    is_absent: change.is_absent,
                 })
                 .collect(),
             page_text: texts::page_of(page, pages, language),
@@ -172,12 +207,19 @@ impl HeldSubject<'_> {
             .map_or_else(Vec::new, |report| counts(&report, self.context))
     }
 
-    fn absence(&self, held: &[HeldDelivery]) -> Option<String> {
-        let index = self.pipeline.source_index(&self.source)?;
-        let is_expected = self.pipeline.policy(index).absent == AbsentPolicy::Zero;
-        let last = held.last().filter(|_| is_expected)?;
+    fn absence(&self, preview: &HeldPreview) -> Option<AbsenceNote> {
+        let effect = absence_effect(self.pipeline, &self.source, preview)?;
         let reason = || Some(visible(&self.held_report()?.absence_not_applied?));
-        (last.is_snapshot && !last.implies_absence).then(|| reason().unwrap_or_default())
+        Some(AbsenceNote {
+            text: texts::absence(effect, self.context.language),
+            severity: effect.severity(),
+            reason: match effect {
+                AbsenceEffect::NotApplied => reason().unwrap_or_default(),
+                AbsenceEffect::BecomeZero { .. }
+                | AbsenceEffect::KeptByDelta
+                | AbsenceEffect::KeptBySetting => String::new(),
+            },
+        })
     }
 
     fn reasons(&self, held: &[HeldDelivery]) -> Vec<String> {
@@ -229,6 +271,26 @@ impl HeldSubject<'_> {
         facts.push(self.fact(Text::OUTDATED_COLUMN, context.number(preview.outdated)));
         facts
     }
+}
+
+/// Returns the effect of the held deliveries of a source on absent SKUs; `None` for rules.
+pub(super) fn absence_effect(
+    pipeline: &DeliveryPipeline,
+    source: &str,
+    preview: &HeldPreview,
+) -> Option<AbsenceEffect> {
+    let policy = pipeline.policy(pipeline.source_index(source)?);
+    // A snapshot replaces what was held before it, and deltas may be held after it.
+    let snapshot = preview.held.iter().find(|held| held.is_snapshot);
+    Some(match (snapshot, policy.absent) {
+        (None, AbsentPolicy::Keep | AbsentPolicy::Zero) => AbsenceEffect::KeptByDelta,
+        (Some(_), AbsentPolicy::Keep) => AbsenceEffect::KeptBySetting,
+        (Some(held), AbsentPolicy::Zero) if !held.implies_absence => AbsenceEffect::NotApplied,
+        (Some(_), AbsentPolicy::Zero) => AbsenceEffect::BecomeZero {
+            absent: preview.totals.absent_zeros(),
+            zeros: preview.totals.of(StockChangeKind::BecomesZero),
+        },
+    })
 }
 
 /// Links to all changes and to those of each kind.

@@ -244,6 +244,8 @@ async fn the_preview_is_what_accept_does() {
     assert_eq!(listed, expected);
     let zeros = page_text(endpoints, &format!("{HELD}?kind=zero")).await;
     assert_eq!(listed_changes(&zeros).len(), 3);
+    let absence = "leaves the stock of SKUs that it lacks unchanged";
+    assert!(page.contains(absence), "an import is a delta: {page}");
     let accepted = submit(endpoints, &accept_address(&page), &[SAME_ORIGIN]).await;
     assert_eq!(accepted.status, 303, "{}", accepted.text());
     let address = accepted.header("location").unwrap();

@@ -117,6 +117,8 @@ impl DeliveryPipeline {
         context.delivered = Some(target.id).filter(|_| !record.has_unapplied);
         let is_new_date = record.stated_at != Some(options.stated_at);
         context.new_date = Some(options.stated_at).filter(|_| is_new_date);
+        let marks_absence = listed.list.is_some() && options.implies_absence;
+        context.marked_absence = marks_absence.then_some((target.id, options.stated_at));
         let mut effect = StockEffect::new(&self.0, context, directory, listed.list);
         effect.collects_skus = listed.collects_skus;
         let pass = DeliveryPass {

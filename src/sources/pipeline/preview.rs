@@ -450,7 +450,12 @@ mod tests {
         let harness = PipelineHarness::new(vec![zero_absent_policy()], ShopRules::default()).await;
         harness.deliver(0, numbered_rows(0..100, 5)).await;
         let mut half = numbered_rows(0..40, 5);
-        half.extend([row("S-40", 2), row("S-41", 9), row("NEW", 1)]);
+        half.extend([
+            row("S-40", 2),
+            row("S-41", 9),
+            row("S-43", 0),
+            row("NEW", 1),
+        ]);
         let report = harness.deliver(0, half).await;
         assert!(matches!(report.outcome, DeliveryOutcome::Held(_)));
         // Stock of others that is newer than the held delivery stays.
@@ -462,6 +467,8 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(preview.outdated, 2);
+        let zeros = preview.totals.of(StockChangeKind::BecomesZero);
+        assert_eq!((preview.totals.absent_zeros(), zeros), (56, 57));
         assert_preview_is_exact(&harness, "erp").await;
     }
 
@@ -481,6 +488,8 @@ mod tests {
         third.extend([row("S-5", 5), row("S-7", 3), row("NEW", 2)]);
         let report = harness.deliver(0, third).await;
         assert!(matches!(report.outcome, DeliveryOutcome::Held(_)));
+        let preview = harness.pipeline.preview_held("erp", &tasks()).await;
+        assert_eq!(preview.unwrap().totals.absent_zeros(), 0);
         assert_preview_is_exact(&harness, "erp").await;
         assert_eq!(harness.stock().values().filter(|n| **n == 0).count(), 6);
     }

@@ -30,6 +30,8 @@ pub(super) struct RuleContext<'a> {
     pub(super) delivered: Option<SourceId>,
     /// Date of that delivery, if the source had none with this date before.
     pub(super) new_date: Option<Timestamp>,
+    /// Source and date of the snapshot whose absent SKUs are marked.
+    pub(super) marked_absence: Option<(SourceId, Timestamp)>,
 }
 
 impl<'a> RuleContext<'a> {
@@ -47,6 +49,7 @@ impl<'a> RuleContext<'a> {
             is_full_recalculation: false,
             delivered: None,
             new_date: None,
+            marked_absence: None,
         }
     }
 
@@ -158,6 +161,7 @@ impl<'a> RuleContext<'a> {
             result,
             is_applied,
             replaceable_dates,
+            is_absent: self.is_absent(&group.rows),
         })
     }
 
@@ -170,6 +174,26 @@ impl<'a> RuleContext<'a> {
             let has_new_date = self.new_date == Some(result.source_stated_at);
             (group.is_repeated || is_outranked) && !has_new_date
         })
+    }
+
+    /// Returns true if the marked snapshot lacks the SKU: all that its source has stated about it is
+    /// absent, some of it since that snapshot.
+    fn is_absent(&self, rows: &[StatementRow]) -> bool {
+        let Some((source, at)) = self.marked_absence else {
+            return false;
+        };
+        let policy = self
+            .source_index(source)
+            .map(|index| &self.sources[index].policy);
+        let Some(policy) = policy.filter(|policy| policy.absent == AbsentPolicy::Zero) else {
+            return false;
+        };
+        let own = rows.iter().filter(|row| {
+            row.source == source && policy.warehouses.includes(&row.statement.warehouse)
+        });
+        let mut absent_since = own.map(|row| row.statement.absent_at);
+        absent_since.clone().all(|since| since.is_some())
+            && absent_since.any(|since| since == Some(at.as_micros()))
     }
 
     /// Returns a statement about a SKU as a step of an explanation.
@@ -201,6 +225,8 @@ pub(super) struct EvaluatedSku {
     pub(super) is_applied: bool,
     // Dates of all statements about the SKU, if other rules were in force before.
     replaceable_dates: Vec<Timestamp>,
+    /// True if the marked snapshot lacks the SKU.
+    pub(super) is_absent: bool,
 }
 
 impl EvaluatedSku {

@@ -15,8 +15,8 @@ use super::rule_context::{EvaluatedSku, RuleContext};
 use super::{ChangeCounts, DeliveryPipeline, PipelineError, PipelineSettings, PipelineState};
 use crate::ingest::{RepeatPolicy, SourceUpdates};
 use crate::sources::statements::{
-    ChangeListWriter, GroupFilter, SkuGroup, SpoolReader, SpoolWriter, StatementReader,
-    StorageError,
+    ChangeListWriter, GroupFilter, ListedLevel, SkuGroup, SpoolReader, SpoolWriter,
+    StatementReader, StorageError,
 };
 
 /// Updates in one call of [`Ingest::accept_of_source`](crate::ingest::Ingest::accept_of_source).
@@ -95,6 +95,7 @@ impl<'a> StockEffect<'a> {
         for (evaluated, entry) in pending.drain(..).zip(entries) {
             let in_book = entry.map(BookEntry::level);
             let is_applied = evaluated.is_applied;
+            let is_absent = evaluated.is_absent;
             let (sku, result) = evaluated.over(in_book);
             let mut payload = [0; 17];
             payload[..8].copy_from_slice(&result.stated_at.as_micros().to_le_bytes());
@@ -104,7 +105,7 @@ impl<'a> StockEffect<'a> {
             payload[16] = u8::from(is_applied);
             let pushed = self.updates.push(sku.as_str().as_bytes(), &payload);
             pushed.map_err(StorageError::from)?;
-            self.count(&sku, (result, is_applied), in_book)?;
+            self.count(&sku, (result, is_applied, is_absent), in_book)?;
         }
         self.pending = pending;
         Ok(())
@@ -113,7 +114,7 @@ impl<'a> StockEffect<'a> {
     fn count(
         &mut self,
         sku: &Sku,
-        (result, is_applied): (EvaluatedStock, bool),
+        (result, is_applied, is_absent): (EvaluatedStock, bool, bool),
         in_book: Option<Level>,
     ) -> Result<(), PipelineError> {
         let known = match &self.list {
@@ -152,7 +153,7 @@ impl<'a> StockEffect<'a> {
                 updated_at: result.stated_at,
             };
             let old = in_book.map(|level| level.count.get());
-            list.add(sku.as_str(), old, level)?;
+            list.add(sku.as_str(), old, ListedLevel { level, is_absent })?;
         }
         Ok(())
     }

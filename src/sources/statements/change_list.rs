@@ -16,7 +16,7 @@ use super::{StatementError, StorageError};
 /// The index exists from the beginning: to sort a million rows at the end would take memory.
 const SCHEMA: &str = "\
 CREATE TABLE change (sku TEXT NOT NULL PRIMARY KEY, old INTEGER, new INTEGER NOT NULL, \
-at INTEGER NOT NULL, kind INTEGER NOT NULL AS (CASE WHEN old IS NULL THEN 3 WHEN new = 0 THEN 0 \
+at INTEGER NOT NULL, absent INTEGER NOT NULL, kind INTEGER NOT NULL AS (CASE WHEN old IS NULL THEN 3 WHEN new = 0 THEN 0 \
 WHEN new < old THEN 1 ELSE 2 END) VIRTUAL) STRICT, WITHOUT ROWID;
 CREATE INDEX change_by_kind ON change (kind, sku);";
 
@@ -76,23 +76,42 @@ pub struct StockChange {
     pub new: u32,
     /// Kind of the change.
     pub kind: StockChangeKind,
+    /// True if the delivery lacks the SKU, and its count comes from that.
+    pub is_absent: bool,
+}
+
+/// Result of a delivery for one SKU, as a list has it.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::sources) struct ListedLevel {
+    pub(in crate::sources) level: Level,
+    /// True if the delivery lacks the SKU.
+    pub(in crate::sources) is_absent: bool,
 }
 
 /// Numbers of changes by kind.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct StockChangeTotals([u64; 4]);
+pub struct StockChangeTotals {
+    by_kind: [u64; 4],
+    absent_zeros: u64,
+}
 
 impl StockChangeTotals {
     /// Returns the number of changes of one kind.
     #[must_use]
     pub fn of(self, kind: StockChangeKind) -> u64 {
-        usize::try_from(kind.number()).map_or(0, |index| self.0[index])
+        usize::try_from(kind.number()).map_or(0, |index| self.by_kind[index])
     }
 
     /// Returns the number of all changes.
     #[must_use]
     pub fn all(self) -> u64 {
-        self.0.iter().sum()
+        self.by_kind.iter().sum()
+    }
+
+    /// Returns the number of SKUs that become zero because the delivery lacks them.
+    #[must_use]
+    pub fn absent_zeros(self) -> u64 {
+        self.absent_zeros
     }
 }
 
@@ -154,15 +173,17 @@ impl ChangeListWriter {
         &mut self,
         sku: &str,
         old: Option<u32>,
-        new: Level,
+        new: ListedLevel,
     ) -> Result<(), StatementError> {
         let insert = || {
             let mut insert = self.conn.prepare_cached(
-                "INSERT INTO change (sku, old, new, at) VALUES (?1, ?2, ?3, ?4) \
-                 ON CONFLICT (sku) DO UPDATE SET new = excluded.new, at = excluded.at",
+                "INSERT INTO change (sku, old, new, at, absent) VALUES (?1, ?2, ?3, ?4, ?5) \
+                 ON CONFLICT (sku) DO UPDATE SET new = excluded.new, at = excluded.at, \
+                 absent = excluded.absent",
             )?;
-            let at = new.updated_at.as_micros();
-            insert.execute(params![sku, old, new.count.get(), at])?;
+            let ListedLevel { level, is_absent } = new;
+            let (count, at) = (level.count.get(), level.updated_at.as_micros());
+            insert.execute(params![sku, old, count, at, is_absent])?;
             Ok(())
         };
         insert().map_err(|error| StatementError::database(&self.path, error))
@@ -175,12 +196,16 @@ impl ChangeListWriter {
             // A later delivery may undo the change of an earlier one.
             conn.execute_batch("DELETE FROM change WHERE new IS old; COMMIT;")?;
             let mut totals = StockChangeTotals::default();
-            let mut query = conn.prepare("SELECT kind, count(*) FROM change GROUP BY kind")?;
+            let mut query =
+                conn.prepare("SELECT kind, count(*), sum(absent) FROM change GROUP BY kind")?;
             let mut rows = query.query([])?;
             while let Some(row) = rows.next()? {
                 let kind = usize::try_from(row.get::<_, i64>(0)?).unwrap_or_default();
-                if let Some(total) = totals.0.get_mut(kind) {
+                if let Some(total) = totals.by_kind.get_mut(kind) {
                     *total = row.get::<_, i64>(1)?.cast_unsigned();
+                }
+                if StockChangeKind::ALL.get(kind) == Some(&StockChangeKind::BecomesZero) {
+                    totals.absent_zeros = row.get::<_, i64>(2)?.cast_unsigned();
                 }
             }
             Ok(totals)
@@ -207,24 +232,25 @@ impl ChangeList {
         let read = || {
             let conn = connect(&self.path)?;
             let mut query = conn.prepare(
-                "SELECT sku, old, new, kind FROM change WHERE ?1 IS NULL OR kind = ?1 \
+                "SELECT sku, old, new, kind, absent FROM change WHERE ?1 IS NULL OR kind = ?1 \
                  ORDER BY kind, sku LIMIT ?2 OFFSET ?3",
             )?;
             let kind = kind.map(StockChangeKind::number);
             let offset = i64::try_from(offset).unwrap_or(i64::MAX);
             let rows = query.query_map(params![kind, limit, offset], |row| {
                 let kind = usize::try_from(row.get::<_, i64>(3)?).ok();
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?, kind))
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, kind, row.get(4)?))
             })?;
             let mut changes = Vec::new();
             for row in rows {
-                let (sku, old, new, kind) = row?;
+                let (sku, old, new, kind, is_absent) = row?;
                 let kind = kind.and_then(|kind| StockChangeKind::ALL.get(kind));
                 changes.extend(kind.map(|kind| StockChange {
                     sku,
                     old,
                     new,
                     kind: *kind,
+                    is_absent,
                 }));
             }
             Ok(changes)
@@ -254,13 +280,18 @@ mod tests {
         }
     }
 
+    fn listed(count: i64, micros: i64, is_absent: bool) -> ListedLevel {
+        let level = level(count, micros);
+        ListedLevel { level, is_absent }
+    }
+
     fn write(deliveries: &[&[(&str, Option<u32>, i64)]]) -> (tempfile::TempDir, ChangeList) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("changes.db");
         let mut list = ChangeListWriter::create(&path).unwrap();
         for (at, delivery) in (1_i64..).zip(deliveries) {
             for (sku, old, new) in *delivery {
-                list.add(sku, *old, level(*new, at)).unwrap();
+                list.add(sku, *old, listed(*new, at, false)).unwrap();
             }
             list.end_delivery();
             if let Some((sku, _, new)) = delivery.first() {
@@ -322,5 +353,29 @@ mod tests {
         let all = list.page(None, (0, 100)).unwrap();
         assert_eq!(names(&all), ["B lower"], "the second restores A");
         assert_eq!((all[0].old, all[0].new), (Some(5), 2));
+    }
+
+    #[test]
+    fn counts_zeros_of_absent_skus() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut list = ChangeListWriter::create(&directory.path().join("changes.db")).unwrap();
+        for (sku, old, count, is_absent) in [
+            ("A", Some(1), 0, true),
+            ("B", Some(2), 0, false),
+            // Unknown SKUs and those without stock do not become zero.
+            ("C", None, 0, true),
+            ("D", Some(0), 0, true),
+            ("E", Some(3), 0, true),
+        ] {
+            list.add(sku, old, listed(count, 1, is_absent)).unwrap();
+        }
+        list.end_delivery();
+        list.add("E", Some(3), listed(0, 2, false)).unwrap();
+        let list = list.finish().unwrap();
+        assert_eq!(list.totals.of(StockChangeKind::BecomesZero), 3);
+        assert_eq!(list.totals.absent_zeros(), 1);
+        let zeros = list.page(Some(StockChangeKind::BecomesZero), (0, 10));
+        let absent = zeros.unwrap().into_iter().map(|zero| zero.is_absent);
+        assert_eq!(absent.collect::<Vec<_>>(), [true, false, false]);
     }
 }

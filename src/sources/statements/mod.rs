@@ -48,7 +48,7 @@ use std::path::{Path, PathBuf};
 use connectors::private_files;
 use rusqlite::{Connection, OpenFlags, params};
 
-pub(super) use change_list::{ChangeList, ChangeListWriter};
+pub(super) use change_list::{ChangeList, ChangeListWriter, ListedLevel};
 pub use change_list::{StockChange, StockChangeKind, StockChangeTotals};
 pub(super) use commit::DeliveryFacts;
 pub(super) use delivery_pass::{ComparedDelivery, DeliveryPass};

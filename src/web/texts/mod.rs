@@ -26,7 +26,7 @@ pub(super) use self::sku_story::{
     search_result, sent, shown, sku_error, sku_severity, sku_summary, stated,
 };
 pub(super) use self::sources::{
-    compared, comparing, held_failure, hold_reasons, page_of, source_kind, source_state,
+    absence, compared, comparing, held_failure, hold_reasons, page_of, source_kind, source_state,
     stock_changes,
 };
 pub(super) use self::stock_steps::stock_steps;

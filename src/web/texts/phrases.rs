@@ -8,11 +8,8 @@ impl Text {
         "Отсутствующие SKU не обнулены",
         "缺少的 SKU 未归零",
     ]);
-    pub(crate) const ABSENCE_WOULD_NOT_APPLY: Self = Self([
-        "An approval leaves the stock of absent SKUs unchanged",
-        "После подтверждения отсутствующие SKU не будут обнулены",
-        "批准后，缺少的 SKU 也不会归零",
-    ]);
+    pub(crate) const ABSENT_MARK: Self =
+        Self(["not in the delivery", "нет в выгрузке", "数据中没有"]);
     pub(crate) const ACCEPT_DELIVERY: Self =
         Self(["Accept and apply", "Подтвердить и применить", "批准并应用"]);
     pub(crate) const ACCEPT_LEAD: Self = Self([

@@ -5,6 +5,7 @@ use stock_import::delivery_guard::HoldReason;
 use super::skus;
 use crate::i18n::Language;
 use crate::sources::{SourceKindName, SourceState};
+use crate::web::held_view::AbsenceEffect;
 use crate::web::visible::visible;
 
 /// State of a source in words; `rows_so_far` of the delivery that is read.
@@ -44,14 +45,85 @@ fn reading(count: u64, language: Language) -> String {
     }
 }
 
-/// Progress of a comparison of a held delivery with the stock.
-pub(in crate::web) fn comparing(n: u64, language: Language) -> String {
+/// Progress of a comparison of a held delivery with the stock: compared SKUs, of about so many.
+pub(in crate::web) fn comparing(n: u64, of: Option<u64>, language: Language) -> String {
     let (number, skus) = (language.number(n), skus(n, language));
+    let so_far = match of.map(|of| language.number(of)) {
+        Some(of) => language.choose([
+            format!("{number} of about {of} SKUs"),
+            format!("{number} SKU из примерно {of}"),
+            format!("已比较 {number} 个 SKU，共约 {of} 个"),
+        ]),
+        None => language.choose([
+            format!("{skus} so far"),
+            skus.clone(),
+            format!("已比较 {skus}"),
+        ]),
+    };
     language.choose([
-        format!("Comparing with the stock: {skus} so far. The page loads itself again."),
-        format!("Идёт сравнение с остатками, сравнено SKU: {number}. Страница обновится сама."),
-        format!("正在与库存比较，已比较 {skus}。页面会自动刷新。"),
+        format!("Comparing with the stock: {so_far}. The page loads itself again."),
+        format!("Идёт сравнение с остатками: {so_far}. Страница обновится сама."),
+        format!("正在与库存比较：{so_far}。页面会自动刷新。"),
     ])
+}
+
+/// Effect of an approval on the SKUs that the delivery lacks.
+pub(in crate::web) fn absence(effect: AbsenceEffect, language: Language) -> String {
+    let text = match effect {
+        AbsenceEffect::BecomeZero { absent: 0, .. } => [
+            "The delivery is a complete list and lacks no SKU that is in stock",
+            "Это полный список, и в нём есть все SKU, у которых сейчас есть остаток",
+            "这是完整列表，当前有库存的 SKU 都在其中",
+        ],
+        AbsenceEffect::BecomeZero { absent, zeros } => {
+            return absent_zeros(absent, zeros, language);
+        }
+        AbsenceEffect::KeptByDelta => [
+            "The delivery is a list of changes: an approval leaves the stock of SKUs that it lacks \
+             unchanged",
+            "Это список изменений: остатки SKU, которых в нём нет, после подтверждения не изменятся",
+            "这是变更列表：批准后，其中没有的 SKU 库存不变",
+        ],
+        AbsenceEffect::KeptBySetting => [
+            "An approval leaves the stock of SKUs that the delivery lacks unchanged, because absent \
+             is keep for this source",
+            "Остатки SKU, которых нет в выгрузке, после подтверждения не изменятся: для источника \
+             задано absent = keep",
+            "批准后，这批数据中没有的 SKU 库存不变，因为该数据源的 absent 为 keep",
+        ],
+        AbsenceEffect::NotApplied => [
+            "An approval leaves the stock of absent SKUs unchanged",
+            "После подтверждения отсутствующие SKU не будут обнулены",
+            "批准后，缺少的 SKU 也不会归零",
+        ],
+    };
+    language.choose(text).to_owned()
+}
+
+fn absent_zeros(absent: u64, zeros: u64, language: Language) -> String {
+    let (skus, number, all) = (
+        skus(absent, language),
+        language.number(absent),
+        language.number(zeros),
+    );
+    match language {
+        Language::English => {
+            let verb = language.plural(absent, ["becomes", "", "become"]);
+            let pronoun = language.plural(absent, ["it", "", "them"]);
+            format!(
+                "{skus} {verb} zero because the complete list lacks {pronoun} (of {all} that become \
+                 zero)"
+            )
+        }
+        Language::Russian => {
+            let verb = language.plural(absent, ["Обнулится", "Обнулятся", "Обнулятся"]);
+            let pronoun = language.plural(absent, ["которого", "которых", "которых"]);
+            format!("{verb} {number} SKU, {pronoun} нет в полном списке (всего обнулений: {all})")
+        }
+        Language::Chinese => {
+            format!("{skus} 因完整列表中没有而归零（归零总数：{all}）")
+        }
+    }
 }
 
 /// Kind of a source.
@@ -213,6 +285,74 @@ mod tests {
         for (rows, expected) in [(1, "reading, 1 row so far"), (2, "reading, 2 rows so far")] {
             let reading = source_state(SourceState::Reading, Some(rows), Language::English);
             assert_eq!(reading, expected);
+        }
+    }
+
+    #[test]
+    fn absence_agrees_with_its_numbers() {
+        let zero = |absent| AbsenceEffect::BecomeZero {
+            absent,
+            zeros: 1_240,
+        };
+        for (effect, language, expected) in [
+            (
+                zero(1),
+                Language::English,
+                "1 SKU becomes zero because the complete list lacks it (of 1,240 that become zero)",
+            ),
+            (
+                zero(21),
+                Language::Russian,
+                "Обнулится 21 SKU, которого нет в полном списке (всего обнулений: 1\u{a0}240)",
+            ),
+            (
+                zero(55),
+                Language::Russian,
+                "Обнулятся 55 SKU, которых нет в полном списке (всего обнулений: 1\u{a0}240)",
+            ),
+            (
+                zero(55),
+                Language::Chinese,
+                "55 个 SKU 因完整列表中没有而归零（归零总数：1,240）",
+            ),
+        ] {
+            assert_eq!(absence(effect, language), expected);
+        }
+        let mut sentences: Vec<String> = [
+            zero(0),
+            AbsenceEffect::KeptByDelta,
+            AbsenceEffect::KeptBySetting,
+            AbsenceEffect::NotApplied,
+        ]
+        .iter()
+        .flat_map(|effect| Language::ALL.map(|language| absence(*effect, language)))
+        .collect();
+        sentences.sort();
+        sentences.dedup();
+        assert_eq!(sentences.len(), 12, "no sentence stands for two effects");
+    }
+
+    #[test]
+    fn progress_names_what_is_known() {
+        for (of, language, expected) in [
+            (
+                Some(1_000_000),
+                Language::English,
+                "Comparing with the stock: 1,240 of about 1,000,000 SKUs. The page loads itself again.",
+            ),
+            (
+                None,
+                Language::English,
+                "Comparing with the stock: 1,240 SKUs so far. The page loads itself again.",
+            ),
+            (
+                Some(1_000_000),
+                Language::Russian,
+                "Идёт сравнение с остатками: 1\u{a0}240 SKU из примерно 1\u{a0}000\u{a0}000. \
+                 Страница обновится сама.",
+            ),
+        ] {
+            assert_eq!(comparing(1_240, of, language), expected);
         }
     }
 }

@@ -65,6 +65,9 @@ export async function actions(t, { browser, states }) {
     await page.locator(".alarm", { hasText: `${values.shop}/${values.source}` }).getByRole("link").click();
     await page.waitForURL("**/held");
     assert.equal(await page.locator(".changes tbody tr").count(), 55);
+    const absence = await page.locator(".absence").textContent();
+    assert.match(absence, /^55 SKUs become zero because the complete list lacks them \(of 55 /);
+    assert.match(await page.locator(".changes tbody tr").first().textContent(), /not in the delivery/);
     // Another export replaces the one on the page.
     const fetchHeld = () => page.request.get(page.url(), { headers: { Accept: "application/json" } });
     const { delivery } = await (await fetchHeld()).json();
