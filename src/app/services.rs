@@ -274,7 +274,7 @@ impl Services {
             replicas: self.replicas,
             store: self.store,
             alarms: self.alarms,
-            sources_elsewhere: config.sources_elsewhere().map(ToOwned::to_owned),
+            replica: wiring::ops_replica(config),
             not_sending_reason: self.not_sending_reason,
             stale_after: config.stale_after,
             cutoff: config.cutoff,

@@ -65,7 +65,7 @@ use self::selftest::{Selftest, SelftestRunner, SelftestStartError};
 use self::status::WorkerHandle;
 use self::worker::SyncWorker;
 use crate::event_log::EventLog;
-use crate::replicas::SendingLease;
+use crate::replicas::{SendingLease, SendingReplica};
 use crate::store::{Notes, Store};
 use crate::telemetry::Alarms;
 
@@ -325,6 +325,13 @@ impl Migrator {
     pub fn lead_obstacle(&self, shop: ShopId) -> Option<String> {
         let handle = self.shops.get(&shop)?;
         handle.selftests.lead_obstacle()
+    }
+
+    /// Returns the replica that calls the Market for the shop. `None` if this process alone uses its
+    /// store, or the Market is not called for the shop.
+    #[must_use]
+    pub fn sender(&self, shop: ShopId) -> Option<SendingReplica> {
+        self.shops.get(&shop)?.selftests.sender()
     }
 
     /// Takes over the pauses that operators have set or ended on other replicas.

@@ -61,7 +61,7 @@ use crate::event_log::{EventLog, OperatorAction, ServiceEvent};
 use crate::ingest::OriginTimes;
 use crate::migrator::{Migrator, Mode, ShopData};
 use crate::push_api::stocks_handler::LastRequests;
-use crate::replicas::{ReplicaBoard, ServingPermit};
+use crate::replicas::{ReplicaBoard, SendingReplica, ServingPermit};
 use crate::sources::SourceManager;
 use crate::store::Store;
 use crate::telemetry::Alarms;
@@ -93,8 +93,8 @@ pub struct OpsState {
     pub store: Arc<Store>,
     /// Active alarms.
     pub alarms: Alarms,
-    /// Name of the replica that reads the sources, if it is another one.
-    pub sources_elsewhere: Option<String>,
+    /// This process among the replicas; `None` if it alone uses its store.
+    pub replica: Option<OpsReplica>,
     /// Reason why nothing may be sent, if any.
     pub not_sending_reason: Option<String>,
     /// Time after which a shop without statements raises an alarm.
@@ -109,6 +109,15 @@ pub struct OpsState {
     pub public_address: SocketAddr,
     /// Address for the operator, likewise.
     pub ops_address: SocketAddr,
+}
+
+/// Settings of a replica that the operator sees.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct OpsReplica {
+    /// Name of this process.
+    pub name: String,
+    /// Name of the replica that reads the sources.
+    pub sources_on: String,
 }
 
 /// Shop settings that the operator sees.
@@ -280,7 +289,7 @@ fn parse_sku(text: &str) -> Result<Sku, ErrorResponse> {
 impl OpsState {
     /// Refuses an action about sources on a replica that has none.
     fn require_sources(&self) -> Result<(), ErrorResponse> {
-        match &self.sources_elsewhere {
+        match self.sources_elsewhere() {
             None => Ok(()),
             Some(replica) => Err(ErrorResponse::new(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -288,6 +297,19 @@ impl OpsState {
                 format!("the sources are read on replica {replica}: send this request there"),
             )),
         }
+    }
+
+    /// Returns the name of the replica that reads the sources, if it is another one.
+    pub(crate) fn sources_elsewhere(&self) -> Option<&str> {
+        let replica = self.replica.as_ref()?;
+        (replica.sources_on != replica.name).then_some(replica.sources_on.as_str())
+    }
+
+    /// Returns the replica that calls the Market for a shop. `None` if this process alone uses its
+    /// store, or the Market is not called for the shop.
+    pub(crate) fn sender(&self, shop: ShopId) -> Option<SendingReplica> {
+        self.replica.as_ref()?;
+        self.migrator.sender(shop)
     }
 
     /// Returns the shops with their indexes in the book.

@@ -14,6 +14,7 @@ use super::{Ops, OpsShop, OpsState, Started};
 use crate::ingest::OriginTime;
 use crate::migrator::readback::ReadbackReport;
 use crate::migrator::{Mode, WorkerStatus};
+use crate::replicas::SendingReplica;
 use crate::store::{ReplicaStatus, StoreStatus};
 
 /// Response of `/readyz`.
@@ -38,6 +39,12 @@ pub(crate) struct StatusResponse {
     days_to_cutoff: i64,
     pub(crate) alarms: Vec<StatusAlarm>,
     store: StoreStatus,
+    /// Name of this replica. Absent if there is only this process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replica: Option<String>,
+    /// Name of the replica that reads the sources. Absent likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sources_on: Option<String>,
     /// All replicas that use the same database. Absent if there is only this process.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     replicas: Vec<ReplicaStatus>,
@@ -74,6 +81,10 @@ pub(crate) struct ShopStatusDto {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) dirty: Option<usize>,
     pub(crate) last_push: Option<DateTime<Utc>>,
+    /// Name of the replica that calls the Market for the shop. Absent if it is not known, or there
+    /// is only this process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sent_by: Option<String>,
     /// Origins of the shop's stock, with the time of the last statement.
     pub(crate) sources: Vec<OriginTime>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -133,6 +144,11 @@ impl OpsState {
                 })
                 .collect(),
             store: self.store.status(),
+            replica: self.replica.as_ref().map(|replica| replica.name.clone()),
+            sources_on: self
+                .replica
+                .as_ref()
+                .map(|replica| replica.sources_on.clone()),
             replicas: self.replicas.get(),
             held: self.not_sending_reason.clone(),
             shops: self
@@ -153,9 +169,19 @@ impl OpsState {
             skus: self.data.book.len(id),
             dirty: self.count_dirty(id),
             last_push: self.last_requests.last(id),
+            sent_by: self.sender_name(id),
             sources: self.origin_times.by_name(id),
             migrator,
             survey: self.migrator.readback_report(id),
+        }
+    }
+
+    /// Returns the name of the replica that calls the Market for a shop, if it is known.
+    fn sender_name(&self, id: ShopId) -> Option<String> {
+        match self.sender(id)? {
+            SendingReplica::This { .. } => Some(self.replica.as_ref()?.name.clone()),
+            SendingReplica::Other(name) => Some(name),
+            SendingReplica::Unknown => None,
         }
     }
 

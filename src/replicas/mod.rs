@@ -14,5 +14,5 @@ mod serving_permit;
 
 pub use self::follower::Follower;
 pub use self::replica_board::ReplicaBoard;
-pub use self::sending_lease::{LeaseKeeper, NotLeading, SendingLease};
+pub use self::sending_lease::{LeaseKeeper, NotLeading, SendingLease, SendingReplica};
 pub use self::serving_permit::ServingPermit;

@@ -110,16 +110,28 @@ impl SendingLease {
         held.map(Some).ok_or(NotLeading)
     }
 
+    /// Returns the replica that sends; `None` if this process alone uses its store.
+    #[must_use]
+    pub fn sender(&self) -> Option<SendingReplica> {
+        let view = self.shared.as_ref()?.view.lock();
+        let now = Instant::now();
+        Some(match (&view.held, &view.holder) {
+            (Some(held), _) if now < held.valid_until => SendingReplica::This {
+                wait: held.may_send_from.saturating_duration_since(now),
+            },
+            (_, Some(holder)) => SendingReplica::Other(holder.clone()),
+            (_, None) => SendingReplica::Unknown,
+        })
+    }
+
     /// Returns why this process does not lead, for the operator.
     #[must_use]
     pub fn obstacle(&self) -> String {
-        let holder = self
-            .shared
-            .as_ref()
-            .and_then(|shared| shared.view.lock().holder.clone());
-        match holder {
-            Some(holder) => format!("replica {holder} sends"),
-            None => "no replica has been chosen to send yet".to_owned(),
+        match self.sender() {
+            Some(SendingReplica::Other(holder)) => format!("replica {holder} sends"),
+            Some(SendingReplica::This { .. } | SendingReplica::Unknown) | None => {
+                "no replica has been chosen to send yet".to_owned()
+            }
         }
     }
 
@@ -158,6 +170,28 @@ impl SendingLease {
             }
             shared.changed.notify_waiters();
         }
+    }
+}
+
+/// Replica that calls the Market for a shop, as this process knows it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum SendingReplica {
+    /// This process. Until the end of `wait`, requests of the one before may be on their way.
+    This {
+        /// Time until it sends.
+        wait: Duration,
+    },
+    /// The replica with this name.
+    Other(String),
+    /// Not known: none has the lease, or the database cannot be reached.
+    Unknown,
+}
+
+impl SendingReplica {
+    /// Returns true for this process.
+    #[must_use]
+    pub fn is_this(&self) -> bool {
+        matches!(self, Self::This { .. })
     }
 }
 
@@ -285,6 +319,7 @@ mod tests {
         let start = Instant::now();
         assert_eq!(lease.epoch(), Some(2));
         assert_eq!(lease.may_send_from(start), Some(start + WAIT));
+        assert_eq!(lease.sender(), Some(SendingReplica::This { wait: WAIT }));
         advance(Duration::from_secs(20)).await;
         lease.set(&held(2, false), "a/1", WAIT);
         assert_eq!(lease.may_send_from(Instant::now()), Some(start + WAIT));
@@ -303,6 +338,7 @@ mod tests {
         assert_eq!(lease.epoch(), Some(1), "responses may still be stored");
         advance(SEND_MARGIN).await;
         assert_eq!(lease.epoch(), None);
+        assert_eq!(lease.sender(), Some(SendingReplica::Unknown));
     }
 
     #[tokio::test(start_paused = true)]
@@ -316,6 +352,8 @@ mod tests {
         lease.set(&taken, "a/1", WAIT);
         assert_eq!(lease.epoch(), None);
         assert_eq!(lease.obstacle(), "replica b sends");
+        assert_eq!(lease.sender(), Some(SendingReplica::Other("b".to_owned())));
+        assert_eq!(SendingLease::unlimited().sender(), None);
         let unlimited = SendingLease::unlimited();
         assert_eq!((unlimited.epoch(), unlimited.fence()), (Some(0), Ok(None)));
     }

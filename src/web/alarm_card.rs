@@ -25,7 +25,7 @@ impl AlarmCard {
         let shop = alarm.about.split('/').next().unwrap_or_default();
         let (label, address) = match find_shop(state, shop) {
             Some(_) => place_in_shop(alarm.kind, &alarm.about),
-            None => events(),
+            None => place_in_service(alarm.kind),
         };
         Self {
             about: visible(&alarm.about),
@@ -70,6 +70,14 @@ fn place_in_shop(kind: AlarmKind, about: &str) -> (Text, String) {
         | AlarmKind::StoreFailed
         | AlarmKind::UnmappedWarehouse => events(),
     }
+}
+
+/// Returns the label and the address of the page about an alarm that is not about a shop.
+fn place_in_service(kind: AlarmKind) -> (Text, String) {
+    if kind == AlarmKind::ReplicaBehind {
+        return (Text::OPEN_REPLICAS, "/#replicas".to_owned());
+    }
+    events()
 }
 
 fn events() -> (Text, String) {
@@ -118,5 +126,8 @@ mod tests {
             let address = address.to_owned();
             assert_eq!(place_in_shop(kind, about), (label, address));
         }
+        let (_, address) = place_in_service(AlarmKind::ReplicaBehind);
+        assert_eq!(address, "/#replicas");
+        assert_eq!(place_in_service(AlarmKind::StoreFailed), events());
     }
 }

@@ -6,11 +6,12 @@ use axum::response::{Html, IntoResponse, Response};
 use tracing::error;
 
 use super::assets::{ICON, SCRIPT, STYLESHEET};
+use super::cell::TitledText;
 use super::page_context::PageContext;
 use super::page_request::PageRequest;
 use super::screen_marks::screen_marks;
 use super::shop_health::HealthLevel;
-use super::texts::Text;
+use super::texts::{self, Text};
 use crate::i18n::Language;
 
 /// Screen that the navigation leads to.
@@ -56,6 +57,8 @@ pub(super) struct LanguageLink {
 pub(super) struct Layout {
     pub(super) context: PageContext,
     pub(super) has_login: bool,
+    /// Name of the replica that serves the page, and a sentence about it.
+    pub(super) replica: Option<TitledText>,
     pub(super) title: String,
     pub(super) navigation: Vec<NavigationEntry>,
     pub(super) languages: Vec<LanguageLink>,
@@ -97,6 +100,11 @@ impl Layout {
         Self {
             context: page.context(),
             has_login: page.ops.login().is_needed(),
+            replica: page.ops.state().and_then(|state| {
+                let text = state.replica.as_ref()?.name.clone();
+                let title = texts::served_by(&text, page.language);
+                Some(TitledText { text, title })
+            }),
             title: title.into(),
             navigation: Screen::ALL.iter().copied().map(entry).collect(),
             languages: Language::ALL.into_iter().map(link).collect(),

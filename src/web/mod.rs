@@ -25,6 +25,7 @@ mod overview;
 mod page_context;
 mod page_request;
 mod ready_page;
+mod replica_panel;
 mod screen_marks;
 mod search;
 mod shop;

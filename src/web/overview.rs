@@ -10,6 +10,7 @@ use super::live::{LiveValues, stream_values};
 use super::page_context::PageContext;
 use super::page_request::PageRequest;
 use super::ready_page;
+use super::replica_panel::ReplicaPanel;
 use super::shop_health::{HealthLevel, ShopCondition};
 use super::shop_row::{FeedExample, ShopRow};
 use super::texts::{self, Text};
@@ -22,6 +23,8 @@ struct Overview {
     readiness: Cell,
     alarms: Vec<AlarmCard>,
     shops: Vec<ShopRow>,
+    /// `None` if this process alone uses its store.
+    replicas: Option<ReplicaPanel>,
 }
 
 #[derive(Template)]
@@ -75,12 +78,23 @@ impl Overview {
             .iter()
             .filter(|row| row.condition == ShopCondition::InSync)
             .count();
+        let elsewhere = shops
+            .iter()
+            .filter(|row| row.condition == ShopCondition::SentElsewhere)
+            .count();
+        let known = shops.len() - elsewhere;
+        let sync_verdict = if known == 0 && elsewhere > 0 {
+            String::new()
+        } else {
+            texts::sync_verdict(in_sync as u64, known as u64, language)
+        };
         let alarms = state.alarms.active();
         let severities = shops.iter().map(|row| row.condition.severity());
         let of_alarms = (!alarms.is_empty()).then_some(HealthLevel::Trouble);
         let verdict = texts::join(
             &[
-                texts::sync_verdict(in_sync as u64, shops.len() as u64, language),
+                sync_verdict,
+                texts::sent_elsewhere_verdict(elsewhere as u64, language),
                 texts::alarm_count(alarms.len() as u64, language),
             ],
             language,
@@ -96,6 +110,7 @@ impl Overview {
                 .map(|alarm| AlarmCard::new(alarm, state, context))
                 .collect(),
             shops,
+            replicas: ReplicaPanel::collect(state, context),
         }
     }
 
@@ -111,6 +126,9 @@ impl Overview {
         }
         for row in &self.shops {
             values.add_structure(&format!("{} {}", row.name, row.feed.is_some()));
+        }
+        if let Some(replicas) = &self.replicas {
+            replicas.add_to(&mut values);
         }
         values
     }

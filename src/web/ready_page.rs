@@ -235,6 +235,7 @@ fn cause_links(shop: &str, reason: &ReadinessReason, language: Language) -> Vec<
         }
         ReadinessReason::NotSending(_)
         | ReadinessReason::ModeNotOn(_)
+        | ReadinessReason::OtherReplica(_)
         | ReadinessReason::NothingRequested
         | ReadinessReason::NotAcknowledged(_)
         | ReadinessReason::RequestsForgotten

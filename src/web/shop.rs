@@ -14,6 +14,7 @@ use super::links::shop_path;
 use super::live::{LiveValues, stream_values};
 use super::page_context::PageContext;
 use super::page_request::ShopRequest;
+use super::replica_panel::{sent_elsewhere, sources_elsewhere};
 use super::shop_actions::ActionQuery;
 use super::shop_charts::{ChartPeriod, shop_charts};
 use super::shop_health::HealthLevel;
@@ -27,6 +28,10 @@ use crate::migrator::{LimitUnit, WorkerStatus};
 /// Values of the page that the stream keeps current.
 struct ShopPanels {
     state: Cell,
+    /// Sentence about the replica that sends, if it is another one.
+    sent_elsewhere: Option<String>,
+    /// Sentence about the replica that reads the sources, likewise.
+    sources_elsewhere: Option<String>,
     feed: Option<FeedExample>,
     numbers: Vec<NamedCell>,
     sending: SendingPanel,
@@ -103,7 +108,10 @@ impl ShopPanels {
     fn collect(request: &ShopRequest, context: PageContext) -> Self {
         let (state, id, shop) = (request.page.state(), request.id, request.shop());
         let row = ShopRow::collect(state, id, shop, context);
+        let sender = state.sender(id).filter(|sender| !sender.is_this());
         let worker = state.migrator.status(id);
+        // On a replica that does not send, a worker knows only the operator's pause.
+        let sending_worker = worker.as_ref().filter(|_| sender.is_none());
         let columns = row.cells.into_iter().map(|column| NamedCell {
             name: column.heading,
             cell: column.cell,
@@ -111,14 +119,16 @@ impl ShopPanels {
         let readback = state.migrator.readback_report(id);
         Self {
             state: row.state,
+            sent_elsewhere: sent_elsewhere(state, id, context),
+            sources_elsewhere: sources_elsewhere(state, context),
             feed: row.feed,
             numbers: columns
-                .chain(more_numbers(worker.as_ref(), context))
+                .chain(more_numbers(sending_worker, context))
                 .collect(),
             sending: SendingPanel::collect(
                 worker.as_ref(),
-                can_be_paused(state, shop),
-                shop.mode,
+                sender.as_ref(),
+                (can_be_paused(state, shop), shop.mode),
                 context,
             ),
             sources: SourceRow::collect_all(state, id, context),
@@ -136,6 +146,7 @@ impl ShopPanels {
         values.add(self.readback.cells());
         values.add([&self.quarantine.count]);
         values.add_structure(&self.feed.is_some().to_string());
+        values.add_structure(self.sent_elsewhere.as_deref().unwrap_or_default());
         values.add_structure(&self.sending.structure());
         values.add_structure(&self.readback.structure());
         values.add_structure(&self.quarantine.structure());

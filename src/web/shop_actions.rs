@@ -29,6 +29,8 @@ pub(super) enum ActionResult {
     PollRequested,
     /// The Market is not called for this shop.
     NotForwarded,
+    /// Another replica calls the Market for this shop.
+    OtherReplica,
     /// The store could not persist the change.
     #[strum(serialize = "not-written")]
     NotPersisted,
@@ -46,7 +48,7 @@ impl ActionResult {
             Self::ReadbackRequested | Self::Paused | Self::Resumed | Self::PollRequested => {
                 HealthLevel::Good
             }
-            Self::NotForwarded | Self::UnknownSource => HealthLevel::Attention,
+            Self::NotForwarded | Self::OtherReplica | Self::UnknownSource => HealthLevel::Attention,
             Self::NotPersisted => HealthLevel::Trouble,
         }
     }
@@ -94,6 +96,11 @@ pub(super) async fn verify(request: ShopRequest) -> Redirect {
     let state = request.page.state();
     let result = if state.request_readback(request.id, request.shop()) {
         ActionResult::ReadbackRequested
+    } else if state
+        .sender(request.id)
+        .is_some_and(|sender| !sender.is_this())
+    {
+        ActionResult::OtherReplica
     } else {
         ActionResult::NotForwarded
     };

@@ -53,6 +53,8 @@ pub(super) enum ShopCondition {
     PausedByOperator,
     /// `migrate` is `off`.
     Off,
+    /// Another replica sends, so this one does not know the rest.
+    SentElsewhere,
     /// `migrate` is `dry-run`.
     DryRun,
     /// The Market rejects this many SKUs.
@@ -69,7 +71,7 @@ impl ShopCondition {
     pub(super) const fn severity(self) -> HealthLevel {
         match self {
             Self::InSync => HealthLevel::Good,
-            Self::Sending(_) | Self::NotVerified => HealthLevel::Waiting,
+            Self::Sending(_) | Self::NotVerified | Self::SentElsewhere => HealthLevel::Waiting,
             Self::Off
             | Self::DryRun
             | Self::PausedByOperator
@@ -89,6 +91,8 @@ pub(super) struct ShopFacts {
     pub(super) is_foreign_store: bool,
     /// The operator has paused sending.
     pub(super) is_paused_by_operator: bool,
+    /// Another replica sends.
+    pub(super) is_sent_elsewhere: bool,
     pub(super) is_paused: bool,
     pub(super) rejected: u64,
     /// SKUs whose difference the last read-back could not explain.
@@ -108,6 +112,7 @@ impl ShopFacts {
             (self.mode == Mode::Off, ShopCondition::Off),
             (self.mode == Mode::DryRun, ShopCondition::DryRun),
             (self.is_paused_by_operator, ShopCondition::PausedByOperator),
+            (self.is_sent_elsewhere, ShopCondition::SentElsewhere),
             (self.is_paused, ShopCondition::Paused),
             (self.rejected > 0, ShopCondition::Rejected(self.rejected)),
             // A SKU that is on its way still counts as different in the last read-back.
@@ -129,6 +134,7 @@ mod tests {
         has_stock: true,
         is_foreign_store: false,
         is_paused_by_operator: false,
+        is_sent_elsewhere: false,
         is_paused: false,
         rejected: 0,
         differing: 0,
@@ -143,6 +149,7 @@ mod tests {
             has_stock: false,
             is_foreign_store: true,
             is_paused_by_operator: true,
+            is_sent_elsewhere: true,
             is_paused: true,
             rejected: 3,
             differing: 4,
@@ -156,6 +163,8 @@ mod tests {
         facts.is_foreign_store = false;
         assert_eq!(facts.condition(), ShopCondition::PausedByOperator);
         facts.is_paused_by_operator = false;
+        assert_eq!(facts.condition(), ShopCondition::SentElsewhere);
+        facts.is_sent_elsewhere = false;
         assert_eq!(facts.condition(), ShopCondition::Paused);
         facts.is_paused = false;
         assert_eq!(facts.condition(), ShopCondition::Rejected(3));

@@ -11,8 +11,10 @@ use super::page_context::PageContext;
 use super::shop_health::{HealthLevel, ShopCondition, ShopFacts};
 use super::texts::{self, Text};
 use crate::chart_history::{Resolution, Series};
+use crate::i18n::Language;
 use crate::migrator::{Mode, WorkerState};
 use crate::ops::{OpsShop, OpsState};
+use crate::replicas::SendingReplica;
 
 /// Shortest time that a sparkline covers, in minutes.
 const FEWEST_MINUTES: usize = 60;
@@ -60,12 +62,15 @@ impl ShopRow {
     ) -> Self {
         use HealthLevel::{Attention, Good, Waiting};
         let worker = state.migrator.status(id).unwrap_or_default();
+        let sender = state.sender(id);
+        let is_sent_elsewhere = sender.as_ref().is_some_and(|sender| !sender.is_this());
         let readback = state.migrator.readback_report(id).unwrap_or_default();
         let facts = ShopFacts {
             mode: shop.mode,
             has_stock: !state.data.book.is_empty(id),
             is_foreign_store: state.not_sending_reason.is_some(),
             is_paused_by_operator: worker.paused_since.is_some(),
+            is_sent_elsewhere,
             is_paused: worker.state == WorkerState::Paused,
             rejected: worker.quarantined.len() as u64,
             differing: readback.unexplained_skus(),
@@ -88,17 +93,39 @@ impl ShopRow {
             let cell = Cell::titled(element(part), context.past(at));
             column(heading, false, cell)
         };
+        // Only the replica that sends knows these.
+        let unknown = |mut column: ColumnCell| {
+            if is_sent_elsewhere {
+                column.cell = Cell::new(column.cell.id, "–");
+            }
+            column
+        };
         let skus = state.data.book.len(id) as u64;
         let mode = Cell::new(element("mode"), context.text(mode_text(shop.mode)));
         let (differing, sent) = (facts.differing, worker.last_acknowledged);
         let cells = vec![
             number(Text::SKUS_COLUMN, "skus", skus, Good),
-            number(Text::WAITING_COLUMN, "waiting", facts.waiting, Waiting),
-            number(Text::REJECTED_COLUMN, "rejected", facts.rejected, Attention),
-            number(Text::DIFFERING_COLUMN, "differing", differing, Attention),
+            unknown(number(
+                Text::WAITING_COLUMN,
+                "waiting",
+                facts.waiting,
+                Waiting,
+            )),
+            unknown(number(
+                Text::REJECTED_COLUMN,
+                "rejected",
+                facts.rejected,
+                Attention,
+            )),
+            unknown(number(
+                Text::DIFFERING_COLUMN,
+                "differing",
+                differing,
+                Attention,
+            )),
             time(Text::PUSH_COLUMN, "push", state.last_requests.last(id)),
-            time(Text::ACKNOWLEDGED_COLUMN, "acknowledged", sent),
-            time(Text::MATCH_COLUMN, "match", readback.last_equal),
+            unknown(time(Text::ACKNOWLEDGED_COLUMN, "acknowledged", sent)),
+            unknown(time(Text::MATCH_COLUMN, "match", readback.last_equal)),
             column(Text::MODE_COLUMN, false, mode),
         ];
         let mut sources = state.source_manager.configs(id);
@@ -108,19 +135,21 @@ impl ShopRow {
             link: shop_path(&shop.name),
             state: Cell::new(
                 element("state"),
-                texts::condition(condition, context.language),
+                state_text(condition, sender.as_ref(), context.language),
             )
             .with_severity(condition.severity()),
             cells,
-            feed: (!facts.has_stock && !has_source).then(|| FeedExample {
-                shop: shop.name.clone(),
-                campaign: shop.campaign,
-                listener: state.public_address,
-                ops_option: match state.ops_address {
-                    DEFAULT_OPS_LISTENER => String::new(),
-                    address => format!(" --ops {address}"),
+            feed: (!facts.has_stock && !has_source && state.sources_elsewhere().is_none()).then(
+                || FeedExample {
+                    shop: shop.name.clone(),
+                    campaign: shop.campaign,
+                    listener: state.public_address,
+                    ops_option: match state.ops_address {
+                        DEFAULT_OPS_LISTENER => String::new(),
+                        address => format!(" --ops {address}"),
+                    },
                 },
-            }),
+            ),
             condition,
         }
     }
@@ -148,6 +177,20 @@ impl ShopRow {
                 column.sparkline = sparkline(points, title, context.language);
             }
         }
+    }
+}
+
+/// State of a shop in words.
+pub(super) fn state_text(
+    condition: ShopCondition,
+    sender: Option<&SendingReplica>,
+    language: Language,
+) -> String {
+    match (condition, sender) {
+        (ShopCondition::SentElsewhere, Some(SendingReplica::Other(name))) => {
+            texts::sender_state(name, language)
+        }
+        _ => texts::condition(condition, language),
     }
 }
 

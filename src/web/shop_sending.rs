@@ -4,9 +4,11 @@ use super::cell::{Cell, TitledText};
 use super::links::sku_path;
 use super::page_context::PageContext;
 use super::shop_health::{HealthLevel, ShopCondition};
+use super::shop_row::state_text;
 use super::texts::{self, Text};
 use super::visible::visible;
 use crate::migrator::{Mode, OPERATOR_PAUSE_REASON, QuarantinedSku, WorkerState, WorkerStatus};
+use crate::replicas::SendingReplica;
 
 /// Most rows of the quarantine.
 const MAX_QUARANTINE_ROWS: usize = 100;
@@ -28,10 +30,11 @@ pub(super) struct SendingPanel {
 }
 
 impl SendingPanel {
+    /// `elsewhere` is the replica that sends, if it is not this process.
     pub(super) fn collect(
         worker: Option<&WorkerStatus>,
-        can_be_paused: bool,
-        mode: Mode,
+        elsewhere: Option<&SendingReplica>,
+        (can_be_paused, mode): (bool, Mode),
         context: PageContext,
     ) -> Self {
         use HealthLevel::{Attention, Good, Trouble, Waiting};
@@ -59,6 +62,11 @@ impl SendingPanel {
                 let text = texts::paused_since(&context.full(since), language);
                 (text, Attention)
             }
+            _ if elsewhere.is_some() => {
+                let condition = ShopCondition::SentElsewhere;
+                let text = state_text(condition, elsewhere, language);
+                (text, condition.severity())
+            }
             (_, WorkerState::Sending) => (texts::sending_now(waiting, language), Waiting),
             (_, WorkerState::Waiting) => fixed(Text::WORKER_WAITING, Waiting),
             (_, WorkerState::Paused) => fixed(Text::WORKER_PAUSED, Trouble),
@@ -70,9 +78,13 @@ impl SendingPanel {
             texts::next_try(&moment.text, &moment.title, language)
         });
         let reason = worker.reason.as_deref();
-        let reason = reason.filter(|reason| *reason != OPERATOR_PAUSE_REASON);
+        let reason = reason
+            .filter(|reason| *reason != OPERATOR_PAUSE_REASON)
+            .filter(|_| elsewhere.is_none());
         let is_paused = worker.paused_since.is_some();
-        let effect = if is_paused {
+        let effect = if elsewhere.is_some() {
+            texts::effect_elsewhere(is_paused, language).to_owned()
+        } else if is_paused {
             texts::effect_of_resuming(waiting, language)
         } else {
             texts::effect_of_pausing(waiting, language)

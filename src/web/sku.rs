@@ -14,6 +14,7 @@ use super::live::{LiveValues, stream_values};
 use super::not_found;
 use super::page_context::PageContext;
 use super::page_request::ShopRequest;
+use super::replica_panel::sent_elsewhere;
 use super::shop_health::HealthLevel;
 use super::shop_sending::QuarantineRow;
 use super::similar_skus::similar_skus;
@@ -54,6 +55,8 @@ struct SkuPage {
     summary: String,
     severity: HealthLevel,
     is_unknown: bool,
+    /// Sentence about the replica that sends, if it is another one.
+    sent_elsewhere: Option<String>,
     numbers: Vec<SkuFact>,
     /// Set if the Market rejects the SKU.
     rejection: Option<QuarantineRow>,
@@ -110,6 +113,7 @@ async fn sku_page(request: &ShopRequest, text: &str) -> Response {
         summary: texts::sku_summary(&explanation.summary, context),
         severity: texts::sku_severity(&explanation.summary),
         is_unknown,
+        sent_elsewhere: sent_elsewhere(state, request.id, context),
         numbers: numbers(&explanation, context),
         rejection: explanation
             .quarantine

@@ -16,6 +16,7 @@ use super::live::{LiveValues, stream_values};
 use super::not_found;
 use super::page_context::PageContext;
 use super::page_request::PageRequest;
+use super::replica_panel::sources_elsewhere;
 use super::source_card::{HeldNote, SourceCard, is_unused, stored_rows};
 use super::texts::{self, Text};
 use crate::ops::{Ops, OpsState, list_sources, wants_html};
@@ -35,6 +36,8 @@ struct SourcesPage {
     layout: Layout,
     shops: Vec<ShopSection>,
     has_shop_without_sources: bool,
+    /// Sentence about the replica that reads the sources, if it is another one.
+    sources_elsewhere: Option<String>,
     is_read_requested: bool,
     structure: String,
 }
@@ -79,6 +82,7 @@ pub(super) async fn page(
     render(&SourcesPage {
         layout: Layout::new(&page, Screen::Sources, title, "/live/sources"),
         has_shop_without_sources: shops.iter().any(|shop| shop.sources.is_empty()),
+        sources_elsewhere: sources_elsewhere(state, page.context()),
         is_read_requested: params.done.as_deref() == Some("read"),
         structure: live_values(&shops).structure_mark(),
         shops,

@@ -21,6 +21,7 @@ use super::{
 use crate::event_log::ServiceEvent;
 use crate::migrator::status::{QuarantinedSku, WorkerHandle, WorkerState};
 use crate::migrator::{Context, MarketTarget, Mode, OPERATOR_PAUSE_REASON};
+use crate::replicas::SendingReplica;
 use crate::store::StoreError;
 use crate::telemetry::AlarmKind;
 
@@ -136,6 +137,12 @@ impl SelftestRunner {
     pub(in crate::migrator) fn lead_obstacle(&self) -> Option<String> {
         let lease = self.context.leases.of_shop(self.target.shop);
         lease.epoch().is_none().then(|| lease.obstacle())
+    }
+
+    /// Returns the replica that calls the Market for the shop; `None` without replicas.
+    pub(in crate::migrator) fn sender(&self) -> Option<SendingReplica> {
+        let lease = self.context.leases.of_shop(self.target.shop);
+        lease.sender()
     }
 
     /// Returns the reason why the worker would not send this SKU, if there is one.

@@ -87,6 +87,8 @@ pub(super) struct ReadinessInputs<'a> {
     pub(super) cutoff: NaiveDate,
     pub(super) mode: Mode,
     pub(super) not_sending_reason: Option<&'a str>,
+    /// Reason why this process does not send, if there are several replicas.
+    pub(super) other_replica: Option<ReadinessReason>,
     pub(super) has_no_stock: bool,
     pub(super) coverage: &'a PushCoverage,
     pub(super) report: Option<&'a WorkerStatus>,
@@ -106,14 +108,18 @@ impl ReadinessInputs<'_> {
         };
         let reason = match self.not_sending_reason {
             Some(reason) => Some(ReadinessReason::NotSending(reason.to_owned())),
-            None => (self.mode != Mode::On).then_some(ReadinessReason::ModeNotOn(self.mode)),
+            None if self.mode != Mode::On => Some(ReadinessReason::ModeNotOn(self.mode)),
+            None => self.other_replica.clone(),
         };
         shop.set(ReadinessCheck::SendingOn, reason);
         let no_stock = self.has_no_stock.then_some(ReadinessReason::NoStock);
         shop.set(ReadinessCheck::StockKnown, no_stock);
         self.check_coverage(&mut shop);
-        self.check_sending(&mut shop);
-        self.check_market_copy(&mut shop);
+        // Only the replica that sends knows the rest.
+        if self.other_replica.is_none() {
+            self.check_sending(&mut shop);
+            self.check_market_copy(&mut shop);
+        }
         if !self.has_no_stock {
             let silent = self.silent_for >= self.stale_after;
             let reason =
@@ -255,6 +261,7 @@ mod tests {
             cutoff: "2026-12-31".parse().unwrap(),
             mode: Mode::On,
             not_sending_reason: None,
+            other_replica: None,
             has_no_stock: false,
             coverage,
             report: Some(report),
@@ -415,6 +422,23 @@ mod tests {
             );
             assert_eq!(actual.matches("; ").count(), 0, "{actual}");
         }
+    }
+
+    #[test]
+    fn another_replica_passes_no_check_about_sent_stock() {
+        let (coverage, readback, report) = good_inputs();
+        let reason = ReadinessReason::OtherReplica(Some("dc-2".to_owned()));
+        let checked = ReadinessInputs {
+            other_replica: Some(reason.clone()),
+            ..inputs(&coverage, &readback, &report)
+        }
+        .evaluate();
+        assert_eq!(checked.reasons().collect::<Vec<_>>(), [&reason]);
+        let results = checked.checks[5..11].iter().map(|(_, result)| result);
+        assert_eq!(
+            results.filter(|it| **it != CheckResult::NotChecked).count(),
+            0
+        );
     }
 
     #[test]

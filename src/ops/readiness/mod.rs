@@ -25,6 +25,7 @@ use super::{OpsShop, OpsState, Started};
 use crate::ingest::OriginTime;
 use crate::migrator::Mode;
 use crate::migrator::readback::MatchClass;
+use crate::replicas::SendingReplica;
 
 /// Time before the Market's last request of all. A SKU whose own last request is within this time
 /// counts as recently requested.
@@ -141,6 +142,13 @@ impl OpsState {
             cutoff: self.cutoff,
             mode: shop.mode,
             not_sending_reason: self.not_sending_reason.as_deref(),
+            other_replica: match self.sender(id) {
+                Some(SendingReplica::Other(name)) => {
+                    Some(ReadinessReason::OtherReplica(Some(name)))
+                }
+                Some(SendingReplica::Unknown) => Some(ReadinessReason::OtherReplica(None)),
+                Some(SendingReplica::This { .. }) | None => None,
+            },
             has_no_stock: self.data.book.is_empty(id),
             coverage: &coverage,
             report: report.as_ref(),

@@ -18,6 +18,9 @@ pub enum ReadinessReason {
     /// `migrate` is not `on`.
     #[error("migrate is \"{0}\": nothing is sent")]
     ModeNotOn(Mode),
+    /// Another replica sends, or none yet. Only the one that sends knows what the Market shows.
+    #[error("{}", other_replica(.0.as_deref()))]
+    OtherReplica(Option<String>),
     /// No stock of the shop is known.
     #[error("no stock is known yet: send stock or add a source")]
     NoStock,
@@ -95,6 +98,15 @@ impl ReadinessReason {
     }
 }
 
+fn other_replica(name: Option<&str>) -> String {
+    match name {
+        Some(name) => format!(
+            "replica {name} sends for this shop, and only it knows the Market's copy: ask there"
+        ),
+        None => "no replica has been chosen to send yet: ask again in a minute".to_owned(),
+    }
+}
+
 /// Joins the first SKUs in single quotes with commas.
 fn quoted(skus: &[String]) -> String {
     let named = skus.iter().take(MAX_NAMED_IN_TEXT);
@@ -127,6 +139,14 @@ mod tests {
             (
                 ReadinessReason::ModeNotOn(Mode::DryRun),
                 "migrate is \"dry-run\": nothing is sent",
+            ),
+            (
+                ReadinessReason::OtherReplica(Some("dc-2".to_owned())),
+                "replica dc-2 sends for this shop, and only it knows the Market's copy: ask there",
+            ),
+            (
+                ReadinessReason::OtherReplica(None),
+                "no replica has been chosen to send yet: ask again in a minute",
             ),
             (
                 ReadinessReason::NoStock,

@@ -158,4 +158,22 @@ impl Text {
     pub(crate) const ZERO_KIND: Self = Self(["to zero", "обнулятся", "归零"]);
     pub(crate) const ZERO_MARK: Self = Self(["becomes 0", "станет 0", "归零"]);
     pub(crate) const ZEROED_COLUMN: Self = Self(["To zero", "Обнулены", "归零"]);
+    pub(crate) const LAG_COLUMN: Self =
+        Self(["Changes behind", "Отстаёт на изменений", "落后的更改"]);
+    pub(crate) const OPEN_REPLICAS: Self =
+        Self(["See the replicas", "Посмотреть реплики", "查看副本"]);
+    pub(crate) const READS_SOURCES: Self = Self(["reads them", "читает их", "读取"]);
+    pub(crate) const RENEWED_COLUMN: Self = Self(["Last sign", "Последний сигнал", "最近信号"]);
+    pub(crate) const REPLICA_BEHIND: Self = Self([
+        "cannot follow the others",
+        "не видит изменений других",
+        "无法跟上其他副本",
+    ]);
+    pub(crate) const REPLICA_COLUMN: Self = Self(["Replica", "Реплика", "副本"]);
+    pub(crate) const REPLICA_LIVE: Self = Self(["live", "работает", "在线"]);
+    pub(crate) const REPLICA_NOT_LIVE: Self = Self(["not live", "не работает", "离线"]);
+    pub(crate) const REPLICA_UNKNOWN: Self = Self(["not known", "неизвестно", "未知"]);
+    pub(crate) const REPLICAS: Self = Self(["Replicas", "Реплики", "副本"]);
+    pub(crate) const SENDS_FOR_COLUMN: Self = Self(["Sends for", "Отправляет остатки", "负责发送"]);
+    pub(crate) const THIS_REPLICA: Self = Self(["this page", "эта страница", "本页"]);
 }

@@ -5,6 +5,7 @@ mod labels;
 mod match_class;
 mod phrases;
 mod readiness;
+mod replicas;
 mod sentences;
 mod shop_sentences;
 mod sku_story;
@@ -16,10 +17,14 @@ pub(super) use self::match_class::{class_meaning, class_name};
 pub(super) use self::readiness::{
     as_of, readiness_check, readiness_reason, readiness_verdict, shop_verdict,
 };
+pub(super) use self::replicas::{
+    names, no_sender, old_list, seconds_ago, sender_state, sent_by_other, sent_elsewhere_verdict,
+    served_by, sources_not_read, sources_on_other, taking_over,
+};
 pub(super) use self::sentences::{alarm_count, condition, days_left, join, sync_verdict};
 pub(super) use self::shop_sentences::{
-    action_result, delivery_counts, effect_of_pausing, effect_of_resuming, more_rows, next_try,
-    paused_since, readback_ended, sending_now, unknown_shop,
+    action_result, delivery_counts, effect_elsewhere, effect_of_pausing, effect_of_resuming,
+    more_rows, next_try, paused_since, readback_ended, sending_now, unknown_shop,
 };
 pub(super) use self::sku_story::{
     acknowledged, events_since, in_hour, origin_name, repeated, requested, search_heading,

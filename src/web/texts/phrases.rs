@@ -403,4 +403,14 @@ impl Text {
     ]);
     pub(crate) const WRONG_PASSWORD: Self =
         Self(["This password is wrong.", "Пароль неверный.", "密码错误。"]);
+    pub(crate) const REPLICA_CHARTS: Self = Self([
+        "The charts have only what this replica has sent and answered.",
+        "На графиках — только то, что отправила и на что ответила эта реплика.",
+        "图表只包含本副本发送和响应的内容。",
+    ]);
+    pub(crate) const REPLICA_EVENTS: Self = Self([
+        "These are the events of this replica. Each replica keeps its own.",
+        "Здесь события этой реплики. Каждая хранит только свои.",
+        "这里是本副本的事件。每个副本只保存自己的事件。",
+    ]);
 }

@@ -77,6 +77,17 @@ pub(in crate::web) fn readiness_reason(reason: &ReadinessReason, language: Langu
             format!("Остатки не отправляются: migrate = \"{mode}\"."),
             format!("未发送：migrate 为 {mode}。"),
         ],
+        ReadinessReason::OtherReplica(Some(name)) => [
+            format!("Replica {name} sends for this shop. Its page has the checks."),
+            format!("Остатки этого магазина отправляет реплика {name}. Проверки — на её странице."),
+            format!("由副本 {name} 发送该店铺的库存，检查结果在它的页面上。"),
+        ],
+        ReadinessReason::OtherReplica(None) => [
+            "No replica sends for this shop at the moment.",
+            "Сейчас ни одна реплика не отправляет остатки этого магазина.",
+            "目前没有副本发送该店铺的库存。",
+        ]
+        .map(str::to_owned),
         ReadinessReason::NoStock => {
             ["No stock is known yet.", "Остатков ещё нет.", "尚无库存。"].map(str::to_owned)
         }
@@ -179,6 +190,7 @@ fn count(reason: &ReadinessReason) -> u64 {
         ReadinessReason::FullMatchTooOld(n) | ReadinessReason::SourcesSilent(n) => n.unsigned_abs(),
         ReadinessReason::NotSending(_)
         | ReadinessReason::ModeNotOn(_)
+        | ReadinessReason::OtherReplica(_)
         | ReadinessReason::NoStock
         | ReadinessReason::NothingRequested
         | ReadinessReason::RequestsForgotten
@@ -247,6 +259,8 @@ mod tests {
         let reasons = [
             ReadinessReason::NotSending("x".to_owned()),
             ReadinessReason::ModeNotOn(Mode::DryRun),
+            ReadinessReason::OtherReplica(Some("dc-2".to_owned())),
+            ReadinessReason::OtherReplica(None),
             ReadinessReason::NoStock,
             ReadinessReason::NothingRequested,
             ReadinessReason::MissingStock {
@@ -284,7 +298,7 @@ mod tests {
             }
         }
         assert_eq!(
-            readiness_reason(&reasons[7], Language::Russian),
+            readiness_reason(&reasons[9], Language::Russian),
             "Ждут отправки 1\u{a0}240 SKU."
         );
     }

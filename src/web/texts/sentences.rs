@@ -25,6 +25,11 @@ pub(in crate::web) fn condition(condition: ShopCondition, language: Language) ->
             "отправка выключена",
             "未发送：migrate 为 off",
         ],
+        ShopCondition::SentElsewhere => [
+            "another replica sends",
+            "отправляет другая реплика",
+            "由其他副本发送",
+        ],
         ShopCondition::DryRun => [
             "not sending: dry run",
             "пробный режим, отправки нет",

@@ -41,6 +41,11 @@ pub(in crate::web) fn action_result(result: ActionResult, at: &str, language: La
             "Ничего не изменилось: остатки этого магазина не отправляются.",
             "未做任何更改：该店铺不发送库存。",
         ],
+        ActionResult::OtherReplica => [
+            "Nothing was done: another replica sends for this shop.",
+            "Ничего не изменилось: остатки этого магазина отправляет другая реплика.",
+            "未做任何更改：该店铺的库存由其他副本发送。",
+        ],
         ActionResult::NotPersisted => [
             "Nothing was done: the change could not be written to disk. See the alarms.",
             "Ничего не изменилось: изменение не удалось записать на диск. Посмотрите тревоги.",
@@ -116,6 +121,29 @@ pub(in crate::web) fn effect_of_resuming(waiting: u64, language: Language) -> St
             format!("发送已暂停：有 {count} {verb}。恢复后会在 Market 的限额内立即发送。")
         }
     }
+}
+
+/// Effect of the button that pauses or resumes sending, on a replica that does not send.
+pub(in crate::web) fn effect_elsewhere(is_paused: bool, language: Language) -> &'static str {
+    language.choose(if is_paused {
+        [
+            "Sending is paused on all replicas. If you resume, all that waits is sent within the \
+             Market's limit.",
+            "Отправка приостановлена на всех репликах. После возобновления всё, что ждёт, будет \
+             отправлено в пределах лимита Маркета.",
+            "所有副本都已暂停发送。恢复后会在 Market 的限额内发送等待中的库存。",
+        ]
+    } else {
+        [
+            "If you pause, no replica sends anything for this shop until you resume, also after a \
+             restart. The Market keeps the counts it has, and read-backs continue.",
+            "После приостановки ни одна реплика не отправляет остатки магазина, пока вы не возобновите \
+             отправку, в том числе после перезапуска. На Маркете останутся прежние остатки, сверка \
+             продолжается.",
+            "暂停后，在您恢复之前任何副本都不会发送该店铺的库存，重启后也一样。Market 保留现有数量，\
+             核对继续进行。",
+        ]
+    })
 }
 
 fn wait(skus: u64, language: Language) -> &'static str {
