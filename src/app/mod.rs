@@ -126,7 +126,7 @@ impl App {
         let ingest = services.start_ingest(migrator.clone(), &tasks, &mut registry);
         background::start(&services, &config, &tasks.background);
         services
-            .start_notifications(&config, &previous.notes, &tasks.background)
+            .start_notifications(&config, &previous.notes, &tasks.background, &mut registry)
             .await;
         let last_requests = LastRequests::restore(&services.data.book, &services.data.activity);
         let source_manager = services.open_sources(&config, ingest.clone()).await?;

@@ -175,13 +175,22 @@ impl Services {
     }
 
     /// Starts the channels that send alarms to people.
-    pub(super) async fn start_notifications(&self, config: &Config, notes: &Notes, tasks: &Tasks) {
+    pub(super) async fn start_notifications(
+        &self,
+        config: &Config,
+        notes: &Notes,
+        tasks: &Tasks,
+        registry: &mut Registry,
+    ) {
+        let metrics = notify::Metrics::new(&config.notify);
+        metrics.register(registry);
         let context = notify::Context {
             alarms: self.alarms.clone(),
             clock: self.clock,
             outbound: config.outbound(),
             page_url: config.page_url.clone(),
             shops: self.names.to_vec(),
+            metrics,
         };
         notify::start(&config.notify, &context, notes, &self.store, tasks).await;
     }

@@ -7,7 +7,7 @@ use lifecycle::Clock;
 
 use crate::command::{ConfigArgs, exit_code, print_line, runtime};
 use crate::config::Config;
-use crate::notify::{ChannelConfig, Context, send_test};
+use crate::notify::{ChannelConfig, Context, Metrics, send_test};
 use crate::telemetry::Alarms;
 
 pub(super) const EXAMPLES: &str = "\
@@ -39,6 +39,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         outbound: config.outbound(),
         page_url: config.page_url.clone(),
         shops: config.shops.iter().map(|shop| shop.name.clone()).collect(),
+        metrics: Metrics::default(),
     };
     let is_complete = runtime()?.block_on(async {
         let mut is_complete = true;

@@ -12,10 +12,13 @@
 mod channel_sender;
 mod email;
 mod message;
+mod metrics;
 mod planner;
 mod quiet_hours;
 mod send_failure;
 mod sent_alarms;
+#[cfg(test)]
+mod smtp_tests;
 mod telegram;
 #[cfg(test)]
 mod tests;
@@ -32,6 +35,7 @@ use tracing::warn;
 use self::channel_sender::ChannelSender;
 pub use self::email::{EmailConfig, SmtpTls};
 use self::message::MessageStyle;
+pub use self::metrics::Metrics;
 use self::planner::AlarmPlanner;
 pub use self::planner::ChannelPolicy;
 pub use self::quiet_hours::QuietHours;
@@ -97,6 +101,8 @@ pub struct Context {
     pub page_url: Option<String>,
     /// Names of all shops.
     pub shops: Vec<String>,
+    /// Counters of messages.
+    pub metrics: Metrics,
 }
 
 /// Starts one task for each channel, and one that saves its state in the store.
@@ -173,6 +179,7 @@ fn channel_worker(
         ),
         alarms: context.alarms.clone(),
         clock: context.clock,
+        counter: context.metrics.of(&channel.name),
         state,
     };
     Ok((worker, states))

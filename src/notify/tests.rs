@@ -1,10 +1,8 @@
-//! Tests of channels against servers in the same process: webhook, Telegram and SMTP.
+//! Tests of channels against servers in the same process: webhook and Telegram.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::io::Write;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum::Router;
@@ -13,9 +11,9 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use chrono::{DateTime, FixedOffset, TimeDelta};
 use lifecycle::CrashSignal;
 use parking_lot::Mutex;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
 use ring::hmac;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 use strict_http::Trust;
 use strict_http::secret::Secret;
@@ -84,6 +82,7 @@ struct RunningChannels {
     alarms: Alarms,
     states: BTreeMap<String, watch::Receiver<String>>,
     tasks: Tasks,
+    metrics: Metrics,
 }
 
 impl RunningChannels {
@@ -98,7 +97,10 @@ impl RunningChannels {
         saved: &BTreeMap<String, String>,
     ) -> Self {
         let tasks = Tasks::new(CrashSignal::default());
-        let context = context(alarms, clock);
+        let context = Context {
+            metrics: Metrics::new(channels),
+            ..context(alarms, clock)
+        };
         let mut states = BTreeMap::new();
         for channel in channels {
             let saved = saved.get(&channel.name).map_or("", String::as_str);
@@ -108,9 +110,20 @@ impl RunningChannels {
         }
         Self {
             alarms: alarms.clone(),
+            metrics: context.metrics,
             states,
             tasks,
         }
+    }
+
+    /// Lines of the metrics about messages.
+    fn counts(&self) -> Vec<String> {
+        let mut registry = Registry::with_prefix("stockbridge");
+        self.metrics.register(&mut registry);
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        lines.map(ToOwned::to_owned).collect()
     }
 
     /// Stops the workers and returns their states, as the store would have them.
@@ -130,7 +143,7 @@ impl Drop for RunningChannels {
     }
 }
 
-fn context(alarms: &Alarms, clock: Clock) -> Context {
+pub(super) fn context(alarms: &Alarms, clock: Clock) -> Context {
     Context {
         alarms: alarms.clone(),
         clock,
@@ -140,15 +153,16 @@ fn context(alarms: &Alarms, clock: Clock) -> Context {
         },
         page_url: None,
         shops: vec!["moscow".to_owned(), "kazan".to_owned()],
+        metrics: Metrics::default(),
     }
 }
 
-fn start_clock() -> (Clock, Alarms) {
+pub(super) fn start_clock() -> (Clock, Alarms) {
     let clock = Clock::starting_at(DateTime::UNIX_EPOCH);
     (clock, Alarms::new(clock))
 }
 
-fn channel(name: &str, kind: ChannelKind) -> ChannelConfig {
+pub(super) fn channel(name: &str, kind: ChannelKind) -> ChannelConfig {
     ChannelConfig {
         name: name.to_owned(),
         language: Language::English,
@@ -183,20 +197,6 @@ fn telegram(name: &str, recorder: &Recorder) -> ChannelConfig {
         chat: "-100".to_owned(),
     };
     channel(name, ChannelKind::Telegram(telegram))
-}
-
-fn email(tls: SmtpTls, server: &str, port: u16) -> EmailConfig {
-    EmailConfig {
-        server: server.to_owned(),
-        port,
-        tls,
-        login: Some((
-            "stock@shop.example".to_owned(),
-            Secret::new("canary-password"),
-        )),
-        from: "Stock <stock@shop.example>".parse().unwrap(),
-        to: vec!["ops@shop.example".parse().unwrap()],
-    }
 }
 
 /// Lets the paused clock run.
@@ -279,6 +279,16 @@ async fn a_repeated_attempt_has_the_same_ids() {
             .all(|request| request.body == requests[0].body)
     );
     assert!(!running.alarms.is_active(AlarmKind::NotifyFailed));
+    let count = |outcome: &str, count: u32| {
+        format!(
+            "stockbridge_notifications_total{{channel=\"hook\",kind=\"webhook\",outcome=\"{outcome}\"}} \
+             {count}"
+        )
+    };
+    assert_eq!(
+        running.counts(),
+        [count("delivered", 1), count("failed", 2)]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -428,161 +438,4 @@ async fn secrets_are_in_no_log_and_no_error() {
     for text in [texts, log] {
         assert!(!text.contains("canary"), "{text}");
     }
-}
-
-/// Part of an SMTP dialogue that a test server has received.
-type SmtpLines = Vec<String>;
-
-/// Reads one SMTP dialogue and confirms each command. Returns the received lines.
-fn serve_smtp(stream: &mut (impl Read + Write)) -> SmtpLines {
-    let mut received = SmtpLines::new();
-    let mut is_data = false;
-    reply(stream, "220 smtp.test ESMTP");
-    loop {
-        let Some(line) = read_line(stream) else {
-            return received;
-        };
-        received.push(line.clone());
-        let response = match line.split(' ').next().unwrap_or_default() {
-            "." if is_data => {
-                is_data = false;
-                "250 taken"
-            }
-            _ if is_data => continue,
-            "EHLO" => "250-smtp.test\r\n250-8BITMIME\r\n250 AUTH PLAIN LOGIN",
-            "AUTH" => "235 welcome",
-            "DATA" => {
-                is_data = true;
-                "354 go on"
-            }
-            "QUIT" => {
-                reply(stream, "221 bye");
-                return received;
-            }
-            _ => "250 ok",
-        };
-        reply(stream, response);
-    }
-}
-
-fn reply(stream: &mut impl Write, text: &str) {
-    // The client may be gone.
-    let _ignored = stream.write_all(format!("{text}\r\n").as_bytes());
-    let _ignored = stream.flush();
-}
-
-fn read_line(stream: &mut impl Read) -> Option<String> {
-    let mut line = Vec::new();
-    loop {
-        let mut byte = [0];
-        match stream.read(&mut byte) {
-            Ok(1) if byte[0] == b'\n' => return String::from_utf8(line).ok(),
-            Ok(1) if byte[0] == b'\r' => {}
-            Ok(1) => line.push(byte[0]),
-            _ => return None,
-        }
-    }
-}
-
-/// SMTP server for one connection, with TLS from the first byte or without.
-fn start_smtp(with_tls: bool) -> (u16, JoinHandle<SmtpLines>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let server = std::thread::spawn(move || {
-        let (mut tcp, _) = listener.accept().unwrap();
-        if !with_tls {
-            return serve_smtp(&mut tcp);
-        }
-        let mut connection = rustls::ServerConnection::new(Arc::new(tls_server())).unwrap();
-        let mut stream = rustls::Stream::new(&mut connection, &mut tcp);
-        serve_smtp(&mut stream)
-    });
-    (port, server)
-}
-
-fn fixture(name: &str) -> PathBuf {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    root.join("fixtures/notify").join(name)
-}
-
-fn tls_server() -> rustls::ServerConfig {
-    let certificate = CertificateDer::from_pem_file(fixture("server.pem")).unwrap();
-    let key = PrivateKeyDer::from_pem_file(fixture("server_key.pem")).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .unwrap()
-}
-
-async fn send_email(config: EmailConfig, ca_file: Option<PathBuf>) -> Result<(), String> {
-    let (clock, alarms) = start_clock();
-    let mut context = context(&alarms, clock);
-    context.outbound.extra_ca_file = ca_file;
-    send_test(&channel("mail", ChannelKind::Email(config)), &context).await
-}
-
-#[tokio::test]
-async fn an_email_goes_through_plain_smtp_of_this_machine() {
-    let (port, server) = start_smtp(false);
-    send_email(email(SmtpTls::None, "127.0.0.1", port), None)
-        .await
-        .unwrap();
-    let lines = server.join().unwrap();
-    for expected in [
-        "MAIL FROM:<stock@shop.example>",
-        "RCPT TO:<ops@shop.example>",
-        "Subject: Test message of stockbridge",
-        "From: Stock <stock@shop.example>",
-        "The channel mail works: alarms will arrive here.",
-    ] {
-        assert!(
-            lines.iter().any(|line| line.starts_with(expected)),
-            "{expected}: {lines:#?}"
-        );
-    }
-    assert!(lines.iter().any(|line| line.starts_with("AUTH PLAIN ")));
-}
-
-#[tokio::test]
-async fn an_email_goes_through_smtp_with_tls() {
-    let (port, server) = start_smtp(true);
-    let config = email(SmtpTls::Implicit, "localhost", port);
-    send_email(config, Some(fixture("authority.pem")))
-        .await
-        .unwrap();
-    assert!(server.join().unwrap().iter().any(|line| line == "."));
-}
-
-#[tokio::test]
-async fn unknown_certificates_are_refused() {
-    let (port, server) = start_smtp(true);
-    let config = email(SmtpTls::Implicit, "localhost", port);
-    // The trusted certificate is another one: that of the server itself, which cannot sign.
-    let error = send_email(config, Some(fixture("server.pem")))
-        .await
-        .unwrap_err();
-    assert!(!error.contains("canary"), "{error}");
-    assert!(server.join().unwrap().is_empty(), "nothing was sent");
-}
-
-#[tokio::test]
-async fn a_server_without_starttls_gets_no_password() {
-    let (port, server) = start_smtp(false);
-    let config = email(SmtpTls::StartTls, "localhost", port);
-    let error = send_email(config, Some(fixture("authority.pem")))
-        .await
-        .unwrap_err();
-    assert!(!error.contains("canary"), "{error}");
-    let lines = server.join().unwrap();
-    assert!(
-        !lines.iter().any(|line| line.starts_with("AUTH")),
-        "{lines:?}"
-    );
-    assert!(
-        !lines.iter().any(|line| line.starts_with("MAIL")),
-        "{lines:?}"
-    );
 }

@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use super::channel_sender::ChannelSender;
 use super::message::MessageStyle;
+use super::metrics::ChannelCounter;
 use super::planner::{AlarmPlanner, ObservedAlarm};
 use super::send_failure::{FailureStreak, SendFailure};
 use super::sent_alarms;
@@ -31,6 +32,7 @@ pub(super) struct ChannelWorker {
     pub(super) planner: AlarmPlanner,
     pub(super) alarms: Alarms,
     pub(super) clock: Clock,
+    pub(super) counter: ChannelCounter,
     /// Latest state, for the task that saves it.
     pub(super) state: watch::Sender<String>,
 }
@@ -90,6 +92,7 @@ impl ChannelWorker {
     }
 
     fn on_delivered(&self, notices: usize) {
+        self.counter.on_delivered();
         let name = &self.style.channel;
         self.alarms.clear(AlarmKind::NotifyFailed, name);
         info!(
@@ -99,6 +102,7 @@ impl ChannelWorker {
     }
 
     fn on_failure(&self, failure: &SendFailure, pause: Duration, is_alarm: bool) {
+        self.counter.on_failed();
         let name = &self.style.channel;
         let text = &failure.text;
         let seconds = pause.as_secs();
