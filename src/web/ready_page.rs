@@ -166,6 +166,11 @@ impl ShopChecks {
             let never = || context.text(Text::NEVER).to_owned();
             at.map_or_else(never, |at| context.full(at))
         };
+        // Only the replica that sends reads the Market's copy back.
+        let is_elsewhere = shop
+            .reasons
+            .iter()
+            .any(|reason| matches!(reason, ReadinessReason::OtherReplica(_)));
         let (checks, remarks) = (shop.checks.iter(), shop.remarks.iter());
         Self {
             heading_id: id("checks"),
@@ -178,7 +183,11 @@ impl ShopChecks {
                 number(Text::COVERAGE_ACKNOWLEDGED, coverage.acknowledged),
             ],
             last_push: time(shop.last_push),
-            last_match: time(shop.last_equal),
+            last_match: if is_elsewhere {
+                "–".to_owned()
+            } else {
+                time(shop.last_equal)
+            },
             checks: checks
                 .map(|(check, result)| CheckLine::new(&shop.name, *check, result, language))
                 .collect(),
@@ -194,6 +203,10 @@ impl CheckLine {
     fn new(shop: &str, check: ReadinessCheck, result: &CheckResult, language: Language) -> Self {
         let (severity, reason) = match result {
             CheckResult::Passed => (HealthLevel::Good, None),
+            // It is checked on another replica.
+            CheckResult::Failed(reason @ ReadinessReason::OtherReplica(Some(_))) => {
+                (HealthLevel::Waiting, Some(reason))
+            }
             CheckResult::Failed(reason) => (HealthLevel::Trouble, Some(reason)),
             CheckResult::NotNeeded(reason) => (HealthLevel::Good, Some(reason)),
             CheckResult::NotChecked => (HealthLevel::Waiting, None),

@@ -14,7 +14,7 @@ use super::live::{LiveValues, stream_values};
 use super::not_found;
 use super::page_context::PageContext;
 use super::page_request::ShopRequest;
-use super::replica_panel::sent_elsewhere;
+use super::replica_panel::{sent_elsewhere, sources_elsewhere};
 use super::shop_health::HealthLevel;
 use super::shop_sending::QuarantineRow;
 use super::similar_skus::similar_skus;
@@ -57,6 +57,8 @@ struct SkuPage {
     is_unknown: bool,
     /// Sentence about the replica that sends, if it is another one.
     sent_elsewhere: Option<String>,
+    /// Sentence about the replica that reads the sources, likewise.
+    sources_elsewhere: Option<String>,
     numbers: Vec<SkuFact>,
     /// Set if the Market rejects the SKU.
     rejection: Option<QuarantineRow>,
@@ -98,6 +100,7 @@ async fn sku_page(request: &ShopRequest, text: &str) -> Response {
         return starting(page.language);
     };
     let (state, context) = (page.state(), page.context());
+    let sent_elsewhere = sent_elsewhere(state, request.id, context);
     let is_unknown = explanation.summary == SkuSummary::Unknown;
     let shown = visible(sku.as_str());
     let live_path = format!("/live/shops/{shop}/sku?sku={}", encode(sku.as_str()));
@@ -113,8 +116,9 @@ async fn sku_page(request: &ShopRequest, text: &str) -> Response {
         summary: texts::sku_summary(&explanation.summary, context),
         severity: texts::sku_severity(&explanation.summary),
         is_unknown,
-        sent_elsewhere: sent_elsewhere(state, request.id, context),
-        numbers: numbers(&explanation, context),
+        sources_elsewhere: sources_elsewhere(state, context),
+        numbers: numbers(&explanation, sent_elsewhere.is_some(), context),
+        sent_elsewhere,
         rejection: explanation
             .quarantine
             .as_ref()

@@ -16,8 +16,12 @@ pub(super) struct SkuFact {
     pub(super) title: String,
 }
 
-/// Facts of the page.
-pub(super) fn numbers(explanation: &SkuExplanation, context: PageContext) -> Vec<SkuFact> {
+/// Facts of the page. On a replica that does not send, what the Market shows is not known.
+pub(super) fn numbers(
+    explanation: &SkuExplanation,
+    is_sent_elsewhere: bool,
+    context: PageContext,
+) -> Vec<SkuFact> {
     let fact = |name: Text, value: String, moment: TitledText, detail: String| SkuFact {
         name: context.text(name),
         value,
@@ -68,6 +72,10 @@ pub(super) fn numbers(explanation: &SkuExplanation, context: PageContext) -> Vec
             age(market.looked_at),
             class_name(market.class, context.language).to_owned(),
         ),
+        None if is_sent_elsewhere => {
+            let (none, value) = (TitledText::default(), "–".to_owned());
+            fact(Text::SKU_ON_MARKET, value, none, String::new())
+        }
         None => missing(Text::SKU_ON_MARKET, Text::SKU_NOT_READ_BACK),
     });
     let requests = explanation.asked.iter();

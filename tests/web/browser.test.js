@@ -7,6 +7,7 @@ import { actions } from "./lib/actions.js";
 import { keyboard, live, privacy, withoutScript } from "./lib/behaviour.js";
 import { launch } from "./lib/browser.js";
 import { pages } from "./lib/pages.js";
+import { replicas } from "./lib/replicas.js";
 import { States } from "./lib/states.js";
 
 const context = {};
@@ -25,7 +26,7 @@ after(async () => {
 test("read-only checks", { concurrency: true }, async (t) => {
   const { browser, states } = context;
   await Promise.all([
-    t.test("pages", { concurrency: 2 }, (t) => pages(t, { browser, states, names: ["calm", "empty", "alarms"] })),
+    t.test("pages", { concurrency: 2 }, (t) => pages(t, { browser, states, names: ["calm", "empty", "alarms", "sender", "follower"] })),
     t.test("without a script", (t) => withoutScript(t, context)),
     t.test("keyboard", (t) => keyboard(t, context)),
   ]);
@@ -33,3 +34,4 @@ test("read-only checks", { concurrency: true }, async (t) => {
 test("live", (t) => live(t, context));
 test("privacy", (t) => privacy(t, context));
 test("actions", (t) => actions(t, context));
+test("replicas", (t) => replicas(t, context));

@@ -163,7 +163,7 @@ impl Text {
     pub(crate) const OPEN_REPLICAS: Self =
         Self(["See the replicas", "Посмотреть реплики", "查看副本"]);
     pub(crate) const READS_SOURCES: Self = Self(["reads them", "читает их", "读取"]);
-    pub(crate) const RENEWED_COLUMN: Self = Self(["Last sign", "Последний сигнал", "最近信号"]);
+    pub(crate) const RENEWED_COLUMN: Self = Self(["Last seen", "Была на связи", "最近在线"]);
     pub(crate) const REPLICA_BEHIND: Self = Self([
         "cannot follow the others",
         "не видит изменений других",

@@ -28,9 +28,11 @@ pub(in crate::web) fn sent_elsewhere_verdict(shops: u64, language: Language) -> 
     let number = language.number(shops);
     match language {
         _ if shops == 0 => String::new(),
+        Language::English if shops == 1 => {
+            "Another replica sends for 1 shop. Its page has the state.".to_owned()
+        }
         Language::English => {
-            let are = language.plural(shops, ["shop is", "", "shops are"]);
-            format!("{number} {are} sent by another replica, whose page has the state.")
+            format!("Other replicas send for {number} shops. Their pages have the state.")
         }
         Language::Russian => {
             let of = language.plural(shops, ["магазина", "магазинов", "магазинов"]);
@@ -147,7 +149,7 @@ mod tests {
             (
                 1,
                 Language::English,
-                "1 shop is sent by another replica, whose page has the state.",
+                "Another replica sends for 1 shop. Its page has the state.",
             ),
             (
                 21,

@@ -105,13 +105,18 @@ ${settings}
 
 /** The service with a temporary store. */
 export class Service {
-  /** `shops` are objects for `shopToml`, the first with the campaign of the simulator. */
-  static async start({ market, shops, password }) {
+  /**
+   * `shops` are objects for `shopToml`, the first with the campaign of the simulator. With a
+   * `database`, `replica` is the name of this process; dc-1 reads the sources.
+   */
+  static async start({ market, shops, password, database, replica }) {
     const service = new Service();
     service.directory = mkdtempSync(join(tmpdir(), "stockbridge-web-"));
     service.shops = shops;
     service.market = market;
     service.password = password;
+    service.replica = replica;
+    if (database) service.write("store_url", database.url);
     service.write("push_token", PUSH_TOKEN);
     service.write("feed_key", FEED_KEY);
     service.write("api_key", API_KEY);
@@ -135,6 +140,7 @@ market_url = "${this.market?.url ?? "http://127.0.0.1:9"}"
 instance = "browser-tests"
 log_format = "json"
 time_zone = "+03:00"
+${this.replica ? `store_url_file = "store_url"\nreplica = "${this.replica}"\nsources_on = "dc-1"` : ""}
 ${this.password ? 'ops_password_file = "ops_password"' : ""}
 `;
     this.write("config.toml", top + this.shops.map(shopToml).join(""));

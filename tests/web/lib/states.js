@@ -1,5 +1,6 @@
 // States of the service in which every page is checked.
 
+import { Database } from "./database.js";
 import { Market, Service, until } from "./service.js";
 
 /** SKUs that break pages which do not escape, wrap or mark them. */
@@ -134,7 +135,48 @@ async function large() {
   return { service, values: { shop: "moscow", sku: "SKU-500000" } };
 }
 
-const MAKERS = { calm, empty, alarms, large };
+const SHARED_SHOP = {
+  ...MOSCOW,
+  settings: `${MOSCOW.settings}
+[[shops.sources]]
+name = "erp"
+kind = "file"
+path = "stock.csv"
+every_seconds = 1
+`,
+};
+
+/** The first of two replicas: it sends and reads the sources. */
+async function sender() {
+  const [market, database] = await Promise.all([Market.start(), Database.start()]);
+  const service = await Service.start({ market, shops: [SHARED_SHOP], database, replica: "dc-1" });
+  service.write("stock.csv", exported(60));
+  const shop = async () => (await service.status()).shops[0];
+  await until("the first replica sends", async () => (await shop()).sent_by === "dc-1");
+  await service.feed("moscow", MANY);
+  await settle(service, "moscow", 360);
+  const stop = async () => {
+    await service.stop();
+    await market.stop();
+    database.stop();
+  };
+  const values = { shop: "moscow", sku: "TEA-0001", source: "erp", own: "dc-1", other: "dc-2" };
+  return { service, stop, market, database, values };
+}
+
+/** The second of two replicas, which does neither. */
+async function follower(states) {
+  const { market, database, values } = await states.get("sender");
+  const service = await Service.start({ market, shops: [SHARED_SHOP], database, replica: "dc-2" });
+  await until("the replicas know each other", async () => {
+    const { replicas = [], shops } = await service.status();
+    return replicas.length === 2 && shops[0].sent_by === "dc-1";
+  });
+  await service.ask("moscow", ["TEA-0001"]);
+  return { service, values };
+}
+
+const MAKERS = { calm, empty, alarms, large, sender, follower };
 
 /** The states that a test asks for, each made once. */
 export class States {
@@ -151,7 +193,8 @@ export class States {
   }
 
   async stop() {
-    for (const state of this.made.values()) {
+    // The last one first: a replica needs the database of the one before.
+    for (const state of [...this.made.values()].reverse()) {
       const { service, stop } = await state;
       await (stop ? stop() : service.stop());
     }
