@@ -1,19 +1,32 @@
-//! Active alarms as cards: what each means, since when, what to do, and the page that helps.
+//! Active alarms as cards: what each means, since when, what to do, and the page that helps. Alarms
+//! of one kind share a card.
 
 use super::cell::TitledText;
 use super::links::{PageLink, encode, find_shop, shop_path};
 use super::page_context::PageContext;
-use super::texts::Text;
+use super::texts::{self, Text};
 use super::visible::visible;
 use crate::i18n::{AlarmText, alarm_text};
 use crate::ops::OpsState;
 use crate::telemetry::{ActiveAlarm, AlarmKind};
 
-/// One alarm.
+/// Most alarms of one kind that a card names.
+const MAX_NAMED: usize = 20;
+
+/// Alarms of one kind.
 pub(super) struct AlarmCard {
+    pub(super) kind: AlarmKind,
+    pub(super) text: AlarmText,
+    /// The first ones, at least one.
+    pub(super) subjects: Vec<AlarmSubject>,
+    /// Number of those that are not named; empty without any.
+    pub(super) rest: String,
+}
+
+/// One alarm.
+pub(super) struct AlarmSubject {
     pub(super) about: String,
     pub(super) since: TitledText,
-    pub(super) text: AlarmText,
     /// Description by the service, in English.
     pub(super) detail: String,
     /// Page on which the cause is seen.
@@ -21,7 +34,37 @@ pub(super) struct AlarmCard {
 }
 
 impl AlarmCard {
-    pub(super) fn new(alarm: &ActiveAlarm, state: &OpsState, context: PageContext) -> Self {
+    /// Groups alarms by kind, in the order of the first of each.
+    pub(super) fn collect(
+        alarms: &[ActiveAlarm],
+        state: &OpsState,
+        context: PageContext,
+    ) -> Vec<Self> {
+        let mut groups: Vec<(AlarmKind, Vec<&ActiveAlarm>)> = Vec::new();
+        for alarm in alarms {
+            match groups.iter_mut().find(|(kind, _)| *kind == alarm.kind) {
+                Some((_, group)) => group.push(alarm),
+                None => groups.push((alarm.kind, vec![alarm])),
+            }
+        }
+        let card = |(kind, group): (AlarmKind, Vec<&ActiveAlarm>)| {
+            let named = group.iter().take(MAX_NAMED);
+            let rest = (group.len() - named.len()) as u64;
+            Self {
+                kind,
+                text: alarm_text(kind, context.language),
+                subjects: named
+                    .map(|alarm| AlarmSubject::new(alarm, state, context))
+                    .collect(),
+                rest: texts::other_alarms(rest, context.language),
+            }
+        };
+        groups.into_iter().map(card).collect()
+    }
+}
+
+impl AlarmSubject {
+    fn new(alarm: &ActiveAlarm, state: &OpsState, context: PageContext) -> Self {
         let shop = alarm.about.split('/').next().unwrap_or_default();
         let (label, address) = match find_shop(state, shop) {
             Some(_) => place_in_shop(alarm.kind, &alarm.about),
@@ -30,7 +73,6 @@ impl AlarmCard {
         Self {
             about: visible(&alarm.about),
             since: context.past(Some(alarm.since)),
-            text: alarm_text(alarm.kind, context.language),
             detail: visible(&alarm.text),
             place: PageLink::new(context.text(label), address),
         }

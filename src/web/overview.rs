@@ -22,6 +22,7 @@ struct Overview {
     /// Verdict about the switch-over.
     readiness: Cell,
     alarms: Vec<AlarmCard>,
+    alarm_count: usize,
     shops: Vec<ShopRow>,
     /// `None` if this process alone uses its store.
     replicas: Option<ReplicaPanel>,
@@ -105,10 +106,8 @@ impl Overview {
             verdict: Cell::new("verdict", verdict).with_severity(severities.chain(of_alarms).max()),
             push_end: Cell::new("push-end", push_end),
             readiness: ready_page::verdict_cell(page.ops.recent_readiness().as_ref(), language),
-            alarms: alarms
-                .iter()
-                .map(|alarm| AlarmCard::new(alarm, state, context))
-                .collect(),
+            alarms: AlarmCard::collect(&alarms, state, context),
+            alarm_count: alarms.len(),
             shops,
             replicas: ReplicaPanel::collect(state, context),
         }
@@ -121,8 +120,11 @@ impl Overview {
             values.add([&row.state]);
             values.add(row.cells.iter().map(|column| &column.cell));
         }
-        for alarm in &self.alarms {
-            values.add_structure(&format!("{} {}", alarm.text.title, alarm.about));
+        values.add_structure(&self.alarm_count.to_string());
+        for card in &self.alarms {
+            for alarm in &card.subjects {
+                values.add_structure(&format!("{} {}", card.kind.name(), alarm.about));
+            }
         }
         for row in &self.shops {
             values.add_structure(&format!("{} {}", row.name, row.feed.is_some()));

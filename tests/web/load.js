@@ -1,5 +1,5 @@
 // Effect of open pages on the Market: `npm run load`. It measures `POST /stocks` without and with
-// 50 open pages, by turns, and prints the ratio of the 99th percentiles. It is not a part of CI,
+// 50 open pages of all kinds, by turns, and prints the ratio of the 99th percentiles. It is not a part of CI,
 // because times on a shared machine vary more than the effect.
 
 import { Agent, get, request } from "node:http";
@@ -48,9 +48,23 @@ async function measure() {
 
 let frames = 0;
 
-function openPage() {
+// Each page with its stream.
+const OPENED = [
+  ["/", "/live/overview"],
+  ["/shops/moscow", "/live/shops/moscow"],
+  ["/shops/moscow/skus/SKU-7", "/live/shops/moscow/sku?sku=SKU-7"],
+  ["/sources", "/live/sources"],
+  ["/events", "/live/events"],
+  ["/ready", "/live/ready"],
+];
+
+async function openPage(index) {
+  const [page, live] = OPENED[index % OPENED.length];
+  const response = await fetch(service.ops + page, { headers: { Accept: "text/html" } });
+  if (!response.ok) throw new Error(`${page} got ${response.status}`);
+  await response.text();
   return new Promise((done, failed) => {
-    const stream = get(`${service.ops}/live/overview`, (response) => {
+    const stream = get(service.ops + live, (response) => {
       response.on("data", () => {
         frames += 1;
         done(stream);
@@ -68,7 +82,7 @@ const without = [];
 const withPages = [];
 for (let round = 0; round < ROUNDS; round += 1) {
   without.push(...(await measure()));
-  const streams = await Promise.all(Array.from({ length: PAGES }, openPage));
+  const streams = await Promise.all(Array.from({ length: PAGES }, (_, index) => openPage(index)));
   // Values that change, so that every page gets a frame each second.
   let count = 0;
   const change = setInterval(() => service.feed("moscow", [[`new-${round}-${(count += 1)}`, 1]]).catch(console.error), 500);

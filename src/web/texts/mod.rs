@@ -21,7 +21,9 @@ pub(super) use self::replicas::{
     names, no_sender, old_list, seconds_ago, sender_state, sent_by_other, sent_elsewhere_verdict,
     served_by, sources_not_read, sources_on_other, taking_over,
 };
-pub(super) use self::sentences::{alarm_count, condition, days_left, join, sync_verdict};
+pub(super) use self::sentences::{
+    alarm_count, condition, days_left, join, other_alarms, sync_verdict,
+};
 pub(super) use self::shop_sentences::{
     action_result, delivery_counts, effect_elsewhere, effect_of_pausing, effect_of_resuming,
     more_rows, next_try, paused_since, readback_ended, sending_now, unknown_shop,

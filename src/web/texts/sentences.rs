@@ -111,6 +111,17 @@ pub(in crate::web) fn alarm_count(alarms: u64, language: Language) -> String {
     }
 }
 
+/// Number of alarms that a card does not name; empty without any.
+pub(in crate::web) fn other_alarms(n: u64, language: Language) -> String {
+    let number = language.number(n);
+    match language {
+        _ if n == 0 => String::new(),
+        Language::English => format!("and {number} more"),
+        Language::Russian => format!("и ещё {number}"),
+        Language::Chinese => format!("另有 {number} 个"),
+    }
+}
+
 /// Joins sentences as the language does; empty ones are left out.
 pub(in crate::web) fn join(sentences: &[String], language: Language) -> String {
     let sentences = sentences.iter().map(String::as_str);
@@ -163,6 +174,8 @@ mod tests {
             ),
             (alarm_count(1, Language::English), "1 alarm."),
             (alarm_count(0, Language::Russian), ""),
+            (other_alarms(0, Language::Russian), ""),
+            (other_alarms(80, Language::Russian), "и ещё 80"),
             (
                 join(
                     &[

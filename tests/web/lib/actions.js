@@ -58,6 +58,30 @@ export async function actions(t, { browser, states }) {
     assert.deepEqual(problems, []);
   });
 
+  await t.test("the check list is printed on one sheet", async () => {
+    const { service } = await states.get("calm");
+    const { page, problems, close } = await open(browser, service, "ru");
+    await page.goto("/ready");
+    const pdf = (await page.pdf({ preferCSSPageSize: true })).toString("latin1");
+    assert.equal(pdf.match(/\/Type\s*\/Page\b/g).length, 1);
+    await close();
+    assert.deepEqual(problems, []);
+  });
+
+  await t.test("alarms of one kind share a card", async () => {
+    const { service, values } = await states.get("alarms");
+    const { page, problems, close } = await open(browser, service, "en");
+    await page.goto("/");
+    const card = page.locator(".alarm", { hasText: "Source cannot be read" });
+    assert.equal(await card.count(), 1);
+    assert.equal(await page.locator("#alarms .count").textContent(), "6");
+    assert.equal(await card.locator(".subjects li").count(), 2);
+    await card.getByRole("link", { name: `${values.shop}/broken-2` }).click();
+    await page.waitForURL(`**/sources#${values.shop}-broken-2`);
+    await close();
+    assert.deepEqual(problems, []);
+  });
+
   await t.test("only the delivery that was seen is accepted", async () => {
     const { service, values } = await states.get("alarms");
     const { page, problems, close } = await open(browser, service, "en");

@@ -58,7 +58,7 @@ async function checkScreen({ page, problems }, { service, values }, name, screen
   await page.waitForFunction(() => !document.body.dataset.live || document.getElementById("connection").textContent);
   problems.push(...(await checks.jumps(page)));
   await checks.prepareAxe(page);
-  const names = [...service.shops.map((shop) => shop.name), ...Object.values(values), "erp", "broken", ...(screen.names ?? [])];
+  const names = [...service.shops.map((shop) => shop.name), ...Object.values(values), "erp", "broken", "broken-2", ...(screen.names ?? [])];
   problems.push(...(await checks.language(page, language, names)));
   // A theme changes only colours, which are the same in every language.
   const themes = language === "ru" ? ["light", "dark"] : ["light"];

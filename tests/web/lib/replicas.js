@@ -24,7 +24,7 @@ export async function replicas(t, { browser, states }) {
 
   await t.test("an action that needs the sender is not offered elsewhere", async () => {
     await page.goto("/shops/moscow");
-    await page.locator(".notice", { hasText: "Replica dc-1 sends for this shop" }).waitFor();
+    await page.locator(".elsewhere", { hasText: "Replica dc-1 sends for this shop" }).waitFor();
     assert.equal(await page.getByRole("button", { name: "Verify now" }).count(), 0);
     assert.equal(await page.locator("#readback, #quarantine").count(), 0);
     await page.goto("/sources");

@@ -93,6 +93,11 @@ name = "broken"
 kind = "file"
 path = "broken.csv"
 every_seconds = 1
+[[shops.sources]]
+name = "broken-2"
+kind = "file"
+path = "broken.csv"
+every_seconds = 1
 `,
       },
       { name: "empty", id: 569670, settings: 'api_key_file = "api_key"' },
@@ -115,6 +120,10 @@ every_seconds = 1
   for (const kind of ["campaign_paused", "source_held", "source_failed", "cold_shop_asked", "auth_failures"]) {
     await service.alarm(kind);
   }
+  await until("both broken sources have failed", async () => {
+    const { alarms } = await service.status();
+    return alarms.filter(({ alarm }) => alarm === "source_failed").length === 2;
+  });
   const stop = async () => {
     await service.stop();
     await market.stop();
@@ -146,7 +155,7 @@ every_seconds = 1
 `,
 };
 
-/** The first of two replicas: it sends and reads the sources. */
+/** The first of two replicas: it sends and reads the sources. The second one runs too. */
 async function sender() {
   const [market, database] = await Promise.all([Market.start(), Database.start()]);
   const service = await Service.start({ market, shops: [SHARED_SHOP], database, replica: "dc-1" });
@@ -155,25 +164,27 @@ async function sender() {
   await until("the first replica sends", async () => (await shop()).sent_by === "dc-1");
   await service.feed("moscow", MANY);
   await settle(service, "moscow", 360);
+  const second = await Service.start({ market, shops: [SHARED_SHOP], database, replica: "dc-2" });
+  // Both lists, because a page loads itself again when a replica appears.
+  for (const replica of [service, second]) {
+    await until("the replicas know each other", async () => {
+      const { replicas = [], shops } = await replica.status();
+      return replicas.length === 2 && shops[0].sent_by === "dc-1";
+    });
+    await replica.ask("moscow", ["TEA-0001"]);
+  }
   const stop = async () => {
-    await service.stop();
-    await market.stop();
+    await Promise.all([service.stop(), second.stop(), market.stop()]);
     database.stop();
   };
   const values = { shop: "moscow", sku: "TEA-0001", source: "erp", own: "dc-1", other: "dc-2" };
-  return { service, stop, market, database, values };
+  return { service, second, database, values, stop };
 }
 
 /** The second of two replicas, which does neither. */
 async function follower(states) {
-  const { market, database, values } = await states.get("sender");
-  const service = await Service.start({ market, shops: [SHARED_SHOP], database, replica: "dc-2" });
-  await until("the replicas know each other", async () => {
-    const { replicas = [], shops } = await service.status();
-    return replicas.length === 2 && shops[0].sent_by === "dc-1";
-  });
-  await service.ask("moscow", ["TEA-0001"]);
-  return { service, values };
+  const { second, values } = await states.get("sender");
+  return { service: second, values, stop: () => {} };
 }
 
 const MAKERS = { calm, empty, alarms, large, sender, follower };
@@ -193,8 +204,7 @@ export class States {
   }
 
   async stop() {
-    // The last one first: a replica needs the database of the one before.
-    for (const state of [...this.made.values()].reverse()) {
+    for (const state of this.made.values()) {
       const { service, stop } = await state;
       await (stop ? stop() : service.stop());
     }
