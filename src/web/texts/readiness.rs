@@ -77,17 +77,7 @@ pub(in crate::web) fn readiness_reason(reason: &ReadinessReason, language: Langu
             format!("Остатки не отправляются: migrate = \"{mode}\"."),
             format!("未发送：migrate 为 {mode}。"),
         ],
-        ReadinessReason::OtherReplica(Some(name)) => [
-            format!("Replica {name} sends for this shop. Its page has the checks."),
-            format!("Остатки этого магазина отправляет реплика {name}. Проверки — на её странице."),
-            format!("由副本 {name} 发送该店铺的库存，检查结果在它的页面上。"),
-        ],
-        ReadinessReason::OtherReplica(None) => [
-            "No replica sends for this shop at the moment.",
-            "Сейчас ни одна реплика не отправляет остатки этого магазина.",
-            "目前没有副本发送该店铺的库存。",
-        ]
-        .map(str::to_owned),
+        ReadinessReason::OtherReplica(name) => other_replica(name.as_deref()),
         ReadinessReason::NoStock => {
             ["No stock is known yet.", "Остатков ещё нет.", "尚无库存。"].map(str::to_owned)
         }
@@ -175,6 +165,22 @@ pub(in crate::web) fn readiness_reason(reason: &ReadinessReason, language: Langu
             format!("已有 {number} 小时没有提供库存。"),
         ],
     })
+}
+
+fn other_replica(name: Option<&str>) -> [String; 3] {
+    match name {
+        Some(name) => [
+            format!("Replica {name} sends for this shop. Its page has the checks."),
+            format!("Остатки этого магазина отправляет реплика {name}. Проверки — на её странице."),
+            format!("由副本 {name} 发送该店铺的库存，检查结果在它的页面上。"),
+        ],
+        None => [
+            "No replica sends for this shop at the moment.",
+            "Сейчас ни одна реплика не отправляет остатки этого магазина.",
+            "目前没有副本发送该店铺的库存。",
+        ]
+        .map(str::to_owned),
+    }
 }
 
 /// Number of SKUs or hours in a reason; 0 without one.
