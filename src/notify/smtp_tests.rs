@@ -233,7 +233,7 @@ async fn a_login_follows_starttls() {
     let SmtpDialogue { plain, encrypted } = server.join().unwrap();
     assert_eq!(plain.len(), 2, "{plain:?}");
     assert!(plain[0].starts_with("EHLO ") && plain[1] == "STARTTLS");
-    // What the server has said before the encryption may be forged, so the client asks again.
+    // Extensions that were listed before the encryption may be forged, so the client asks again.
     assert!(encrypted[0].starts_with("EHLO "), "{encrypted:?}");
     assert!(encrypted.iter().any(|line| line.starts_with("AUTH PLAIN ")));
     assert!(encrypted.iter().any(|line| line == "."));
@@ -242,7 +242,7 @@ async fn a_login_follows_starttls() {
 #[tokio::test]
 async fn nothing_is_sent_without_encryption() {
     for (offer, ca_file) in [
-        // A server or somebody on the way removes the extension, or refuses the command.
+        // The extension is missing, because of the server or of a proxy in between, or it is refused.
         (TlsOffer::Nothing, "authority.pem"),
         (TlsOffer::RefusedStartTls, "authority.pem"),
         // The certificate is not trusted.

@@ -61,8 +61,10 @@ use crate::event_log::{EventLog, OperatorAction, ServiceEvent};
 use crate::ingest::OriginTimes;
 use crate::migrator::{Migrator, Mode, ShopData};
 use crate::push_api::stocks_handler::LastRequests;
-use crate::replicas::{ReplicaBoard, SendingReplica, ServingPermit};
+pub(crate) use crate::replicas::SendingReplica;
+use crate::replicas::{ReplicaBoard, ServingPermit};
 use crate::sources::SourceManager;
+pub(crate) use crate::store::ReplicaStatus;
 use crate::store::Store;
 use crate::telemetry::Alarms;
 

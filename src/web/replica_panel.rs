@@ -11,9 +11,7 @@ use super::live::LiveValues;
 use super::page_context::PageContext;
 use super::shop_health::HealthLevel;
 use super::texts::{self, Text};
-use crate::ops::{OpsReplica, OpsState};
-use crate::replicas::SendingReplica;
-use crate::store::ReplicaStatus;
+use crate::ops::{OpsReplica, OpsState, ReplicaStatus, SendingReplica};
 
 /// Age from which the list of the replicas says nothing about the present. It is read every 5 s.
 const MAX_LIST_AGE: Duration = Duration::from_secs(20);

@@ -13,8 +13,7 @@ use super::texts::{self, Text};
 use crate::chart_history::{Resolution, Series};
 use crate::i18n::Language;
 use crate::migrator::{Mode, WorkerState};
-use crate::ops::{OpsShop, OpsState};
-use crate::replicas::SendingReplica;
+use crate::ops::{OpsShop, OpsState, SendingReplica};
 
 /// Shortest time that a sparkline covers, in minutes.
 const FEWEST_MINUTES: usize = 60;

@@ -8,7 +8,7 @@ use super::shop_row::state_text;
 use super::texts::{self, Text};
 use super::visible::visible;
 use crate::migrator::{Mode, OPERATOR_PAUSE_REASON, QuarantinedSku, WorkerState, WorkerStatus};
-use crate::replicas::SendingReplica;
+use crate::ops::SendingReplica;
 
 /// Most rows of the quarantine.
 const MAX_QUARANTINE_ROWS: usize = 100;

@@ -317,7 +317,8 @@ async fn programs_approve_what_they_have_seen() {
         seen["totals"],
         json!({ "zero": 3, "lower": 0, "higher": 1, "new": 1 })
     );
-    let first = json!({ "sku": "A", "old": 5, "new": 0, "kind": "zero" });
+    let first = json!({ "sku": "A", "old": 5, "new": 0, "kind": "zero", "absent": false });
+    assert_eq!(seen["absent_zeros"], 0);
     assert_eq!(seen["changes"][0], first);
     let mark = seen["delivery"].as_str().unwrap();
     let accept = |mark: &str| format!("/accept?source=import&shop=moscow&delivery={mark}");

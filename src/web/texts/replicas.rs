@@ -111,7 +111,7 @@ pub(in crate::web) fn sources_not_read(name: &str, language: Language) -> String
     ])
 }
 
-/// Sentence about a list of replicas that could not be read lately.
+/// Sentence about a list of replicas that could not be read for some time.
 pub(in crate::web) fn old_list(ago: &str, language: Language) -> String {
     language.choose([
         format!("The list was last read {ago}. This replica cannot reach the database."),

@@ -329,7 +329,7 @@ mod tests {
         .collect();
         sentences.sort();
         sentences.dedup();
-        assert_eq!(sentences.len(), 12, "no sentence stands for two effects");
+        assert_eq!(sentences.len(), 12, "two effects have one sentence");
     }
 
     #[test]
