@@ -7,7 +7,8 @@ use super::append_guard::AppendedChanges;
 use super::handle::{Backend, Store};
 use super::postgres::{AppendCondition, ChangeListener, ReplicaStatus};
 use super::{
-    AppendGuard, Fence, LeaderState, Notes, RecentSend, SendPermission, StoreChange, StoreError,
+    AppendGuard, Fence, LeaderState, Notes, RecentSend, SendPermission, StatementImages,
+    StoreChange, StoreError,
 };
 
 impl Store {
@@ -143,6 +144,14 @@ impl Store {
         match self.backend() {
             Backend::Sqlite(_) => Ok(None),
             Backend::Postgres(store) => store.read_notes().await.map(Some),
+        }
+    }
+
+    /// Returns the images of the statements of sources in the database; `None` for a directory.
+    pub async fn statement_images(&self) -> Option<StatementImages> {
+        match self.backend() {
+            Backend::Sqlite(_) => None,
+            Backend::Postgres(store) => Some(store.statement_images().await),
         }
     }
 

@@ -82,8 +82,9 @@ pub use followed::{FollowedEffect, apply_followed};
 pub use handle::Store;
 pub use notes::Notes;
 pub use postgres::{
-    ChangeListener, ChangeNotice, DatabaseFacts, Fence, Lease, LeaseOutcome, LeaseTable,
-    REPLICA_LIFETIME, REPLICA_MARGIN, ReplicaStatus, StoreUrl, database_facts, may_answer_until,
+    ChangeListener, ChangeNotice, DatabaseFacts, Fence, ImageFile, ImageState, ImageWrite,
+    ImageWriter, Lease, LeaseOutcome, LeaseTable, PageBatch, REPLICA_LIFETIME, REPLICA_MARGIN,
+    ReplicaStatus, StatementImage, StatementImages, StoreUrl, database_facts, may_answer_until,
 };
 pub use recent_sends::RecentSend;
 pub use record::RecordRow;

@@ -27,6 +27,7 @@ mod replication;
 mod schema;
 mod shop_log;
 mod side_tables;
+mod statement_images;
 mod store_url;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,6 +48,9 @@ pub use self::lease::{Fence, Lease, LeaseOutcome, LeaseTable};
 use self::replica_table::ReplicaTable;
 pub use self::replica_table::{REPLICA_LIFETIME, REPLICA_MARGIN, ReplicaStatus, may_answer_until};
 use self::shop_log::LogEnd;
+pub use self::statement_images::{
+    ImageFile, ImageState, ImageWrite, ImageWriter, PageBatch, StatementImage, StatementImages,
+};
 pub use self::store_url::StoreUrl;
 use super::append_guard::PendingAppends;
 use super::directory::StoreDirectory;
@@ -164,6 +168,15 @@ impl PostgresStore {
     /// Returns the leases in the database.
     pub(super) fn leases(&self) -> LeaseTable {
         LeaseTable::new(self.url.clone())
+    }
+
+    /// Returns the images of the statements in the database.
+    pub(super) async fn statement_images(&self) -> StatementImages {
+        let state = self.state.lock().await;
+        StatementImages::new(
+            self.url.clone(),
+            state.logs.iter().map(|log| log.id).collect(),
+        )
     }
 
     /// Returns the quarantine of every shop, by their numbers in the database.

@@ -179,8 +179,8 @@ async fn renew(
             .execute(&mut *conn)
             .await?;
         query(
-            "INSERT INTO stockbridge.replica (id, name, shops, applied, until) \
-             VALUES ($1, $5, $2, $3, clock_timestamp() + $4 * interval '1 millisecond') \
+            "INSERT INTO stockbridge.replica (id, name, shops, applied, release, until) \
+             VALUES ($1, $5, $2, $3, $6, clock_timestamp() + $4 * interval '1 millisecond') \
              ON CONFLICT (id) DO UPDATE SET shops = $2, applied = $3, \
              until = clock_timestamp() + $4 * interval '1 millisecond'",
         )
@@ -189,6 +189,7 @@ async fn renew(
         .bind(&vers)
         .bind(ms)
         .bind(name.to_owned())
+        .bind(env!("CARGO_PKG_VERSION"))
         .execute(&mut *conn)
         .await?;
     }
