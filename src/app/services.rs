@@ -13,17 +13,17 @@ use tracing::info;
 
 use super::instance_guard::{self, Ownership};
 use super::name_lease::NameLease;
-use super::{TaskGroups, leadership, wiring};
+use super::{TaskGroups, wiring};
 use crate::chart_history::{ChartFile, ChartHistory};
 use crate::config::Config;
 use crate::event_log::EventLog;
 use crate::ingest::{self, Ingest, OriginTimes};
-use crate::migrator::{self, Migrator, RestoreFn, RestoredState, ShopData, selftest};
+use crate::migrator::{self, Migrator, RestoreFn, RestoredState, ShopData, ShopLeases, selftest};
 use crate::notify;
 use crate::ops::OpsState;
 use crate::push_api::stocks_handler::LastRequests;
 use crate::replicas::{ReplicaBoard, ServingPermit};
-use crate::sources::{self, SourceManager};
+use crate::sources::{self, KnownSkus, SourceLeases, SourceManager};
 use crate::store::{self, Notes, ShopIdentity, Store};
 use crate::telemetry::{AlarmKind, Alarms};
 
@@ -145,7 +145,7 @@ impl Services {
     pub(super) fn start_migrator(
         &self,
         config: &Config,
-        (restored_states, restore): (Vec<RestoredState>, RestoreFn),
+        (restored_states, leases): (Vec<RestoredState>, ShopLeases),
         tasks: &TaskGroups,
         registry: &mut Registry,
     ) -> anyhow::Result<(Migrator, migrator::Metrics)> {
@@ -158,7 +158,7 @@ impl Services {
             readback_every: config.verify_every,
             grace: config.grace,
             store: Arc::clone(&self.store),
-            leases: leadership::start(self, config, restore, &tasks.background),
+            leases,
             market: MarketClient::new(client, &config.market_url),
             clock: self.clock,
             alarms: self.alarms.clone(),
@@ -226,10 +226,12 @@ impl Services {
         ingest
     }
 
-    /// Opens the sources and applies their stored statements to the book.
+    /// Opens the sources and applies their stored statements to the book. With other replicas, the
+    /// sources of a shop are opened when this one gets their lease.
     pub(super) async fn open_sources(
         &self,
         config: &Config,
+        leases: Option<SourceLeases>,
         ingest: Ingest,
     ) -> anyhow::Result<SourceManager> {
         let context = sources::Context {
@@ -240,17 +242,16 @@ impl Services {
             events: self.events.clone(),
         };
         let data = self.data.clone();
-        let manager = SourceManager::open(
-            &config.store.join("sources"),
-            match config.sources_elsewhere() {
-                None => wiring::source_plans(config),
-                Some(_) => Vec::new(),
-            },
-            &config.outbound(),
-            Arc::new(move |shop| data.known_skus(shop)),
-            &context,
-        )
-        .await;
+        let known: KnownSkus = Arc::new(move |shop| data.known_skus(shop));
+        let (directory, plans) = (config.store.join("sources"), wiring::source_plans(config));
+        let outbound = config.outbound();
+        let manager = if let Some(leases) = leases {
+            SourceManager::of_replica(&directory, plans, (&outbound, leases), known, &context)
+        } else {
+            let images = self.store.statement_images().await;
+            let images = (&outbound, images.as_ref());
+            SourceManager::open_alone(&directory, plans, images, known, &context).await
+        };
         manager.context("open the sources")
     }
 
@@ -274,7 +275,10 @@ impl Services {
             replicas: self.replicas,
             store: self.store,
             alarms: self.alarms,
-            sources_elsewhere: config.sources_elsewhere().map(ToOwned::to_owned),
+            replica: config
+                .replica
+                .clone()
+                .filter(|_| config.store_url.is_some()),
             not_sending_reason: self.not_sending_reason,
             stale_after: config.stale_after,
             cutoff: config.cutoff,

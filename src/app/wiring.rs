@@ -163,12 +163,6 @@ pub(super) fn source_plans(config: &Config) -> Vec<ShopSources> {
         .collect()
 }
 
-/// Returns the paths under which 1C exchanges data.
-pub(super) fn exchange_paths(config: &Config) -> impl Iterator<Item = &str> {
-    let sources = config.shops.iter().flat_map(|shop| &shop.sources);
-    sources.filter_map(|source| source.kind.exchange_path())
-}
-
 /// Returns the shop settings that the operator sees.
 pub(super) fn ops_shop(shop: &ShopConfig) -> ops::OpsShop {
     ops::OpsShop {

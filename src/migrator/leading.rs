@@ -15,13 +15,13 @@ use super::restored_state::RestoredState;
 use super::selftest::SelftestRunner;
 use super::worker::read_clocks;
 use super::{Context, MarketTarget};
-use crate::replicas::SendingLease;
+use crate::replicas::LeaderLease;
 use crate::store::{Fence, RecentSend, SendPermission, Store, StoreError};
 use crate::telemetry::AlarmKind;
 
 /// Lead of one shop.
 pub(super) struct Leading {
-    lease: SendingLease,
+    lease: LeaderLease,
     // Epoch whose state the planner has.
     epoch: Option<i64>,
     limiter: SharedRateLimiter,

@@ -62,7 +62,7 @@ use crate::ingest::OriginTimes;
 use crate::migrator::{Migrator, Mode, ShopData};
 use crate::push_api::stocks_handler::LastRequests;
 use crate::replicas::{ReplicaBoard, ServingPermit};
-use crate::sources::SourceManager;
+use crate::sources::{SourceLeader, SourceManager};
 use crate::store::Store;
 use crate::telemetry::Alarms;
 
@@ -93,8 +93,8 @@ pub struct OpsState {
     pub store: Arc<Store>,
     /// Active alarms.
     pub alarms: Alarms,
-    /// Name of the replica that reads the sources, if it is another one.
-    pub sources_elsewhere: Option<String>,
+    /// Name of this replica, if there may be others.
+    pub replica: Option<String>,
     /// Reason why nothing may be sent, if any.
     pub not_sending_reason: Option<String>,
     /// Time after which a shop without statements raises an alarm.
@@ -278,15 +278,39 @@ fn parse_sku(text: &str) -> Result<Sku, ErrorResponse> {
 }
 
 impl OpsState {
-    /// Refuses an action about sources on a replica that has none.
-    fn require_sources(&self) -> Result<(), ErrorResponse> {
-        match &self.sources_elsewhere {
-            None => Ok(()),
-            Some(replica) => Err(ErrorResponse::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "SOURCES_ELSEWHERE",
-                format!("the sources are read on replica {replica}: send this request there"),
-            )),
+    /// Refuses an action about sources of a shop, or of any shop, that this replica does not read.
+    pub(crate) fn require_sources(&self, shop: Option<&str>) -> Result<(), ErrorResponse> {
+        let shops = self.shops_with_ids();
+        let mut selected = shops.filter(|(_, known)| shop.is_none_or(|shop| shop == known.name));
+        let elsewhere = selected.find_map(|(id, known)| {
+            let leader = self.source_manager.leader(id)?;
+            (leader != SourceLeader::This).then_some((known, leader))
+        });
+        let Some((shop, leader)) = elsewhere else {
+            return Ok(());
+        };
+        let name = &shop.name;
+        let message = match leader {
+            SourceLeader::Replica(replica) => format!(
+                "the sources of {name} are read on replica {replica}: send this request there"
+            ),
+            SourceLeader::This | SourceLeader::Vacant => format!(
+                "no replica reads the sources of {name} at the moment: retry in a minute, and look at \
+                 the alarms"
+            ),
+        };
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Err(ErrorResponse::new(status, "SOURCES_ELSEWHERE", message))
+    }
+
+    /// Returns the name of the replica that reads the sources of a shop; `None` if none does, or if
+    /// there is only this process.
+    fn sources_on(&self, shop: ShopId) -> Option<String> {
+        let own = self.replica.clone()?;
+        match self.source_manager.leader(shop)? {
+            SourceLeader::This => Some(own),
+            SourceLeader::Replica(replica) => Some(replica),
+            SourceLeader::Vacant => None,
         }
     }
 

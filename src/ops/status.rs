@@ -76,6 +76,9 @@ pub(crate) struct ShopStatusDto {
     pub(crate) last_push: Option<DateTime<Utc>>,
     /// Origins of the shop's stock, with the time of the last statement.
     pub(crate) sources: Vec<OriginTime>,
+    /// Replica that reads the shop's sources. Absent without replicas, and if none reads them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sources_on: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) migrator: Option<WorkerStatus>,
     /// Result of the last read-back.
@@ -154,6 +157,7 @@ impl OpsState {
             dirty: self.count_dirty(id),
             last_push: self.last_requests.last(id),
             sources: self.origin_times.by_name(id),
+            sources_on: self.sources_on(id),
             migrator,
             survey: self.migrator.readback_report(id),
         }

@@ -193,6 +193,8 @@ pub enum AlarmKind {
     SourceHeld,
     /// No stock of a shop was stated for too long.
     SourceSilent,
+    /// No replica reads the sources of a shop.
+    SourcesUnread,
     /// The store cannot write. Updates are rejected; requests of the Market are still answered.
     StoreFailed,
     /// The Market requested a warehouse that no shop of this path and token has.

@@ -67,6 +67,7 @@ fn place_in_shop(kind: AlarmKind, about: &str) -> (Text, String) {
         | AlarmKind::NotifyFailed
         | AlarmKind::ReplicaBehind
         | AlarmKind::SelftestHidden
+        | AlarmKind::SourcesUnread
         | AlarmKind::StoreFailed
         | AlarmKind::UnmappedWarehouse => events(),
     }

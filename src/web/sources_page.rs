@@ -8,6 +8,7 @@ use axum::http::HeaderValue;
 use axum::http::header::VARY;
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
+use stock::ShopId;
 use tower::ServiceExt as _;
 
 use super::layout::{Layout, Screen, render};
@@ -23,6 +24,7 @@ use crate::sources::{DeliveryPipeline, RULES_NAME};
 
 /// One shop with its sources.
 struct ShopSection {
+    id: ShopId,
     name: String,
     heading_id: String,
     held_rules: Option<HeldNote>,
@@ -68,10 +70,12 @@ pub(super) async fn page(
     let state = page.state();
     let Query(params) = params.unwrap_or_default();
     let mut shops = collect(state, page.context());
-    for (shop, (_, pipeline)) in shops.iter_mut().zip(state.source_manager.pipelines()) {
+    for shop in &mut shops {
+        let pipeline = state.source_manager.pipeline(shop.id);
+        let Some(pipeline) = pipeline else { continue };
         for card in &mut shop.sources {
             if card.rows.is_empty() {
-                card.rows = stored_rows(pipeline, &card.name, page.language).await;
+                card.rows = stored_rows(&pipeline, &card.name, page.language).await;
             }
         }
     }
@@ -97,6 +101,9 @@ pub(super) async fn read(
     page: PageRequest,
     Path((shop, source)): Path<(String, String)>,
 ) -> Response {
+    if let Err(elsewhere) = page.state().require_sources(Some(&shop)) {
+        return elsewhere.into_response();
+    }
     let state = page.state();
     let found = find_source(state, &shop, &source);
     let polled = found.and_then(|(id, pipeline)| Some((id, pipeline.source_index(&source)?)));
@@ -110,15 +117,16 @@ pub(super) async fn read(
 
 fn collect(state: &OpsState, context: PageContext) -> Vec<ShopSection> {
     let pipelines = state.source_manager.pipelines();
-    let section = |(shop, pipeline): (_, &DeliveryPipeline)| {
+    let section = |(shop, pipeline): (ShopId, DeliveryPipeline)| {
         let configs = state.source_manager.configs(shop).enumerate();
         let sources = configs.filter_map(|(index, config)| {
             let status = pipeline.status(index);
             (!is_unused(&config.kind, &status))
-                .then(|| SourceCard::collect(pipeline, index, &config.kind, &status, context))
+                .then(|| SourceCard::collect(&pipeline, index, &config.kind, &status, context))
         });
         let name = pipeline.shop_name().to_owned();
         ShopSection {
+            id: shop,
             heading_id: format!("{name}-sources"),
             held_rules: pipeline.held_rules().map(|held| HeldNote {
                 reasons: texts::hold_reasons(&[held.reason], context.language),

@@ -69,7 +69,14 @@ const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
 
 const MIGRATOR: &[&str] = &["store", "event_log", "history", "replicas", "telemetry"];
 
-const SOURCES: &[&str] = &["store", "event_log", "auth_failures", "ingest", "telemetry"];
+const SOURCES: &[&str] = &[
+    "store",
+    "event_log",
+    "auth_failures",
+    "ingest",
+    "replicas",
+    "telemetry",
+];
 
 const CONFIG: &[&str] = &[
     "auth_failures",

@@ -61,6 +61,12 @@ impl Tasks {
         }
     }
 
+    /// Creates an empty set that is stopped separately. Its crashes trip the same signal.
+    #[must_use]
+    pub fn new_set(&self) -> Self {
+        Self::new(self.crash_signal.clone())
+    }
+
     /// Starts a task that runs until [`Tasks::stop`]; ending sooner trips the crash signal.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let guard = CrashGuard {

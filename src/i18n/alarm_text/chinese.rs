@@ -97,6 +97,11 @@ pub(super) const fn alarm_text(kind: AlarmKind) -> AlarmText {
             consequence: "Market 请求时仍然得到最后已知的数量，但这些数量可能已经过时，也不再每天发送到 Market。",
             remedy: "请检查为这家店铺提供库存的程序或数据源。下一次提供库存后告警即解除，即使数量没有变化。",
         },
+        AlarmKind::SourcesUnread => AlarmText {
+            title: "没有副本读取数据源",
+            consequence: "来自该店铺数据源的库存保持不变，会逐渐过时；程序仍然可以更新店铺，库存照常发送。",
+            remedy: "请阅读告警中的原因。启动 sources_on 指定的副本，或者在所有副本上删除该设置，由另一个副本接管。",
+        },
         AlarmKind::StoreFailed => AlarmText {
             title: "磁盘无法写入",
             consequence: "新库存会被拒绝并返回状态 503，因此数量会过时；Market 仍然得到已知的库存。",

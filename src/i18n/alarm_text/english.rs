@@ -98,6 +98,11 @@ pub(super) const fn alarm_text(kind: AlarmKind) -> AlarmText {
             consequence: "The Market still gets the last known counts when it asks, but they may be outdated and are no longer sent to it daily.",
             remedy: "Check the program or the source that feeds the shop. The next delivery clears the alarm, even if no count has changed.",
         },
+        AlarmKind::SourcesUnread => AlarmText {
+            title: "No replica reads the sources",
+            consequence: "The stock from the shop's sources stays as it was and becomes outdated; programs still update the shop, and the stock is still sent.",
+            remedy: "Read the reason in the alarm. Start the replica that sources_on names, or remove the setting from all replicas, so that another one takes over.",
+        },
         AlarmKind::StoreFailed => AlarmText {
             title: "The disk does not accept writes",
             consequence: "New stock is rejected with status 503, so the counts become outdated; the known stock is still served to the Market.",
