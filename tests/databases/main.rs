@@ -13,6 +13,7 @@ mod replication;
 mod server;
 mod service_on_postgres;
 mod service_process;
+mod sources_takeover;
 mod sql_shop;
 #[path = "../store_suite/mod.rs"]
 mod store_suite;

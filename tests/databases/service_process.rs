@@ -77,6 +77,25 @@ impl ServiceConfig {
         Self { directory }
     }
 
+    /// Adds settings of the shop.
+    pub(crate) fn add(&self, settings: &str) {
+        let path = self.directory.path().join("config.toml");
+        let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
+        file.write_all(settings.as_bytes()).unwrap();
+    }
+
+    /// Adds settings of the service.
+    pub(crate) fn prepend(&self, settings: &str) {
+        let path = self.directory.path().join("config.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, format!("{settings}{text}")).unwrap();
+    }
+
+    /// Returns a path in the directory of the store.
+    pub(crate) fn in_store(&self, path: &str) -> std::path::PathBuf {
+        self.directory.path().join("store").join(path)
+    }
+
     /// Starts the service and waits until it serves.
     pub(crate) fn serve(&self) -> Service {
         Service::start(&mut self.command())

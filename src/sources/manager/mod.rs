@@ -256,10 +256,13 @@ impl SourceManager {
             mirror,
         );
         let pipeline = opening.await.map_err(pipeline_error)?;
-        // Ingest errors are retried by the poll loops; read errors are fatal.
+        let is_alone = pipeline.is_alone();
+        // Ingest errors are retried by the poll loops; read errors are fatal. After a takeover, an old
+        // delivery must be in the book before a new one: updates of the last leader may still be on
+        // their way, and have the date of the old one.
         match pipeline.reapply_rules().await {
             Ok(()) => pipeline.reconsider_held().await,
-            Err(PipelineError::Ingest(error)) => {
+            Err(PipelineError::Ingest(error)) if is_alone => {
                 warn!(
                     shop = name,
                     "could not apply source data of {name}, will retry: {error}"

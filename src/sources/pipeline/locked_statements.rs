@@ -86,6 +86,11 @@ impl DeliveryPipeline {
         }
     }
 
+    /// Returns true if no other replica may read the sources.
+    pub(in crate::sources) fn is_alone(&self) -> bool {
+        self.0.mirror.is_none()
+    }
+
     /// Checks that updates may be passed to ingest: no other replica reads the sources.
     pub(super) fn check_leading(&self) -> Result<(), PipelineError> {
         match &self.0.mirror {
