@@ -35,8 +35,7 @@ impl Takeover {
         let url = new_database(&server, database).await;
         let exports = tempfile::tempdir().unwrap();
         let config = |name: &str| {
-            let config =
-                ServiceConfig::new(&market, &url, &format!("replica = {name:?}"));
+            let config = ServiceConfig::new(&market, &url, &format!("replica = {name:?}"));
             let path = exports.path().join("stock.csv");
             config.add(&format!(
                 "[[shops.sources]]\nname = \"file\"\nkind = \"file\"\npath = {path:?}\n\
