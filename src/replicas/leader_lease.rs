@@ -31,7 +31,7 @@ const RENEW_INTERVAL: Duration = Duration::from_secs(5);
 const ACT_MARGIN: Duration = Duration::from_secs(3);
 
 /// Time for which a leader that cannot do its work leaves the lease to others.
-const PAUSE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_secs(10);
 
 /// One lease. Clones share its state.
 #[derive(Clone, Debug)]

@@ -27,6 +27,8 @@ struct Takeover {
     configs: [ServiceConfig; 2],
     exports: TempDir,
     age: u64,
+    last_date: serde_json::Value,
+    pages: i64,
 }
 
 impl Takeover {
@@ -53,6 +55,8 @@ impl Takeover {
             exports,
             // Each file is newer than the one before, and old enough to be complete.
             age: 3_600,
+            last_date: serde_json::Value::Null,
+            pages: 0,
         }
     }
 
@@ -159,6 +163,39 @@ impl Takeover {
                 > 0
         })
         .await;
+    }
+
+    /// Waits for the next delivery that changes so many SKUs. Returns the pages that were stored.
+    async fn delivery(&mut self, changed: u64, what: &str) -> i64 {
+        const PAGES: &str = "SELECT (n_tup_ins + n_tup_upd)::bigint FROM pg_stat_user_tables \
+                             WHERE relname = 'statement_page'";
+        let mut report = serde_json::Value::Null;
+        wait_until("the delivery was applied", async || {
+            let (_, sources) = self.service(0).ops("GET", "/sources");
+            let sources = sources.as_array().cloned().unwrap_or_default();
+            let file = sources
+                .into_iter()
+                .find(|source| source["source"] == "file");
+            report = file.map_or(serde_json::Value::Null, |file| file["last"].clone());
+            let count = |key: &str| report[key].as_u64().unwrap_or_default();
+            report.is_object()
+                && report["stated_at"] != self.last_date
+                && count("new") + count("changed") == changed
+        })
+        .await;
+        self.last_date = report["stated_at"].clone();
+        // The server counts a little later.
+        let (mut before, mut calm) = (-1, 0);
+        wait_until("the server has counted", async || {
+            let pages = self.number(PAGES).await;
+            calm = if pages == before { calm + 1 } else { 0 };
+            before = pages;
+            calm >= 30
+        })
+        .await;
+        let pages = before - std::mem::replace(&mut self.pages, before);
+        println!("{what}: {pages} pages, {} ms", report["took_ms"]);
+        pages
     }
 
     fn statements(&self, index: usize) -> PathBuf {
@@ -341,6 +378,55 @@ async fn held_delivery_moves_to_the_next_leader() {
         takeover.number(held).await == 0
     })
     .await;
+}
+
+/// Pages that a delivery stores, and how long it takes. With `SOURCE_IMAGE_SKUS=1000000` and
+/// `--nocapture` it prints the figures of docs/replicas.md.
+#[tokio::test(flavor = "multi_thread")]
+async fn small_changes_store_few_pages() {
+    let skus = std::env::var("SOURCE_IMAGE_SKUS").map_or(5_000, |skus| skus.parse().unwrap());
+    let mut takeover = Takeover::new("costs", NO_GUARD).await;
+    let names: Vec<String> = (0..skus).map(|n| format!("ART-{n:07}-X")).collect();
+    let list = |count: &dyn Fn(usize) -> u32| -> Vec<(&str, u32)> {
+        names
+            .iter()
+            .enumerate()
+            .map(|(n, name)| (&**name, count(n)))
+            .collect()
+    };
+    let all = skus as u64;
+    takeover.export(&list(&|_| 5));
+    takeover.start(0).await;
+    let first = takeover.delivery(all, "first list").await;
+    takeover.export(&list(&|_| 5));
+    let unchanged = takeover.delivery(0, "unchanged list").await;
+    takeover.export(&list(&|n| if n < skus / 100 { 6 } else { 5 }));
+    let neighbours = takeover
+        .delivery(all / 100, "1 % side by side changed")
+        .await;
+    takeover.export(&list(&|n| if n % 100 == 50 { 7 } else { 5 }));
+    takeover
+        .delivery(all / 50, "1 % spread over the list, and 1 % back")
+        .await;
+    takeover.export(&list(&|n| {
+        if n == 7 {
+            8
+        } else if n % 100 == 50 {
+            7
+        } else {
+            5
+        }
+    }));
+    let one = takeover.delivery(1, "one SKU changed").await;
+    assert!(unchanged <= 8 && one <= 12, "{unchanged}, {one} pages");
+    assert!(neighbours * 5 < first, "{neighbours} of {first} pages");
+    let started = std::time::Instant::now();
+    takeover.kill(0).await;
+    let stopped = std::time::Instant::now();
+    takeover.start(1).await;
+    takeover.wait_for_leader(1).await;
+    let (all, start) = (started.elapsed(), stopped.elapsed());
+    println!("{skus} SKUs: takeover by a new process in {all:?}, its start included in {start:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,6 +23,9 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// Time without a leader after which the alarm is raised. A lease that was not given back ends before.
 const VACANT_LIMIT: Duration = Duration::from_secs(90);
 
+/// The same, if this replica knows a reason. Another one may have taken over before.
+const FAILED_LIMIT: Duration = Duration::from_secs(20);
+
 /// Alarms that only the leader raises.
 const LEADER_ALARMS: &[AlarmKind] = &[
     AlarmKind::AbsenceNotApplied,
@@ -191,23 +194,35 @@ struct Vacancy {
     last_failure: Option<String>,
 }
 
+/// Returns true if the operator must know that no replica leads. `has_failed` is true if this one
+/// has tried to.
+fn is_overdue(vacant_for: Duration, has_failed: bool) -> bool {
+    vacant_for
+        >= if has_failed {
+            FAILED_LIMIT
+        } else {
+            VACANT_LIMIT
+        }
+}
+
 impl Vacancy {
     /// Raises the alarm if no replica reads the sources, and clears it if one does.
     fn update(&mut self, manager: &SourceManager, shop: &ManagedShop, leader: &SourceLeader) {
         let (alarms, name) = (&manager.0.context.alarms, &shop.name);
         if *leader != SourceLeader::Vacant {
-            self.since = None;
+            *self = Self::default();
             alarms.clear(AlarmKind::SourcesUnread, name);
             return;
         }
         let since = *self.since.get_or_insert_with(Instant::now);
-        let is_long = since.elapsed() >= VACANT_LIMIT;
-        let reason = match (&self.last_failure, is_long) {
-            (Some(reason), _) => format!("this one cannot: {reason}"),
-            (None, true) => {
+        if !is_overdue(since.elapsed(), self.last_failure.is_some()) {
+            return;
+        }
+        let reason = match &self.last_failure {
+            Some(reason) => format!("this one cannot: {reason}"),
+            None => {
                 "none has the lease. Check the replica of sources_on, and the database".to_owned()
             }
-            (None, false) => return,
         };
         let text =
             format!("no replica reads the sources of {name}, its stock stays as it was: {reason}");
@@ -237,6 +252,19 @@ pub(super) async fn leave_images(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn takeover_raises_no_alarm() {
+        let lease_and_retry = Duration::from_secs(35);
+        for (vacant_for, has_failed, expected) in [
+            (lease_and_retry, false, false),
+            (VACANT_LIMIT, false, true),
+            (Duration::from_secs(10), true, false),
+            (FAILED_LIMIT, true, true),
+        ] {
+            assert_eq!(is_overdue(vacant_for, has_failed), expected);
+        }
+    }
 
     #[test]
     fn sources_run_in_the_epoch_of_the_lease() {
