@@ -23,8 +23,9 @@ struct Takeover {
     _server: DatabaseServer,
     url: String,
     _market: Market,
-    services: [Option<Service>; 2],
-    configs: [ServiceConfig; 2],
+    services: [Option<Service>; 3],
+    /// Two replicas, and a process that uses the database alone.
+    configs: [ServiceConfig; 3],
     exports: TempDir,
     age: u64,
     last_date: serde_json::Value,
@@ -36,22 +37,22 @@ impl Takeover {
         let (server, market) = (DatabaseServer::postgresql(), Market::start().await);
         let url = new_database(&server, database).await;
         let exports = tempfile::tempdir().unwrap();
-        let config = |name: &str| {
-            let config = ServiceConfig::new(&market, &url, &format!("replica = {name:?}"));
+        let settings = ["replica = \"one\"", "replica = \"two\"", ""];
+        let configs = settings.map(|settings| {
+            let config = ServiceConfig::new(&market, &url, settings);
             let path = exports.path().join("stock.csv");
             config.add(&format!(
                 "[[shops.sources]]\nname = \"file\"\nkind = \"file\"\npath = {path:?}\n\
-                 scope = \"snapshot\"\nabsent = \"zero\"\nevery_seconds = 1\n\
-                 {guard}\n"
+                 scope = \"snapshot\"\nabsent = \"zero\"\nevery_seconds = 1\n{guard}\n"
             ));
             config
-        };
+        });
         Self {
-            configs: [config("one"), config("two")],
+            configs,
             _server: server,
             _market: market,
             url,
-            services: [None, None],
+            services: [None, None, None],
             exports,
             // Each file is newer than the one before, and old enough to be complete.
             age: 3_600,
@@ -117,8 +118,8 @@ impl Takeover {
     /// Kills a replica and gives its leases back.
     async fn kill(&mut self, index: usize) {
         self.services[index].take().unwrap().kill();
-        let name = ["one", "two"][index];
-        let delete = format!("DELETE FROM stockbridge.lease WHERE name = 'replica {name}'");
+        let name = ["replica one", "replica two", "service"][index];
+        let delete = format!("DELETE FROM stockbridge.lease WHERE name = '{name}'");
         execute(&self.url, &delete).await;
         execute(&self.url, HAND_OVER).await;
     }
@@ -378,6 +379,30 @@ async fn held_delivery_moves_to_the_next_leader() {
         takeover.number(held).await == 0
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn process_without_name_takes_the_image_with_it() {
+    let mut takeover = Takeover::new("alone", NO_GUARD).await;
+    takeover.export(&[("A", 5), ("B", 5)]);
+    takeover.start_both().await;
+    takeover.wait_for_stock(1, &[("A", 5), ("B", 5)]).await;
+    takeover.kill(0).await;
+    takeover.kill(1).await;
+    takeover.export(&[("A", 4)]);
+    takeover.start(2).await;
+    takeover.wait_for_stock(2, &[("A", 4), ("B", 0)]).await;
+    assert_eq!(takeover.generation().await, 0);
+    assert_eq!(takeover.sources_on(2), None);
+    assert!(takeover.statements(2).exists());
+    // Replicas do not know what it has read.
+    takeover.kill(2).await;
+    takeover.start(1).await;
+    wait_until("it says what is missing", async || {
+        takeover.service(1).has_alarm("sources_unread")
+    })
+    .await;
+    assert_eq!(takeover.service(1).counts(&["A", "B"]), Ok(vec![4, 0]));
 }
 
 /// Pages that a delivery stores, and how long it takes. With `SOURCE_IMAGE_SKUS=1000000` and

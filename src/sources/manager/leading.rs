@@ -157,7 +157,7 @@ async fn begin(
     let term = Term {
         epoch,
         pipeline,
-        tasks: tasks.new_set(),
+        tasks: tasks.new_part(),
     };
     if let Err(error) = manager.start_shop(shop_index, &term.pipeline, &term.tasks) {
         end(manager, shop, term).await;
