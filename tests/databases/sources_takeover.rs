@@ -293,7 +293,7 @@ async fn delivery_survives_a_kill_at_each_step() {
     drop(blocked);
     takeover.wait_for_stock(0, &[("A", 0), ("B", 3)]).await;
     assert!(takeover.generation().await > generation);
-    // The killed one has a delivery that nobody else knows. It is gone when it leads again.
+    // The killed one has a delivery that only its own file has. It is dropped when it leads again.
     takeover.start(1).await;
     takeover.export(&[("A", 9), ("B", 3)]);
     takeover.wait_for_stock(1, &[("A", 9), ("B", 3)]).await;

@@ -28,7 +28,7 @@ pub(in crate::sources) struct Adopted {
 
 /// Source of the statements for a process that begins to lead.
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum Origin {
+enum StatementOrigin {
     /// The image in the database.
     Image(StatementImage),
     /// The local files, also if there are none. The database gets an image of them.
@@ -37,10 +37,10 @@ enum Origin {
 
 /// Returns the statements with which a process begins to lead. `is_pinned` is true if the operator has
 /// named this replica as the one that reads the sources.
-fn choose_origin(state: ImageState, is_pinned: bool) -> Result<Origin, MirrorError> {
+fn choose_origin(state: ImageState, is_pinned: bool) -> Result<StatementOrigin, MirrorError> {
     match state {
-        ImageState::Stored(image) => Ok(Origin::Image(image)),
-        ImageState::Missing { .. } if is_pinned => Ok(Origin::Local),
+        ImageState::Stored(image) => Ok(StatementOrigin::Image(image)),
+        ImageState::Missing { .. } if is_pinned => Ok(StatementOrigin::Local),
         ImageState::Missing {
             earlier_release: Some(name),
             ..
@@ -50,7 +50,7 @@ fn choose_origin(state: ImageState, is_pinned: bool) -> Result<Origin, MirrorErr
         } => Err(MirrorError::NeedsSourcesOn),
         ImageState::Missing {
             has_stock: false, ..
-        } => Ok(Origin::Local),
+        } => Ok(StatementOrigin::Local),
     }
 }
 
@@ -62,8 +62,8 @@ pub(in crate::sources) async fn adopt(
 ) -> Result<Adopted, MirrorError> {
     let state = images.state(shop).await.map_err(MirrorError::Database)?;
     let image = match choose_origin(state, is_pinned)? {
-        Origin::Image(image) => image,
-        Origin::Local => return Ok(Adopted::default()),
+        StatementOrigin::Image(image) => image,
+        StatementOrigin::Local => return Ok(Adopted::default()),
     };
     let created = private_files::create_directory(directory);
     created.map_err(|source| file_error(directory, source))?;
@@ -239,8 +239,8 @@ mod tests {
             (missing(false, Some("one")), false, "earlier release"),
         ] {
             let chosen = match choose_origin(state, is_pinned) {
-                Ok(Origin::Image(_)) => "image",
-                Ok(Origin::Local) => "local",
+                Ok(StatementOrigin::Image(_)) => "image",
+                Ok(StatementOrigin::Local) => "local",
                 Err(MirrorError::NeedsSourcesOn) => "needs sources_on",
                 Err(MirrorError::EarlierRelease(_)) => "earlier release",
                 Err(error) => panic!("{error}"),

@@ -115,7 +115,7 @@ pub(in crate::sources) fn page_digest(page: u32, content: &[u8]) -> u64 {
     u64::from_le_bytes(first)
 }
 
-/// Returns the digests of a file of this name in parts of this size; `None` if there is no such file.
+/// Returns the digests of a file of this name in parts of this size; `None` if the file does not exist.
 /// Statements are first written from SQLite's log to their file.
 pub(in crate::sources) fn digests_of_file(
     directory: &Path,
