@@ -7,7 +7,7 @@ use strict_http::causes;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tracing::debug;
 
-use super::{DeliveryPipeline, PipelineError};
+use super::{DeliveryPipeline, MirrorError, PipelineError};
 use crate::sources::statements::{StatementReader, StatementStore};
 
 /// Statements of a shop; `None` once they are closed.
@@ -106,5 +106,14 @@ impl DeliveryPipeline {
     ) -> Result<T, PipelineError> {
         let directory = self.0.directory.clone();
         run_blocking(move || read(&StatementReader::open(&directory)?)).await
+    }
+}
+
+impl From<MirrorError> for PipelineError {
+    fn from(error: MirrorError) -> Self {
+        match error {
+            MirrorError::NotLeading => Self::NotLeading,
+            error => Self::Mirror(error),
+        }
     }
 }

@@ -103,15 +103,6 @@ pub enum PipelineError {
     ComparisonInterrupted,
 }
 
-impl From<MirrorError> for PipelineError {
-    fn from(error: MirrorError) -> Self {
-        match error {
-            MirrorError::NotLeading => Self::NotLeading,
-            error => Self::Mirror(error),
-        }
-    }
-}
-
 /// Dependencies of a pipeline.
 #[derive(Clone, Debug)]
 pub struct Context {
