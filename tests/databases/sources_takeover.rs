@@ -367,6 +367,7 @@ async fn held_delivery_moves_to_the_next_leader() {
         takeover.service(1).has_alarm("source_held")
     })
     .await;
+    takeover.wait_for_leader(1).await;
     let (status, body) = takeover
         .service(1)
         .ops("POST", "/accept?shop=moscow&source=file");
@@ -444,7 +445,7 @@ async fn small_changes_store_few_pages() {
     }));
     let one = takeover.delivery(1, "one SKU changed").await;
     assert!(unchanged <= 8 && one <= 12, "{unchanged}, {one} pages");
-    assert!(neighbours * 5 < first, "{neighbours} of {first} pages");
+    assert!(neighbours * 3 < first, "{neighbours} of {first} pages");
     let started = std::time::Instant::now();
     takeover.kill(0).await;
     let stopped = std::time::Instant::now();
