@@ -39,6 +39,12 @@ pub async fn list_sources(ops: &Ops) -> Response {
     let Some(state) = ops.state() else {
         return starting_error().into_response();
     };
+    // An empty list would look as if there were no sources.
+    if state.source_manager.pipelines().next().is_none()
+        && let Err(elsewhere) = state.require_sources(None)
+    {
+        return elsewhere.into_response();
+    }
     let mut statuses = Vec::new();
     for (shop, pipeline) in state.source_manager.pipelines() {
         for (index, config) in state.source_manager.configs(shop).enumerate() {
