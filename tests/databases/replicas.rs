@@ -199,13 +199,16 @@ async fn sources_run_on_one_replica() {
     assert_eq!(body["error"]["code"], "SOURCES_ELSEWHERE", "{body}");
     // 1C shows the text of a failure to its user.
     let login = "/1c?type=catalog&mode=checkauth";
-    let (status, text) = replicas.two.request("GET", login);
-    assert_eq!(status, 503);
-    assert!(
-        text.starts_with("failure\nreplica one receives 1C"),
-        "{text}"
-    );
-    assert_eq!(replicas.one.request("GET", login).0, 401);
+    wait_until("the other replica knows who receives 1C", async || {
+        let (status, text) = replicas.two.request("GET", login);
+        assert_eq!(status, 503);
+        text.starts_with("failure\nreplica one receives 1C")
+    })
+    .await;
+    wait_until("the sources have started", async || {
+        replicas.one.request("GET", login).0 == 401
+    })
+    .await;
     // A process without a name does not join them.
     let alone = ServiceConfig::new(&replicas.market, &replicas.url, "");
     let output = tokio::task::block_in_place(|| alone.command().output().unwrap());
