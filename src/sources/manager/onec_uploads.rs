@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
+use axum::response::Response;
 use connectors::files::{self, combined_scope};
 use connectors::onec_exchange::{self, ExchangeEndpoint, ImportedFile, RecordRefusedLogin, Upload};
 use connectors::{Completeness, EntrySender, ReadReport};
@@ -75,22 +76,29 @@ impl SourceManager {
             }
             let own = onec_exchange::router(&context, endpoints);
             let manager = self.clone();
-            router = router.merge(
-                own.route_layer(from_fn(move |request: Request, next: Next| {
-                    let leader = manager.leader(id);
-                    async move {
-                        match leader {
-                            Some(SourceLeader::Replica(replica)) => {
-                                onec_exchange::elsewhere_response(Some(&replica))
-                            }
-                            Some(SourceLeader::Vacant) => onec_exchange::elsewhere_response(None),
-                            Some(SourceLeader::This) | None => next.run(request).await,
-                        }
+            let refuse_elsewhere = from_fn(move |request: Request, next: Next| {
+                let refusal = manager.exchange_refusal(id);
+                async move {
+                    match refusal {
+                        Some(refusal) => refusal,
+                        None => next.run(request).await,
                     }
-                })),
-            );
+                }
+            });
+            router = router.merge(own.route_layer(refuse_elsewhere));
         }
         router
+    }
+
+    /// Returns the response to 1C while another process reads the sources of a shop.
+    fn exchange_refusal(&self, shop: ShopId) -> Option<Response> {
+        match self.leader(shop)? {
+            SourceLeader::This => None,
+            SourceLeader::Replica(replica) => {
+                Some(onec_exchange::elsewhere_response(Some(&replica)))
+            }
+            SourceLeader::Vacant => Some(onec_exchange::elsewhere_response(None)),
+        }
     }
 
     /// Delivers a file that 1C has uploaded.
