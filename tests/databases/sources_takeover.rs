@@ -167,6 +167,7 @@ impl Takeover {
     }
 
     /// Waits for the next delivery that changes so many SKUs. Returns the pages that were stored.
+    #[expect(clippy::print_stdout, reason = "the figures are read by people")]
     async fn delivery(&mut self, changed: u64, what: &str) -> i64 {
         const PAGES: &str = "SELECT (n_tup_ins + n_tup_upd)::bigint FROM pg_stat_user_tables \
                              WHERE relname = 'statement_page'";
@@ -408,7 +409,9 @@ async fn process_without_name_takes_the_image_with_it() {
 /// Pages that a delivery stores, and how long it takes. With `SOURCE_IMAGE_SKUS=1000000` and
 /// `--nocapture` it prints the figures of docs/replicas.md.
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::print_stdout, reason = "the figures are read by people")]
 async fn small_changes_store_few_pages() {
+    #[expect(clippy::disallowed_methods, reason = "the test has no configuration")]
     let skus = std::env::var("SOURCE_IMAGE_SKUS").map_or(5_000, |skus| skus.parse().unwrap());
     let mut takeover = Takeover::new("costs", NO_GUARD).await;
     let names: Vec<String> = (0..skus).map(|n| format!("ART-{n:07}-X")).collect();
@@ -445,9 +448,9 @@ async fn small_changes_store_few_pages() {
     let one = takeover.delivery(1, "one SKU changed").await;
     assert!(unchanged <= 8 && one <= 12, "{unchanged}, {one} pages");
     assert!(neighbours * 3 < first, "{neighbours} of {first} pages");
-    let started = std::time::Instant::now();
+    let started = tokio::time::Instant::now();
     takeover.kill(0).await;
-    let stopped = std::time::Instant::now();
+    let stopped = tokio::time::Instant::now();
     takeover.start(1).await;
     takeover.wait_for_leader(1).await;
     let (all, start) = (started.elapsed(), stopped.elapsed());
