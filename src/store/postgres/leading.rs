@@ -43,7 +43,8 @@ impl PostgresStore {
         let reading = async {
             let mut work = state.connection.begin(Purpose::Write).await?;
             let owner = |id| shop_of_disk_id(ids.iter().copied(), id);
-            let notes = side_tables::read_notes(work.conn(), owner).await?;
+            let rows = side_tables::read_notes(work.conn()).await?;
+            let notes = Notes::from_rows(rows, owner);
             work.roll_back().await?;
             Ok(notes)
         };
@@ -77,7 +78,7 @@ async fn read_beside(
 ) -> Result<(Notes, Vec<RecentSend>), StoreInternalError> {
     let mut work = connection.begin(Purpose::Write).await?;
     let owner = |id| shop_of_disk_id(ids.iter().copied(), id);
-    let notes = side_tables::read_notes(work.conn(), owner).await?;
+    let notes = Notes::from_rows(side_tables::read_notes(work.conn()).await?, owner);
     let sends = side_tables::read_sends_at(work.conn(), id, now).await?;
     work.roll_back().await?;
     Ok((notes, sends))

@@ -8,7 +8,7 @@ use super::{ShopLog, StoreUrl, side_tables};
 use crate::store::error::StoreInternalError;
 use crate::store::loaded_store::{DiskShop, LoadedStore, ShopTable, shop_of_disk_id};
 use crate::store::record::{MalformedRecord, RecordKey, RecordPacker, missing_changes};
-use crate::store::{ShopIdentity, StoreError};
+use crate::store::{Notes, ShopIdentity, StoreError};
 
 /// Creates or upgrades the tables.
 pub(super) async fn prepare_tables(
@@ -102,7 +102,7 @@ pub(super) async fn load(
     let configured: Vec<&LogRow> = shops.iter().map(row_of).collect::<Result<_, _>>()?;
     let ids: Vec<i64> = configured.iter().map(|row| row.shop.id).collect();
     let owner = |id| shop_of_disk_id(ids.iter().copied(), id);
-    let notes = side_tables::read_notes(conn, owner).await?;
+    let notes = Notes::from_rows(side_tables::read_notes(conn).await?, owner);
     let with_size = |row: &&LogRow| (row.shop.id, usize::try_from(row.snapshot.rows).unwrap_or(0));
     let sizes: Vec<_> = configured.iter().map(with_size).collect();
     let mut loaded = LoadedStore::new(&sizes, shops, notes);
