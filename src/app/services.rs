@@ -9,7 +9,7 @@ use lifecycle::{Clock, Tasks};
 use market_api::partner::client::MarketClient;
 use prometheus_client::registry::Registry;
 use strict_http::reachable_address;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::instance_guard::{self, Ownership};
 use super::name_lease::NameLease;
@@ -24,7 +24,7 @@ use crate::ops::OpsState;
 use crate::push_api::stocks_handler::LastRequests;
 use crate::replicas::{ReplicaBoard, ServingPermit};
 use crate::sources::{self, KnownSkus, SourceLeases, SourceManager};
-use crate::store::{self, Notes, ShopIdentity, Store};
+use crate::store::{self, Notes, OpenedStore, ShopIdentity, Store, StoreError};
 use crate::telemetry::{AlarmKind, Alarms};
 
 /// State shared by several modules.
@@ -45,6 +45,26 @@ pub(super) struct Services {
     // Names of the shops, in the order of the book.
     pub(super) names: Arc<[String]>,
     pub(super) started: DateTime<Utc>,
+}
+
+/// Opens the store. With [`Ownership::TakeOver`] also one that was copied to another place, because
+/// that copy is not used.
+async fn open_store(
+    config: &store::Config,
+    shops: &[ShopIdentity],
+    ownership: Ownership,
+) -> anyhow::Result<OpenedStore> {
+    let mut opened = Store::open(config, shops).await;
+    if ownership == Ownership::TakeOver
+        && let Err(StoreError::CopiedAway { copy, .. }) = &opened
+    {
+        warn!("uses the store again that was copied to {copy}");
+        store::reclaim_copied_store(config)
+            .await
+            .context("use a store again that was copied")?;
+        opened = Store::open(config, shops).await;
+    }
+    opened.context("open the store")
 }
 
 /// State of the previous run, for the modules.
@@ -73,11 +93,10 @@ impl Services {
             path: config.store.clone(),
             url: config.store_url.clone(),
         };
-        let opened = Store::open(&store_config, &keys)
-            .await
-            .context("open the store")?;
+        let opened = open_store(&store_config, &keys, ownership).await?;
         let (store, notes) = (opened.store, opened.notes);
         let name_lease = NameLease::take(&store, config.replica.as_deref()).await?;
+        store.check_copy_marks().await.context("open the store")?;
         let lease_owner = name_lease.as_ref().map(|lease| lease.owner().to_owned());
         if let Some(lease) = name_lease {
             let keeping = lease.keep(tasks.background.clone());

@@ -21,6 +21,18 @@ impl Store {
         }
     }
 
+    /// Refuses a database that was copied to another place since [`Store::open`]. Call it when no
+    /// copy can run any more, because this process has its lease.
+    ///
+    /// # Errors
+    /// A service must not use the database, or it cannot be read.
+    pub async fn check_copy_marks(&self) -> Result<(), StoreError> {
+        match self.backend() {
+            Backend::Sqlite(_) => Ok(()),
+            Backend::Postgres(store) => store.check_copy_marks().await,
+        }
+    }
+
     /// Waits until every live replica has applied these changes, or no longer counts.
     pub async fn replicated(&self, changes: &AppendedChanges) {
         if let Backend::Postgres(store) = self.backend()

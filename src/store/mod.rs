@@ -54,6 +54,7 @@
 //! that.
 
 mod append_guard;
+mod copy;
 mod directory;
 mod error;
 mod followed;
@@ -76,6 +77,10 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 pub use append_guard::{AppendGuard, AppendedChanges};
+pub use copy::{
+    CopyError, CopyReport, INSTANCE_NOTE, ShopSummary, StorePlace, StoreSummary, copy_store,
+    reclaim_copied_store,
+};
 pub use directory::{DirectoryState, directory_state};
 pub use error::StoreError;
 pub use followed::{FollowedEffect, apply_followed};
@@ -84,7 +89,8 @@ pub use notes::Notes;
 pub use postgres::{
     ChangeListener, ChangeNotice, DatabaseFacts, Fence, ImageFile, ImageState, ImageWrite,
     ImageWriter, Lease, LeaseOutcome, LeaseTable, PageBatch, REPLICA_LIFETIME, REPLICA_MARGIN,
-    ReplicaStatus, StatementImage, StatementImages, StoreUrl, database_facts, may_answer_until,
+    ReplicaStatus, StatementImage, StatementImages, StoreUrl, WHOLE_DATABASE, database_facts,
+    may_answer_until,
 };
 pub use recent_sends::RecentSend;
 pub use record::RecordRow;

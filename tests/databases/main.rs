@@ -15,6 +15,7 @@ mod service_on_postgres;
 mod service_process;
 mod sources_takeover;
 mod sql_shop;
+mod store_copy;
 #[path = "../store_suite/mod.rs"]
 mod store_suite;
 

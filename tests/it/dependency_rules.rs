@@ -62,6 +62,7 @@ const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
             "ops",
             "setup",
             "sources",
+            "store",
             "telemetry",
         ],
     ),
@@ -142,10 +143,21 @@ const RESPONSES: &[&str] = &[
     "StatusResponse",
 ];
 
+/// Items for the command that copies a store.
+const STORE_COPY: &[&str] = &[
+    "CopyReport",
+    "ShopSummary",
+    "StorePlace",
+    "StoreSummary",
+    "StoreUrl",
+    "copy_store",
+];
+
 /// Items to which a dependency is limited.
 const ALLOWED_ITEMS: &[(&str, &str, &[&str])] = &[
     ("cli", "migrator", &["Mode", "readback", "selftest"]),
     ("cli", "ops", RESPONSES),
+    ("cli", "store", STORE_COPY),
     ("command", "migrator", &["WorkerState", "readback"]),
     ("command", "ops", RESPONSES),
     ("config", "store", &["StoreUrl"]),

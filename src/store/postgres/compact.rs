@@ -152,12 +152,7 @@ async fn write_snapshot(
     };
     let chunks = i64::try_from(packed.len()).unwrap_or(i64::MAX);
     let rows = packed.iter().map(|packed| packed.rows).sum();
-    let mut first = 0;
-    let mut packed = packed.into_iter().peekable();
-    while packed.peek().is_some() {
-        let some = packed.by_ref().take(CHUNKS_PER_STATEMENT).collect();
-        first += insert_chunks(conn, (id, generation), first, some).await?;
-    }
+    insert_snapshot(conn, (id, generation), packed).await?;
     let mut row = LogRow::lock(conn, id).await?;
     if row.snapshot.generation + 1 != generation || row.snapshot.upto.ver > upto.ver {
         // Another process was faster, with a snapshot that is as good.
@@ -186,6 +181,21 @@ async fn write_snapshot(
         .await?;
     work.commit().await?;
     Ok(generation)
+}
+
+/// Inserts all chunks of a snapshot.
+pub(super) async fn insert_snapshot(
+    conn: &mut PgConnection,
+    (id, generation): (i64, i64),
+    packed: Vec<PackedRecord>,
+) -> Result<(), StoreInternalError> {
+    let mut first = 0;
+    let mut packed = packed.into_iter().peekable();
+    while packed.peek().is_some() {
+        let some = packed.by_ref().take(CHUNKS_PER_STATEMENT).collect();
+        first += insert_chunks(conn, (id, generation), first, some).await?;
+    }
+    Ok(())
 }
 
 /// Inserts chunks with the numbers from `first` on. Returns how many.

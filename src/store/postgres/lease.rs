@@ -15,6 +15,9 @@ use super::connection::{PostgresConnection, Purpose, WRITE_TIMEOUT, query, with_
 use crate::store::StoreError;
 use crate::store::error::StoreInternalError;
 
+/// Name of the lease of a process that uses the database alone.
+pub const WHOLE_DATABASE: &str = "service";
+
 /// Leases in the database, on a connection of their own, so that a renewal never waits for an
 /// append.
 #[derive(Debug)]

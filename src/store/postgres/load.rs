@@ -1,10 +1,13 @@
 //! Start of the store: tables, registration of the configured shops, and loading of their state.
 
-use super::connection::{BULK_TIMEOUT, PostgresConnection, Purpose, query, with_limit};
+use super::connection::{
+    BULK_TIMEOUT, PostgresConnection, Purpose, WRITE_TIMEOUT, query, with_limit,
+};
 use super::read_log::{read_changes, read_snapshot, visit_changes};
 use super::schema::{known_version, migrate};
 use super::shop_log::{LogEnd, LogRow};
 use super::{ShopLog, StoreUrl, side_tables};
+use crate::store::copy::check_marks;
 use crate::store::error::StoreInternalError;
 use crate::store::loaded_store::{DiskShop, LoadedStore, ShopTable, shop_of_disk_id};
 use crate::store::record::{MalformedRecord, RecordKey, RecordPacker, missing_changes};
@@ -32,6 +35,23 @@ pub(super) async fn prepare_tables(
         });
     }
     Ok(())
+}
+
+/// Refuses a store that a service must not use because of a copy.
+pub(super) async fn check_copy_marks(
+    connection: &mut PostgresConnection,
+    url: &StoreUrl,
+) -> Result<(), StoreError> {
+    let outcome = with_limit(WRITE_TIMEOUT, async {
+        let mut work = connection.begin(Purpose::Write).await?;
+        let notes = side_tables::read_notes(work.conn()).await?;
+        work.roll_back().await?;
+        Ok(notes)
+    });
+    let notes = outcome
+        .await
+        .map_err(|error| connection.to_store_error(error))?;
+    check_marks(&notes, &url.to_string())
 }
 
 /// Assigns numbers to new shops and records changed targets, in one transaction.
@@ -141,7 +161,7 @@ pub(super) async fn load(
 }
 
 /// Checks that the records lead to the last change of the shop.
-fn check_end(row: &LogRow, end: LogEnd) -> Result<(), StoreInternalError> {
+pub(super) fn check_end(row: &LogRow, end: LogEnd) -> Result<(), StoreInternalError> {
     if end.ver != row.end.ver {
         return Err(missing_changes(end.ver + 1, row.end.ver));
     }

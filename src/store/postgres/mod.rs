@@ -16,6 +16,7 @@ mod append;
 mod change_listener;
 mod compact;
 mod connection;
+mod database_end;
 mod database_facts;
 mod follow;
 mod leading;
@@ -43,8 +44,9 @@ pub use self::change_listener::{ChangeListener, ChangeNotice};
 use self::connection::{
     BULK_TIMEOUT, PostgresConnection, Purpose, WRITE_TIMEOUT, query, with_limit,
 };
+pub(super) use self::database_end::{DatabaseEnd, DatabaseLease};
 pub use self::database_facts::{DatabaseFacts, database_facts};
-pub use self::lease::{Fence, Lease, LeaseOutcome, LeaseTable};
+pub use self::lease::{Fence, Lease, LeaseOutcome, LeaseTable, WHOLE_DATABASE};
 use self::replica_table::ReplicaTable;
 pub use self::replica_table::{REPLICA_LIFETIME, REPLICA_MARGIN, ReplicaStatus, may_answer_until};
 use self::shop_log::LogEnd;
@@ -116,6 +118,7 @@ impl PostgresStore {
     ) -> Result<(Self, LoadedStore, ShopTable), StoreError> {
         let mut connection = PostgresConnection::new(url.clone());
         load::prepare_tables(&mut connection, &url).await?;
+        load::check_copy_marks(&mut connection, &url).await?;
         let registering = load::register_shops(&mut connection, shops);
         let registered = with_limit(WRITE_TIMEOUT, registering).await;
         registered.map_err(|error| connection.to_store_error(error))?;
@@ -159,6 +162,12 @@ impl PostgresStore {
         let outcome = self.follow(&mut state).await;
         self.publish(&state, outcome.as_ref().err());
         outcome
+    }
+
+    /// Refuses the database if it was copied to another place meanwhile.
+    pub(super) async fn check_copy_marks(&self) -> Result<(), StoreError> {
+        let mut state = self.state.lock().await;
+        load::check_copy_marks(&mut state.connection, &self.url).await
     }
 
     pub(super) fn book_version(&self) -> BookVersion {
