@@ -293,8 +293,13 @@ impl SyncWorker {
                 if let Err(error) = &stored {
                     warn!(error = %error, "failed to persist an acknowledgement");
                 }
-                // The next leader sends these SKUs again, so they stay dirty here too.
-                if !matches!(stored, Err(StoreError::NotLeader)) {
+                // The next leader sends these SKUs again, or they concern an old target, so they stay
+                // dirty here too.
+                let is_void = matches!(
+                    stored,
+                    Err(StoreError::NotLeader | StoreError::OtherTarget { .. })
+                );
+                if !is_void {
                     let acked = rows.iter().map(|(_, acked)| *acked);
                     data.ledger.record(shop, ids.into_iter().zip(acked));
                 }

@@ -155,6 +155,16 @@ pub enum StoreError {
     /// Another process has the lease under which the change was to be made. Nothing was written.
     #[error("another replica sends now")]
     NotLeader,
+    /// Another process has given the shop another target, so what concerns the target of this
+    /// process is void. Nothing was written.
+    #[error(
+        "shop {shop} has another campaign or business in the database, because a process with \
+         another configuration was started: restart this one with the same configuration"
+    )]
+    OtherTarget {
+        /// Name of the shop.
+        shop: String,
+    },
     /// Another process has stated stock of the shop meanwhile. Nothing was written, memory has the
     /// other stock now, and the update must be compared with it again.
     #[error("another process has changed the stock meanwhile")]
@@ -180,6 +190,7 @@ impl StoreError {
             | Self::UnfinishedCopy { .. }
             | Self::CopiedAway { .. }
             | Self::NotLeader
+            | Self::OtherTarget { .. }
             | Self::Behind => false,
         }
     }

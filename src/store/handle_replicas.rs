@@ -7,8 +7,8 @@ use super::append_guard::AppendedChanges;
 use super::handle::{Backend, Store};
 use super::postgres::{AppendCondition, ChangeListener, ReplicaStatus};
 use super::{
-    AppendGuard, Fence, LeaderState, Notes, RecentSend, SendPermission, StatementImages,
-    StoreChange, StoreError,
+    AppendGuard, Fence, LeaderState, Notes, RecentSend, RecoveredChanges, SendPermission,
+    StatementImages, StoreChange, StoreError,
 };
 
 impl Store {
@@ -164,6 +164,15 @@ impl Store {
         match self.backend() {
             Backend::Sqlite(_) => None,
             Backend::Postgres(store) => Some(store.statement_images().await),
+        }
+    }
+
+    /// Returns the changes that the database had lost and that were appended again since the last call.
+    #[must_use]
+    pub fn take_recovered(&self) -> Vec<RecoveredChanges> {
+        match self.backend() {
+            Backend::Sqlite(_) => Vec::new(),
+            Backend::Postgres(store) => store.take_recovered(),
         }
     }
 

@@ -313,6 +313,17 @@ pub struct LeaderState {
     pub notes: Notes,
 }
 
+/// Changes of one shop that a database had lost and that this process has appended again.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RecoveredChanges {
+    /// Name of the shop.
+    pub shop: String,
+    /// Stated levels.
+    pub skus: u64,
+    /// Acknowledgements of the Market. Their SKUs are sent again.
+    pub acknowledgements: u64,
+}
+
 /// Answer to a process that wants to send.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SendPermission {

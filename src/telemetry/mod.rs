@@ -172,6 +172,8 @@ pub enum AlarmKind {
     ColdShopAsked,
     /// A new configuration is invalid. The service keeps the old one.
     ConfigRejected,
+    /// The database had lost acknowledged changes, which were appended again.
+    DatabaseLostChanges,
     /// The Market shows counts that differ from the ledger for no known reason.
     Drift,
     /// SKUs are waiting and the Market has acknowledged nothing for too long.

@@ -64,6 +64,7 @@ fn place_in_shop(kind: AlarmKind, about: &str) -> (Text, String) {
         | AlarmKind::ClockJumped
         | AlarmKind::CloneGuard
         | AlarmKind::ConfigRejected
+        | AlarmKind::DatabaseLostChanges
         | AlarmKind::NotifyFailed
         | AlarmKind::ReplicaBehind
         | AlarmKind::SelftestHidden

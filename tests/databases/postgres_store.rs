@@ -185,36 +185,6 @@ async fn store_survives_a_restart_of_the_server() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn database_without_acknowledged_changes_is_noticed() {
-    let server = DatabaseServer::postgresql();
-    let subject = database_subject(new_database(&server, "older").await);
-    let test_store = subject.open().await;
-    test_store.fill().await;
-    let admin = subject_copy(&subject);
-    admin
-        .execute("CREATE TABLE older_shop AS SELECT * FROM shop")
-        .await;
-    test_store.append_stock(SHOP_A, &rows(0..9, 50)).await;
-    admin
-        .execute(
-            "DELETE FROM change USING older_shop WHERE change.shop = older_shop.id \
-             AND change.ver > older_shop.ver; DELETE FROM shop; \
-             INSERT INTO shop SELECT * FROM older_shop",
-        )
-        .await;
-    let is_lost = |outcome: Result<bool, StoreError>| matches!(&outcome, Err(StoreError::LostChanges { shop, .. }) if shop == "a");
-    assert!(is_lost(test_store.store.catch_up().await));
-    let tested = test_store.store.test_write().await;
-    assert!(is_lost(tested.map(|()| true)));
-    // Another process writes as many changes as were lost.
-    let other = admin.open().await;
-    other.append_stock(SHOP_A, &rows(0..9, 70)).await;
-    assert!(is_lost(test_store.store.catch_up().await));
-    other.append_stock(SHOP_A, &rows(0..9, 80)).await;
-    assert!(is_lost(test_store.store.catch_up().await));
-}
-
 /// Returns the same database with a directory of its own, as another process has it.
 fn subject_copy(subject: &Subject) -> Subject {
     database_subject(subject.database.clone().unwrap())

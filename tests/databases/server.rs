@@ -73,6 +73,21 @@ impl DatabaseServer {
             .arg(self.directory.path().join("data")));
     }
 
+    /// Keeps a copy of the data of a stopped PostgreSQL.
+    pub(crate) fn keep_data(&self) {
+        let directory = self.directory.path();
+        run(Command::new("cp")
+            .arg("--archive")
+            .args([directory.join("data"), directory.join("kept")]));
+    }
+
+    /// Brings a stopped PostgreSQL back to the kept copy.
+    pub(crate) fn go_back_to_kept_data(&self) {
+        let directory = self.directory.path();
+        std::fs::remove_dir_all(directory.join("data")).unwrap();
+        std::fs::rename(directory.join("kept"), directory.join("data")).unwrap();
+    }
+
     /// Starts MariaDB.
     pub(crate) fn mariadb() -> Self {
         let (directory, port) = (owned_directory("mysql"), free_port());

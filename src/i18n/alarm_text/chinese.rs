@@ -47,6 +47,11 @@ pub(super) const fn alarm_text(kind: AlarmKind) -> AlarmText {
             consequence: "服务仍使用旧配置，新的密钥、列表和规则尚未生效；接收、发送和应答仍在继续。",
             remedy: "请更正告警中指出的错误，然后重新加载配置。请先运行 stockbridge check。",
         },
+        AlarmKind::DatabaseLostChanges => AlarmText {
+            title: "数据库丢失了已确认的变更",
+            consequence: "服务已从内存中重新写入这些变更，因此库存没有丢失；Market 在这段时间内确认的库存会再发送一次。",
+            remedy: "请查明数据库为何回到较早的状态，常见原因是切换到了落后的备库。请设置 synchronous_standby_names，避免再次发生。",
+        },
         AlarmKind::Drift => AlarmText {
             title: "Market 上的数量不一致",
             consequence: "部分 SKU 在 Market 上显示的数量与已发送的不同，因此可能多卖或少卖；发送和应答仍在继续。",

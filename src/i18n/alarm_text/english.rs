@@ -48,6 +48,11 @@ pub(super) const fn alarm_text(kind: AlarmKind) -> AlarmText {
                 are not used yet; accepting, sending and answering continue.",
             remedy: "Correct the fault that the alarm names, and reload. Run stockbridge check first.",
         },
+        AlarmKind::DatabaseLostChanges => AlarmText {
+            title: "The database had lost acknowledged changes",
+            consequence: "They were appended again from memory, so no stock is lost; what the Market acknowledged in that time is sent once more.",
+            remedy: "Find out why the database went back, often a failover to a standby that was behind. Set synchronous_standby_names, so that it cannot happen again.",
+        },
         AlarmKind::Drift => AlarmText {
             title: "Counts on the Market differ",
             consequence: "The Market shows other counts for some SKUs than were sent, so it may sell more or less than you have; sending and answering continue.",

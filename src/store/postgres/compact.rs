@@ -10,6 +10,7 @@ use stock::{Activity, ShopId, SkuId, StockBook};
 use super::connection::{
     BULK_TIMEOUT, PostgresConnection, Purpose, is_conflict, query, with_limit,
 };
+use super::read_log::{read_changes, visit_changes};
 use super::shop_log::{LogEnd, LogRow, SnapshotHead};
 use super::{PostgresStore, ShopLog, check_open};
 use crate::store::error::StoreInternalError;
@@ -159,6 +160,11 @@ async fn write_snapshot(
         work.roll_back().await?;
         return Ok(row.snapshot.generation);
     }
+    if !leads_to_end(conn, &row, upto).await? {
+        // The database has lost changes, or has others at their place: they are appended again first.
+        work.roll_back().await?;
+        return Ok(row.snapshot.generation);
+    }
     row.snapshot = SnapshotHead {
         generation,
         chunks,
@@ -181,6 +187,18 @@ async fn write_snapshot(
         .await?;
     work.commit().await?;
     Ok(generation)
+}
+
+/// Returns true if the changes after `upto` lead to the last change in the database.
+async fn leads_to_end(
+    conn: &mut PgConnection,
+    row: &LogRow,
+    upto: LogEnd,
+) -> Result<bool, StoreInternalError> {
+    let changes = read_changes(conn, row.shop.id, upto.ver, row.end.ver).await?;
+    let named = (row.shop.id, row.shop.name.as_str());
+    let (end, _) = visit_changes(named, upto, &changes, |_| Ok(()))?;
+    Ok(end == row.end)
 }
 
 /// Inserts all chunks of a snapshot.

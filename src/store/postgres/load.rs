@@ -1,5 +1,6 @@
 //! Start of the store: tables, registration of the configured shops, and loading of their state.
 
+use super::change_tail::ChangeTail;
 use super::connection::{
     BULK_TIMEOUT, PostgresConnection, Purpose, WRITE_TIMEOUT, query, with_limit,
 };
@@ -143,6 +144,8 @@ pub(super) async fn load(
         logs.push(ShopLog {
             id,
             name: row.shop.name.clone(),
+            target: row.shop.target.clone(),
+            tail: ChangeTail::new(end),
             end,
             generation: row.snapshot.generation,
             log_bytes,

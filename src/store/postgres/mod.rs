@@ -14,6 +14,7 @@
 
 mod append;
 mod change_listener;
+mod change_tail;
 mod compact;
 mod connection;
 mod database_end;
@@ -23,6 +24,7 @@ mod leading;
 mod lease;
 mod load;
 mod read_log;
+mod recover;
 mod replica_table;
 mod replication;
 mod schema;
@@ -41,6 +43,7 @@ use tokio::sync::Notify;
 
 pub(super) use self::append::AppendCondition;
 pub use self::change_listener::{ChangeListener, ChangeNotice};
+use self::change_tail::ChangeTail;
 use self::connection::{
     BULK_TIMEOUT, PostgresConnection, Purpose, WRITE_TIMEOUT, query, with_limit,
 };
@@ -60,7 +63,8 @@ use super::error::StoreInternalError;
 use super::loaded_store::{LoadedStore, ShopTable};
 use super::quarantine_table::QuarantineTable;
 use super::{
-    BookVersion, OnFollowed, RecentSend, ShopIdentity, StoreError, StoreHealth, StoreStatus, notes,
+    BookVersion, OnFollowed, RecentSend, RecoveredChanges, ShopIdentity, StoreError, StoreHealth,
+    StoreStatus, notes,
 };
 
 /// Open store in a PostgreSQL database; see the [module](self).
@@ -81,6 +85,8 @@ pub(super) struct PostgresStore {
     health: Mutex<StoreHealth>,
     wants_compaction: Mutex<bool>,
     on_followed: OnceLock<OnFollowed>,
+    /// What was appended again and not reported yet.
+    recovered: Mutex<Vec<RecoveredChanges>>,
     directory: Arc<StoreDirectory>,
 }
 
@@ -101,12 +107,16 @@ struct ShopLog {
     /// Number of the shop in the database.
     id: i64,
     name: String,
+    /// Target in the configuration of this process.
+    target: String,
     /// Last change that memory has, or gets from the append that is just returning.
     end: LogEnd,
     /// Generation of the valid snapshot.
     generation: i64,
     log_bytes: u64,
     snapshot_bytes: u64,
+    /// Last changes up to `end`.
+    tail: ChangeTail,
 }
 
 impl PostgresStore {
@@ -143,6 +153,7 @@ impl PostgresStore {
             health: Mutex::default(),
             wants_compaction: Mutex::new(false),
             on_followed: OnceLock::new(),
+            recovered: Mutex::default(),
             directory,
         };
         let state = store.state.lock().await;
