@@ -883,6 +883,17 @@ fn stock_in_a_database_needs_an_address_and_a_name() {
         "postgres://db.example:5432/shop"
     );
     assert!(!config.to_string().contains("canary") && !format!("{config:?}").contains("canary"));
+    let listen = "instance = \"production\"\nstore_listen_url_file = \"listen\"\n";
+    std::fs::write(directory.path().join("listen"), address).unwrap();
+    let config = parse(address, listen).unwrap();
+    assert!(config.store_url.as_ref().unwrap().has_listen_url());
+    std::fs::write(directory.path().join("listen"), "redis://canary@db").unwrap();
+    let error = parse(address, listen).unwrap_err();
+    assert!(
+        error.contains("store_listen_url_file: the file must hold an address")
+            && !error.contains("canary"),
+        "{error}"
+    );
     let error = parse(address, "").unwrap_err();
     assert!(
         error.contains("instance is empty: with store_url_file"),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stockbridge::store::{ChangeNotice, StoreChange};
+use stockbridge::store::{ChangeNotice, StoreChange, StoreUrl, check_notifications};
 use tokio::time::timeout;
 
 use super::postgres_store::{database_subject, execute, new_database};
@@ -84,6 +84,47 @@ async fn notifications_wake_the_other_processes() {
     );
     let _appended = append(&one, 3).await;
     assert_eq!(listener.next().await, Some(ChangeNotice::Appended));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn notifications_have_an_address_of_their_own() {
+    let server = DatabaseServer::postgresql();
+    let url = new_database(&server, "listens").await;
+    execute(&url, "CREATE ROLE listener LOGIN").await;
+    let address = |url: &str| StoreUrl::parse(url).unwrap();
+    let listen_url = url.replace("reader@", "listener@");
+    let both = address(&url).with_listen_url(address(&listen_url));
+    assert!(check_notifications(&both).await.unwrap());
+    assert!(check_notifications(&address(&url)).await.unwrap());
+    // Another database of the server has other notifications.
+    let other = new_database(&server, "deaf").await;
+    let other = address(&url).with_listen_url(address(&other));
+    assert!(!check_notifications(&other).await.unwrap());
+    let nowhere = listen_url.replace("listener@", "unknown@");
+    let nowhere = address(&url).with_listen_url(address(&nowhere));
+    assert!(check_notifications(&nowhere).await.is_err());
+    // The store uses it for notifications only.
+    let subject = database_subject(url.clone());
+    let config = stockbridge::store::Config {
+        url: Some(both),
+        ..subject.config()
+    };
+    let shops = super::store_suite::samples::shops(["a", "b"]);
+    let opened = stockbridge::store::Store::open(&config, &shops)
+        .await
+        .unwrap();
+    let process = SuiteStore::new(opened);
+    let mut listener = process.store.change_listener().unwrap();
+    assert_eq!(listener.next().await, Some(ChangeNotice::Unknown));
+    execute(&url, "SELECT pg_notify('stockbridge', 'appended x')").await;
+    assert_eq!(listener.next().await, Some(ChangeNotice::Appended));
+    execute(
+        &url,
+        "DO $$ BEGIN ASSERT (SELECT array_agg(DISTINCT usename::text ORDER BY usename::text) \
+         FROM pg_stat_activity WHERE application_name = 'stockbridge') = \
+         ARRAY['listener', 'reader']; END $$",
+    )
+    .await;
 }
 
 async fn append(process: &SuiteStore, micros: i64) -> stockbridge::store::AppendedChanges {

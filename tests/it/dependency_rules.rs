@@ -170,6 +170,7 @@ const ALLOWED_ITEMS: &[(&str, &str, &[&str])] = &[
         &[
             "DatabaseFacts",
             "DirectoryState",
+            "check_notifications",
             "database_facts",
             "directory_state",
         ],

@@ -53,6 +53,12 @@ settings! {
     store_url_file: Option<SecretText>,
         "a file that holds a postgres:// address with name and password"
         .example("\"secrets/store_url\"").secret();
+    /// Second address of the same database, for notifications of other replicas. Set it if a pooler
+    /// in transaction mode, which does not pass them on, is in between; it must lead to the server
+    /// itself. Without it an update on such a database waits up to a second for the other replicas.
+    store_listen_url_file: Option<SecretText>,
+        "a file that holds a postgres:// address with name and password"
+        .example("\"secrets/store_listen_url\"").secret();
     /// Name of this process among those that share the database of store_url_file. Set another name
     /// on each of them. Without a name, one process at a time uses the database. See
     /// docs/replicas.md.

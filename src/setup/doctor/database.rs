@@ -4,7 +4,7 @@ use super::finding::Finding;
 use crate::config::Config;
 use crate::sources::SourceKind;
 // The doctor never opens the store, which would register this configuration's shops.
-use crate::store::{DatabaseFacts, database_facts};
+use crate::store::{DatabaseFacts, check_notifications, database_facts};
 
 const ABOUT: &str = "database";
 
@@ -17,6 +17,11 @@ pub(super) async fn examine(config: &Config) -> Vec<Finding> {
         Ok(facts) => {
             let mut findings = evaluate(&facts, &url.to_string());
             findings.extend(examine_sources(&facts, config));
+            if config.replica.is_some() || url.has_listen_url() {
+                let arrived = check_notifications(url).await;
+                let arrived = arrived.map_err(|error| error.to_string());
+                findings.push(evaluate_notifications(arrived, url.has_listen_url()));
+            }
             findings
         }
         Err(error) => vec![Finding::fail(
@@ -119,6 +124,29 @@ fn examine_sources(facts: &DatabaseFacts, config: &Config) -> Vec<Finding> {
     findings
 }
 
+fn evaluate_notifications(arrived: Result<bool, String>, has_listen_url: bool) -> Finding {
+    match arrived {
+        Ok(true) => Finding::ok(ABOUT, "notifications between replicas arrive"),
+        Ok(false) if has_listen_url => Finding::fail(
+            ABOUT,
+            "notifications do not arrive at the address in store_listen_url_file",
+            "write the address of the server itself and the same database into the file, without a \
+             pooler in transaction mode",
+        ),
+        Ok(false) => Finding::warn(
+            ABOUT,
+            "notifications do not arrive, as with a pooler in transaction mode: an update waits up \
+             to a second for the other replicas",
+            "set store_listen_url_file to an address of the server itself",
+        ),
+        Err(error) => Finding::fail(
+            ABOUT,
+            format!("notifications cannot be received: {error}"),
+            "check the address in store_listen_url_file, or that in store_url_file without one",
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::finding::Severity;
@@ -184,6 +212,15 @@ mod tests {
         let pinned = "replica = \"one\"\nsources_on = \"one\"";
         assert_eq!(examine(pinned, &[own]), [Ok]);
         assert_eq!(examine(pinned, &[other]), [Warn]);
+    }
+
+    #[test]
+    fn missing_notifications_are_found() {
+        let level = |arrived, has_url| evaluate_notifications(arrived, has_url).level;
+        assert_eq!(level(Ok(true), true), Severity::Ok);
+        assert_eq!(level(Ok(false), false), Severity::Warn);
+        assert_eq!(level(Ok(false), true), Severity::Fail);
+        assert_eq!(level(Err("refused".to_owned()), true), Severity::Fail);
     }
 
     #[test]

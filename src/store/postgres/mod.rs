@@ -23,6 +23,7 @@ mod follow;
 mod leading;
 mod lease;
 mod load;
+mod notification_check;
 mod read_log;
 mod recover;
 mod replica_table;
@@ -50,6 +51,7 @@ use self::connection::{
 pub(super) use self::database_end::{DatabaseEnd, DatabaseLease};
 pub use self::database_facts::{DatabaseFacts, database_facts};
 pub use self::lease::{Fence, Lease, LeaseOutcome, LeaseTable, WHOLE_DATABASE};
+pub use self::notification_check::check_notifications;
 use self::replica_table::ReplicaTable;
 pub use self::replica_table::{REPLICA_LIFETIME, REPLICA_MARGIN, ReplicaStatus, may_answer_until};
 use self::shop_log::LogEnd;
