@@ -38,7 +38,7 @@ async fn two_processes(server: &DatabaseServer, name: &str) -> (String, [SuiteSt
     (url, [one, other])
 }
 
-/// What everybody must have after the loss: all stock, and the acknowledgements of the database.
+/// Content of all processes after the loss: all stock, and the acknowledgements of the database.
 fn expected(known: &StoredState, skus_with_lost_ack: std::ops::Range<i64>) -> StoredState {
     let mut expected = known.clone();
     for (sku, _) in rows(skus_with_lost_ack, 0) {
@@ -195,7 +195,7 @@ async fn replicas_recover_from_an_older_data_directory() {
         is_right(&one) && is_right(&two)
     })
     .await;
-    wait_until("an alarm tells it", async || {
+    wait_until("the alarm is raised", async || {
         [&one, &two]
             .iter()
             .any(|it| it.has_alarm("database_lost_changes"))
@@ -232,7 +232,7 @@ async fn single_process_recovers_too() {
     server.stop();
     server.go_back_to_kept_data();
     server.start();
-    wait_until("an alarm tells it", async || {
+    wait_until("the alarm is raised", async || {
         service.has_alarm("database_lost_changes")
     })
     .await;

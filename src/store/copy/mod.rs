@@ -85,7 +85,7 @@ pub enum CopyError {
     NotEmpty {
         /// Target of the copy.
         place: String,
-        /// How to get an empty target.
+        /// Way to get an empty target.
         cure: &'static str,
     },
     /// A service uses the database.

@@ -2,7 +2,7 @@
 //!
 //! After a failover to a standby that was behind, the log of a shop ends earlier, and perhaps another
 //! process has appended changes there already. The processes that had applied the lost changes
-//! still have them. Whoever notices first appends them after the present end. The newest date wins
+//! still have them. The first that notices it appends them after the present end. The newest date wins
 //! for each SKU, wherever its record is in the log, so the order against newer changes does not
 //! matter, and the next process finds them in the log and appends nothing.
 
@@ -55,7 +55,7 @@ pub(super) struct FoundChange<'a> {
     pub(super) body: &'a [u8],
 }
 
-/// What to do about lost changes of a shop.
+/// Decision about lost changes of a shop.
 #[derive(Debug)]
 pub(super) struct RecoveryPlan {
     /// Number of changes of the tail that the database has.

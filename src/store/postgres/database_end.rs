@@ -22,6 +22,7 @@ use crate::store::copy::{
 use crate::store::error::StoreInternalError;
 use crate::store::loaded_store::DiskShop;
 use crate::store::notes::STORE_WIDE;
+use crate::store::record::PackedRecord;
 
 /// Time after which a service may use the database if the copy has crashed.
 const LEASE_DURATION: Duration = Duration::from_secs(15);
@@ -285,11 +286,14 @@ async fn write_image(
             name: name.clone(),
             target: target.clone(),
         });
+        // As after a log of these records. A position without a history would be that of an empty shop.
+        let end_of = |end: LogEnd, packed: &PackedRecord| end.after_body(&packed.body);
+        row.end = records.iter().fold(LogEnd::default(), end_of);
         row.snapshot = SnapshotHead {
             generation: 1,
             chunks: i64::try_from(records.len()).unwrap_or(i64::MAX),
             rows: records.iter().map(|packed| packed.rows).sum(),
-            upto: LogEnd::default(),
+            upto: row.end,
         };
         insert_snapshot(conn, (id, row.snapshot.generation), records.clone()).await?;
         row.write(conn).await?;

@@ -87,7 +87,7 @@ pub(super) struct PostgresStore {
     health: Mutex<StoreHealth>,
     wants_compaction: Mutex<bool>,
     on_followed: OnceLock<OnFollowed>,
-    /// What was appended again and not reported yet.
+    /// Changes that were appended again and not reported yet.
     recovered: Mutex<Vec<RecoveredChanges>>,
     directory: Arc<StoreDirectory>,
 }
