@@ -104,7 +104,7 @@ enum Command {
     #[command(after_help = healthcheck::EXAMPLES)]
     Healthcheck(healthcheck::Args),
     /// Copy the store of a stopped service.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = store_copy::EXAMPLES)]
     Store(store_copy::StoreCommand),
     /// Print a completion script for a shell.
     #[command(after_help = completions::EXAMPLES)]

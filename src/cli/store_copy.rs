@@ -30,8 +30,8 @@ pub(super) enum StoreCommand {
 /// Arguments of `store copy`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A directory, as in the setting store, or a file that holds a postgres:// address, as in
-    /// store_url_file.
+    /// A directory, as in the setting `store`, or a file that holds a postgres:// address, as in
+    /// `store_url_file`.
     #[arg(value_name = "FROM")]
     from: String,
     /// The same for the copy. A directory is created if it is missing.

@@ -10,6 +10,7 @@ use stockbridge::store::{
     reclaim_copied_store,
 };
 use tempfile::TempDir;
+use tokio::time::sleep;
 
 use super::postgres_store::{database_subject, execute, new_database};
 use super::server::DatabaseServer;
@@ -275,7 +276,6 @@ async fn command_prints_what_was_copied() {
     let output = run(from.directory.path(), &files.url_file());
     let printed = text(&output);
     assert_eq!(output.status.code(), Some(0), "{printed}");
-    println!("{printed}");
     let row = printed.lines().find(|line| line.starts_with("a ")).unwrap();
     let words: Vec<&str> = row.split_whitespace().collect();
     assert_eq!(
@@ -326,7 +326,6 @@ async fn killed_copy_leaves_one_usable_store() {
     let back = directory_subject();
     for (from, to) in [(&from, &to), (&to, &back)] {
         let kills = kill_at_ever_later_moments(from, to, &url).await;
-        println!("{kills} kills");
         assert!(kills > 3);
         assert_refused(from).await;
         assert_eq!(to.contents().await, known);
@@ -347,7 +346,7 @@ async fn kill_at_ever_later_moments(from: &Subject, to: &Subject, url: &str) -> 
             .spawn()
             .unwrap();
         let lifetime = Duration::from_millis(10).mul_f64(1.4_f64.powi(kills));
-        std::thread::sleep(lifetime);
+        sleep(lifetime).await;
         child.kill().unwrap();
         let output = tokio::task::block_in_place(|| child.wait_with_output().unwrap());
         // The lease of the killed process would last some seconds.

@@ -49,7 +49,7 @@ pub(super) const fn alarm_text(kind: AlarmKind) -> AlarmText {
             remedy: "Correct the fault that the alarm names, and reload. Run stockbridge check first.",
         },
         AlarmKind::DatabaseLostChanges => AlarmText {
-            title: "The database had lost acknowledged changes",
+            title: "The database had lost changes",
             consequence: "They were appended again from memory, so no stock is lost; what the Market acknowledged in that time is sent once more.",
             remedy: "Find out why the database went back, often a failover to a standby that was behind. Set synchronous_standby_names, so that it cannot happen again.",
         },

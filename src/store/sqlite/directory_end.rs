@@ -189,8 +189,10 @@ async fn fill(
     image: &StoreImage,
     mark: &str,
 ) -> Result<(), StoreInternalError> {
-    let mut header = StoreHeader::default();
-    header.generation = 1;
+    let mut header = StoreHeader {
+        generation: 1,
+        ..StoreHeader::default()
+    };
     for (id, shop) in (1..).zip(&image.shops) {
         header.shops = id;
         let (name, target) = (shop.name.clone(), shop.target.clone());
