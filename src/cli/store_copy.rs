@@ -150,7 +150,7 @@ fn print_next_steps(report: &CopyReport, from: &StorePlace, to: &StorePlace) {
     match (from, to) {
         (StorePlace::Directory(from), StorePlace::Database(_)) => print_line(&format!(
             "Next: set store_url_file, and keep store = {:?}: what sources have stated, events and \
-             charts are still there.",
+             charts are still there. With replica, also set sources_on to the one with this directory.",
             from.display().to_string()
         )),
         (StorePlace::Directory(from), StorePlace::Directory(_)) => print_line(&format!(
@@ -165,7 +165,8 @@ fn print_next_steps(report: &CopyReport, from: &StorePlace, to: &StorePlace) {
             to.to_string()
         )),
         (StorePlace::Database(_), StorePlace::Database(_)) => print_line(
-            "Next: write the new address into the file of store_url_file on every machine.",
+            "Next: write the new address into the file of store_url_file on every machine, and set \
+             sources_on to the replica that has read the sources: their images are not copied.",
         ),
     }
     if let Some(instance) = &report.copy.instance {

@@ -90,8 +90,7 @@ pub use postgres::{
     ChangeListener, ChangeNotice, DatabaseFacts, Fence, ImageFile, ImageState, ImageWrite,
     ImageWriter, Lease, LeaseOutcome, LeaseTable, PageBatch, REPLICA_LIFETIME, REPLICA_MARGIN,
     ReplicaStatus, StatementImage, StatementImages, StoreUrl, WHOLE_DATABASE, check_notifications,
-    database_facts,
-    may_answer_until,
+    database_facts, may_answer_until,
 };
 pub use recent_sends::RecentSend;
 pub use record::RecordRow;

@@ -311,7 +311,16 @@ async fn write_image(
 
 /// Deletes an unfinished copy. Returns false if the tables have anything else.
 async fn make_empty(conn: &mut PgConnection) -> Result<bool, StoreInternalError> {
-    const TABLES: [&str; 5] = ["shop", "change", "snapshot", "spent", "note"];
+    // An image of statements would belong to a shop of the same number.
+    const TABLES: [&str; 7] = [
+        "shop",
+        "change",
+        "snapshot",
+        "spent",
+        "note",
+        "statement_file",
+        "statement_page",
+    ];
     let notes = side_tables::read_notes(conn).await?;
     let is_unfinished = CopyMark::Unfinished.find(&notes).is_some();
     for table in TABLES {
