@@ -93,18 +93,18 @@ fn examine_sources(facts: &DatabaseFacts, config: &Config) -> Vec<Finding> {
         let name = &shop.name;
         let lease = format!("sources {name}");
         let leader = facts.leases.iter().find(|(name, _)| *name == lease);
-        findings.push(match (leader, facts.leases.is_empty()) {
-            (Some((_, replica)), _) => Finding::ok(
+        findings.extend(match (leader, facts.leases.is_empty()) {
+            (Some((_, replica)), _) => Some(Finding::ok(
                 ABOUT,
                 format!("replica {replica} reads the sources of {name}"),
-            ),
+            )),
             // No replica runs yet.
-            (None, true) => continue,
-            (None, false) => Finding::warn(
+            (None, true) => None,
+            (None, false) => Some(Finding::warn(
                 ABOUT,
                 format!("no replica reads the sources of {name}"),
                 "look at the alarms of the replicas, and start the one of sources_on",
-            ),
+            )),
         });
         if config.sources_on.is_some() {
             continue;
