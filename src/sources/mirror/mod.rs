@@ -3,7 +3,7 @@
 //! After a delivery was committed to the local file, and before it is applied to the stock, the
 //! leader stores the changed pages under the epoch of its lease. If another replica leads by then,
 //! nothing is stored, and the delivery is not applied. A new leader first makes its local files equal
-//! to the image ([`adopt`]). So it knows each delivery of which stock was applied, and the commit that
+//! to the image ([`adopt()`]). So it knows each delivery of which stock was applied, and the commit that
 //! the last leader made without applying it is completed.
 //!
 //! Deliveries that are held for approval are stored likewise, because 1C does not send one again.
