@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod database_tests;
+mod faults;
 mod lost_changes;
 mod postgres_store;
 mod replicas;

@@ -1,7 +1,7 @@
 //! Store in PostgreSQL: the checks that every store must pass, and those of a database that several
 //! processes use.
 
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use stockbridge::store::{StoreChange, StoreError, StoreUrl, database_facts};
 
 use super::server::DatabaseServer;
@@ -23,6 +23,15 @@ pub(crate) async fn execute(url: &str, sql: &str) {
         .await
         .unwrap();
     conn.close().await.unwrap();
+}
+
+/// Returns the first value of a query.
+pub(crate) async fn query_text(url: &str, sql: &str) -> String {
+    let mut conn = PgConnection::connect(url).await.unwrap();
+    let row = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+    let text = row.fetch_one(&mut conn).await.unwrap().try_get(0).unwrap();
+    conn.close().await.unwrap();
+    text
 }
 
 macro_rules! run_checks {

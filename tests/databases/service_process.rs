@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
@@ -20,21 +21,28 @@ const TIMEOUT: Duration = Duration::from_secs(90);
 /// Time between two looks at a condition.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-const CAMPAIGN: u64 = 12_345;
-const WAREHOUSE: u64 = 569_667;
+pub(crate) const CAMPAIGN: u64 = 12_345;
+pub(crate) const WAREHOUSE: u64 = 569_667;
 
 /// Market with one campaign.
 pub(crate) struct Market {
     pub(crate) simulator: MarketSimulator,
     url: String,
+    address: SocketAddr,
     _tasks: Tasks,
 }
 
 impl Market {
     pub(crate) async fn start() -> Self {
+        Self::with_limit(SimulatorConfig::new(Clock::wall()).skus_per_minute).await
+    }
+
+    /// The same with another rate limit.
+    pub(crate) async fn with_limit(skus_per_minute: usize) -> Self {
         let campaign = CampaignConfig::new(CAMPAIGN, WAREHOUSE, vec!["api".to_owned()]);
         let simulator = MarketSimulator::new(SimulatorConfig {
             campaigns: vec![campaign],
+            skus_per_minute,
             ..SimulatorConfig::new(Clock::wall())
         });
         let tasks = Tasks::new(CrashSignal::default());
@@ -43,8 +51,13 @@ impl Market {
         Self {
             simulator,
             url: format!("http://{address}"),
+            address,
             _tasks: tasks,
         }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Returns the number of pieces of each SKU that the Market knows.
@@ -61,15 +74,24 @@ pub(crate) struct ServiceConfig {
 
 impl ServiceConfig {
     pub(crate) fn new(market: &Market, database_url: &str, extra_settings: &str) -> Self {
+        Self::listening((&market.url, database_url), (0, 0), (extra_settings, ""))
+    }
+
+    /// The same with fixed ports of the listeners, and further settings of the shop.
+    pub(crate) fn listening(
+        (market_url, database_url): (&str, &str),
+        (port, ops_port): (u16, u16),
+        (extra_settings, shop_settings): (&str, &str),
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let text = format!(
-            "listen = \"127.0.0.1:0\"\nops_listen = \"127.0.0.1:0\"\nstore = \"store\"\n\
-             store_url_file = \"store_url\"\ninstance = \"production\"\nmarket_url = {:?}\n\
+            "listen = \"127.0.0.1:{port}\"\nops_listen = \"127.0.0.1:{ops_port}\"\n\
+             store = \"store\"\nstore_url_file = \"store_url\"\ninstance = \"production\"\n\
+             market_url = {market_url:?}\n\
              log_format = \"json\"\n{extra_settings}\n[[shops]]\nname = \"moscow\"\n\
              warehouses = [{WAREHOUSE}]\ncampaign = {CAMPAIGN}\nmigrate = \"on\"\n\
-             [[shops.sources]]\nname = \"erp\"\nkind = \"1c\"\npath = \"/1c\"\nlogin = \"erp\"\n\
-             password_file = \"password\"\n",
-            market.url
+             {shop_settings}[[shops.sources]]\nname = \"erp\"\nkind = \"1c\"\npath = \"/1c\"\nlogin = \"erp\"\n\
+             password_file = \"password\"\n"
         );
         std::fs::write(directory.path().join("config.toml"), text).unwrap();
         std::fs::write(directory.path().join("store_url"), database_url).unwrap();
@@ -101,6 +123,10 @@ impl ServiceConfig {
         Service::start(&mut self.command())
     }
 
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_stockbridge"));
         // Settings of the developer's environment must not change the test.
@@ -127,7 +153,7 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         let mut child = command
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -194,7 +220,8 @@ impl Service {
         let skus: Vec<Value> = stock.iter().map(item).collect();
         let body = json!({ "skus": skus }).to_string();
         let target = format!("/v2/campaigns/{CAMPAIGN}/offers/stocks");
-        exchange(self.public, "PUT", &target, "Api-Key: feed-key", &body).0
+        let header = "Api-Key: feed-key";
+        exchange(self.public, TIMEOUT, ("PUT", &target, header, &body)).0
     }
 
     /// Requests the stock as the Market does. Returns the counts, or the status of an error.
@@ -267,21 +294,19 @@ fn send(
     header: &str,
     body: &str,
 ) -> (u16, String) {
-    block_in_place(|| exchange(address, method, target, header, body))
+    block_in_place(|| exchange(address, TIMEOUT, (method, target, header, body)))
 }
 
-/// Sends a request on a connection of its own. Returns status and body; the status is 0 without
-/// a response.
-fn exchange(
+/// Sends a request on a connection of its own: its method, target, a header and its body. Returns
+/// status and body; the status is 0 without a response within the limit.
+pub(crate) fn exchange(
     address: SocketAddr,
-    method: &str,
-    target: &str,
-    header: &str,
-    body: &str,
+    limit: Duration,
+    (method, target, header, body): (&str, &str, &str, &str),
 ) -> (u16, String) {
     let receive = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
-        stream.set_read_timeout(Some(TIMEOUT))?;
+        let mut stream = TcpStream::connect_timeout(&address, limit)?;
+        stream.set_read_timeout(Some(limit))?;
         let length = match method {
             "GET" => String::new(),
             _ => format!("Content-Length: {}\r\n", body.len()),

@@ -1,0 +1,70 @@
+//! Random faults of three replicas behind the documented haproxy, while stock is updated and
+//! requested without a pause.
+//!
+//! Writers and readers use haproxy and each replica. A model of all updates checks every response
+//! and the stock of the Market: nothing acknowledged is lost, nothing older is answered, no zero is
+//! invented, and no limit of the Market is broken. At the end all copies must agree.
+//!
+//! `REPLICA_FAULT_ROUNDS` makes the test long: outages last 40 s, and half of the leases of killed
+//! processes end by themselves. `REPLICA_FAULT_SEED` chooses the faults.
+
+mod cluster;
+mod fault;
+mod load_balancer;
+mod replica;
+mod stock_model;
+mod tcp_proxy;
+mod workload;
+
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use self::cluster::{Cluster, FaultLengths};
+use self::fault::Fault;
+use self::workload::Workload;
+
+/// Seed of the short run, which has each kind of fault once.
+const SEED: u64 = 1;
+
+/// Length of an outage in the long run.
+const OUTAGE: Duration = Duration::from_secs(40);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn three_replicas_survive_faults() {
+    let number = |name: &str| Some(std::env::var(name).ok()?.parse::<u64>().unwrap());
+    let seed = number("REPLICA_FAULT_SEED").unwrap_or(SEED);
+    let rounds = number("REPLICA_FAULT_ROUNDS");
+    let mut rng = StdRng::seed_from_u64(seed);
+    println!("REPLICA_FAULT_SEED={seed}");
+    let faults = match rounds {
+        None => Fault::each_kind(seed),
+        Some(rounds) => (0..rounds).map(|_| Fault::draw(&mut rng)).collect(),
+    };
+    let lengths = FaultLengths {
+        outage: rounds.map(|_| OUTAGE),
+        handed_over: if rounds.is_none() { 1.0 } else { 0.5 },
+    };
+    let start = Instant::now();
+    let mut cluster = Cluster::start("three", lengths, StdRng::seed_from_u64(seed)).await;
+    let mut workload = Workload::start(cluster.entries(), seed);
+    for (round, fault) in (1..).zip(faults) {
+        let (acknowledged, reads) = workload.model().lock().progress();
+        println!(
+            "{:.1} s: round {round}: {fault:?}; {acknowledged} acknowledged, {reads} reads",
+            start.elapsed().as_secs_f64()
+        );
+        cluster.suffer(fault, &workload).await;
+        // In a long run the next fault sometimes comes before the service has recovered.
+        if rounds.is_none() || rng.random_bool(0.7) {
+            cluster.wait_for_recovery(&workload).await;
+        }
+        let violations = workload.model().lock().violations().to_vec();
+        assert!(violations.is_empty(), "{violations:#?}");
+    }
+    cluster.check_convergence(&mut workload).await;
+    let model = workload.model().lock();
+    assert!(model.violations().is_empty(), "{:#?}", model.violations());
+    println!("{:?}: {}", model.progress(), cluster.summary());
+}

@@ -1,0 +1,128 @@
+//! Replica in a process of its own, with a clock that can jump, and proxies to the database and to
+//! the Market.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::load_balancer::ReplicaPorts;
+use super::tcp_proxy::TcpProxy;
+use crate::server::{DatabaseServer, free_port};
+use crate::service_process::{Market, Service, ServiceConfig};
+
+/// Replica and what is between it and the others.
+pub(super) struct Replica {
+    pub(super) name: &'static str,
+    /// Process; `None` while it does not run.
+    pub(super) service: Option<Service>,
+    pub(super) database: TcpProxy,
+    pub(super) market: TcpProxy,
+    ports: ReplicaPorts,
+    config: ServiceConfig,
+    has_clock: bool,
+}
+
+impl Replica {
+    /// Prepares a replica of the database with this name. It does not run yet.
+    pub(super) async fn new(
+        name: &'static str,
+        (server, database): (&DatabaseServer, &str),
+        market: &Market,
+        (settings, shop_settings): (&str, &str),
+    ) -> Self {
+        let database_proxy = TcpProxy::start(server.address()).await;
+        let market_proxy = TcpProxy::start(market.address()).await;
+        let url = format!(
+            "postgres://reader@{}/{database}?sslmode=disable",
+            database_proxy.address()
+        );
+        let ports = (free_port(), free_port());
+        let settings = format!("replica = {name:?}\nsources_on = \"one\"\n{settings}");
+        let market_url = format!("http://{}", market_proxy.address());
+        let replica = Self {
+            name,
+            service: None,
+            database: database_proxy,
+            market: market_proxy,
+            ports,
+            config: ServiceConfig::listening(
+                (&market_url, &url),
+                ports,
+                (&settings, shop_settings),
+            ),
+            has_clock: false,
+        };
+        replica.set_clock("+0");
+        replica
+    }
+
+    /// The same with a clock that [`Self::set_clock`] changes.
+    pub(super) fn with_clock(mut self) -> Self {
+        self.has_clock = true;
+        self
+    }
+
+    /// Returns the address of the public listener.
+    pub(super) fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.ports.0))
+    }
+
+    pub(super) fn ports(&self) -> ReplicaPorts {
+        self.ports
+    }
+
+    /// Starts the process and waits until it serves.
+    pub(super) fn start(&mut self) {
+        let mut command = self.config.command();
+        if self.has_clock {
+            self.fake_clock(&mut command);
+        }
+        self.service = Some(Service::start(&mut command));
+    }
+
+    /// `kill -9`.
+    pub(super) fn kill(&mut self) {
+        if let Some(mut service) = self.service.take() {
+            service.kill();
+        }
+    }
+
+    pub(super) fn service(&self) -> &Service {
+        self.service.as_ref().expect("the replica runs")
+    }
+
+    /// Sets the wall clock of the process, relative to the right time: `+0`, `+1h`, `-1d`. The
+    /// monotonic clock does not change.
+    pub(super) fn set_clock(&self, offset: &str) {
+        // In one step, because the process reads it at any time.
+        let new = self.config.directory().join("clock.new");
+        std::fs::write(&new, format!("{offset}\n")).unwrap();
+        std::fs::rename(new, self.clock_file()).unwrap();
+    }
+
+    fn clock_file(&self) -> PathBuf {
+        self.config.directory().join("clock")
+    }
+
+    fn fake_clock(&self, command: &mut Command) {
+        command
+            .env("LD_PRELOAD", libfaketime())
+            .env("FAKETIME_TIMESTAMP_FILE", self.clock_file())
+            // The file is read again after a second.
+            .env("FAKETIME_CACHE_DURATION", "1")
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+            .env("DONT_FAKE_MONOTONIC", "1")
+            .env("NO_FAKE_STAT", "1");
+    }
+}
+
+/// Returns the library that changes the clock of a process.
+fn libfaketime() -> PathBuf {
+    let directories = std::fs::read_dir("/usr/lib")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let libraries = directories.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1"));
+    let library = libraries.into_iter().find(|path| path.exists());
+    library.expect("libfaketime must be installed: apt-get install faketime")
+}
