@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lifecycle::Tasks;
-use tokio::time::{MissedTickBehavior, interval};
+use anyhow::Context as _;
+use lifecycle::{Clock, Tasks};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::warn;
 
 use super::services::Services;
@@ -14,6 +15,7 @@ use crate::config::Config;
 use crate::migrator::{Migrator, RestoreFn, ShopLeases};
 use crate::replicas::{LeaderLease, LeaseKeeper};
 use crate::sources::SourceLeases;
+use crate::store::Store;
 
 /// Time between two looks at notes that other replicas may have changed.
 const NOTES_INTERVAL: Duration = Duration::from_secs(5);
@@ -71,8 +73,32 @@ async fn source_leases(services: &Services, config: &Config) -> Option<SourceLea
     })
 }
 
+/// Returns the clock of a replica: that of the database, which all replicas share. With clocks of
+/// their own, a wrong one would date updates and requests to the Market differently from the others.
+///
+/// # Errors
+/// The database cannot be used.
+pub(super) async fn clock_of_replicas(store: &Store, own: Clock) -> anyhow::Result<Clock> {
+    let time = store.database_time().await;
+    let time = time.context("read the clock of the database")?;
+    Ok(time.map_or(own, Clock::following))
+}
+
+/// Lets the clock of a replica follow that of the database.
+async fn follow_clock(services: &Services) {
+    let (clock, asked_at) = (services.clock, Instant::now());
+    if !clock.is_following() {
+        return;
+    }
+    match services.store.database_time().await {
+        Ok(Some(time)) => clock.follow(time, asked_at.elapsed()),
+        Ok(None) => {}
+        Err(error) => warn!("failed to read the clock of the database: {error}"),
+    }
+}
+
 /// Takes over what operators and programs have done on other replicas: pauses, and the times of the
-/// last statements. Also reads the list of replicas.
+/// last statements. Also reads the list of replicas and the clock of the database.
 pub(super) async fn read_notes(services: Services, migrator: Migrator, tasks: Tasks) {
     let mut ticks = interval(NOTES_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -81,6 +107,7 @@ pub(super) async fn read_notes(services: Services, migrator: Migrator, tasks: Ta
             () = tasks.stopping() => return,
             _ = ticks.tick() => {}
         }
+        follow_clock(&services).await;
         match services.store.list_replicas().await {
             Ok(replicas) => services.replicas.set(replicas),
             Err(error) => warn!("failed to read the list of replicas: {error}"),

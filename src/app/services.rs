@@ -95,6 +95,10 @@ impl Services {
         };
         let opened = open_store(&store_config, &keys, ownership).await?;
         let (store, notes) = (opened.store, opened.notes);
+        let clock = match &config.replica {
+            Some(_) => leadership::clock_of_replicas(&store, clock).await?,
+            None => clock,
+        };
         let name_lease = NameLease::take(&store, config.replica.as_deref()).await?;
         store.check_copy_marks().await.context("open the store")?;
         let lease_owner = name_lease.as_ref().map(|lease| lease.owner().to_owned());

@@ -54,6 +54,17 @@ impl Store {
         }
     }
 
+    /// Returns the time of the database's clock, which all replicas share; `None` in a directory.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn database_time(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
+        match self.backend() {
+            Backend::Sqlite(_) => Ok(None),
+            Backend::Postgres(store) => store.time().await.map(Some),
+        }
+    }
+
     /// Tells the others that this replica no longer answers.
     ///
     /// # Errors

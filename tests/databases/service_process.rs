@@ -128,11 +128,7 @@ impl ServiceConfig {
     }
 
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_stockbridge"));
-        // Settings of the developer's environment must not change the test.
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STOCKBRIDGE_")) {
-            command.env_remove(name);
-        }
+        let mut command = service_command();
         command
             .arg("serve")
             .arg("--config")
@@ -142,6 +138,15 @@ impl ServiceConfig {
             .env("STOCKBRIDGE_SHOPS_MOSCOW_API_KEY", "api");
         command
     }
+}
+
+/// Returns the program, without settings of the developer's environment.
+pub(crate) fn service_command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stockbridge"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STOCKBRIDGE_")) {
+        command.env_remove(name);
+    }
+    command
 }
 
 /// Running process, killed at the latest when it is dropped.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
 use tokio::time::Instant;
@@ -63,6 +64,21 @@ impl ReplicaTable {
             Ok(was_alive)
         };
         let outcome = with_limit(WRITE_TIMEOUT, renewing).await;
+        outcome.map_err(|error| connection.to_store_error(error))
+    }
+
+    /// Returns the time of the database's clock.
+    pub(super) async fn time(&self) -> Result<DateTime<Utc>, StoreError> {
+        let mut connection = self.connection.lock().await;
+        let reading = async {
+            let mut work = connection.begin(Purpose::Write).await?;
+            let row = query("SELECT clock_timestamp()")
+                .fetch_one(work.conn())
+                .await?;
+            work.roll_back().await?;
+            Ok(row.try_get(0)?)
+        };
+        let outcome: Result<_, StoreInternalError> = with_limit(WRITE_TIMEOUT, reading).await;
         outcome.map_err(|error| connection.to_store_error(error))
     }
 

@@ -19,8 +19,9 @@ pub(super) enum Fault {
     Cut(usize),
     /// Nothing passes between a replica and the database, and no connection is closed.
     Swallow(usize),
-    /// The wall clock of a replica jumps. Those of the others are right.
-    JumpClock(usize, &'static str),
+    /// The wall clock of a replica jumps to this many hours from the right time. Those of the
+    /// others are right.
+    JumpClock(usize, i64),
     /// The database server is lost, and its synchronous standby takes over.
     Failover,
 }
@@ -57,8 +58,8 @@ impl Fault {
             Kind::Cut => Self::Cut(replica),
             Kind::Swallow => Self::Swallow(replica),
             Kind::JumpClock => {
-                let offsets = ["+0", "+1h", "-1h", "+1d", "-1d"];
-                Self::JumpClock(replica, offsets.choose(rng).expect("there are some"))
+                let hours = [0, 1, -1, 24, -24].choose(rng);
+                Self::JumpClock(replica, *hours.expect("there are some"))
             }
             Kind::Failover => Self::Failover,
         }

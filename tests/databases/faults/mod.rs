@@ -9,6 +9,7 @@
 //! processes end by themselves. `REPLICA_FAULT_SEED` chooses the faults.
 
 mod cluster;
+mod documented_compose;
 mod fault;
 mod load_balancer;
 mod replica;

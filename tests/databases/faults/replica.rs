@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 
+use chrono::{DateTime, TimeDelta, Utc};
+
 use super::load_balancer::ReplicaPorts;
 use super::tcp_proxy::TcpProxy;
 use crate::server::{DatabaseServer, free_port};
@@ -52,7 +54,7 @@ impl Replica {
             ),
             has_clock: false,
         };
-        replica.set_clock("+0");
+        replica.set_clock(0);
         replica
     }
 
@@ -91,13 +93,20 @@ impl Replica {
         self.service.as_ref().expect("the replica runs")
     }
 
-    /// Sets the wall clock of the process, relative to the right time: `+0`, `+1h`, `-1d`. The
-    /// monotonic clock does not change.
-    pub(super) fn set_clock(&self, offset: &str) {
+    /// Sets the wall clock of the process, by hours relative to the right time. The monotonic clock
+    /// does not change.
+    pub(super) fn set_clock(&self, hours: i64) {
         // In one step, because the process reads it at any time.
         let new = self.config.directory().join("clock.new");
-        std::fs::write(&new, format!("{offset}\n")).unwrap();
+        std::fs::write(&new, format!("{hours:+}h\n")).unwrap();
         std::fs::rename(new, self.clock_file()).unwrap();
+        if self.has_clock {
+            let error = self.shown_clock() - Utc::now() - TimeDelta::hours(hours);
+            assert!(
+                error.abs() < TimeDelta::minutes(1),
+                "{error}, not {hours} h"
+            );
+        }
     }
 
     fn clock_file(&self) -> PathBuf {
@@ -108,11 +117,20 @@ impl Replica {
         command
             .env("LD_PRELOAD", libfaketime())
             .env("FAKETIME_TIMESTAMP_FILE", self.clock_file())
-            // The file is read again after a second.
-            .env("FAKETIME_CACHE_DURATION", "1")
+            // The file is read at each look at the clock.
+            .env("FAKETIME_NO_CACHE", "1")
             .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
             .env("DONT_FAKE_MONOTONIC", "1")
             .env("NO_FAKE_STAT", "1");
+    }
+
+    /// Returns the clock that a process with the environment of the replica shows.
+    fn shown_clock(&self) -> DateTime<Utc> {
+        let mut date = Command::new("date");
+        self.fake_clock(date.arg("+%s"));
+        let output = String::from_utf8(date.output().unwrap().stdout).unwrap();
+        let seconds = output.trim().parse().unwrap();
+        DateTime::from_timestamp_secs(seconds).unwrap()
     }
 }
 

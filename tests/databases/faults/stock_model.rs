@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use market_sim::{MarketViolation, SimulatorReport};
+use market_sim::SimulatorReport;
 
 /// Response to an update.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,6 +36,8 @@ pub(super) struct StockModel {
     violations: Vec<String>,
     acknowledged: u64,
     reads: u64,
+    /// Violations in the last report of the Market.
+    broken_rules: u64,
 }
 
 #[derive(Debug)]
@@ -160,15 +162,17 @@ impl StockModel {
         }
     }
 
-    /// Checks that the Market has seen no broken limit and no older date. Bad dates are allowed
-    /// while the clock of a replica was wrong: the Market rejects them.
-    pub(super) fn check_report(&mut self, report: &SimulatorReport, may_have_wrong_dates: bool) {
-        for (violation, count) in &report.violations {
-            let is_date = *violation == MarketViolation::Content && may_have_wrong_dates;
-            if *count > 0 && !is_date {
-                let examples = &report.violation_examples;
-                self.violate(format!("Market: {violation:?} {count} times: {examples:?}"));
-            }
+    /// Checks that no rule of the Market was broken: no limit, no older date, and no wrong date.
+    pub(super) fn check_report(&mut self, report: &SimulatorReport) {
+        let total = report.total_violations();
+        if total > self.broken_rules {
+            self.broken_rules = total;
+            let SimulatorReport {
+                violations,
+                violation_examples,
+                ..
+            } = report;
+            self.violate(format!("Market: {violations:?}: {violation_examples:?}"));
         }
     }
 
@@ -216,6 +220,8 @@ impl SkuHistory {
 
 #[cfg(test)]
 mod tests {
+    use market_sim::MarketViolation;
+
     use super::*;
 
     /// Model with a dated and an undated SKU, of which 1 and 3 were acknowledged; 2 is unknown.
@@ -261,7 +267,7 @@ mod tests {
         for count in [1, 2, 3, 5] {
             model.check_market("DATED", count);
         }
-        model.check_report(&SimulatorReport::default(), false);
+        model.check_report(&SimulatorReport::default());
         model.check_copies(&[
             ("one".to_owned(), counts.clone()),
             ("two".to_owned(), counts),
@@ -341,7 +347,7 @@ mod tests {
                 ..SimulatorReport::default()
             };
             let mut model = model();
-            model.check_report(&report, violation != MarketViolation::Content);
+            model.check_report(&report);
             assert_eq!(model.violations().len(), 1, "{violation:?}");
         }
     }

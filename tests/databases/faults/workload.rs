@@ -17,7 +17,7 @@ use super::stock_model::{Dates, ReadBound, StockModel, WriteOutcome};
 use crate::service_process::{CAMPAIGN, WAREHOUSE, exchange};
 
 /// Number of writers. Each has SKUs of its own.
-const WRITERS: u64 = 3;
+const WRITERS: u64 = 4;
 
 /// Number of readers.
 const READERS: u64 = 2;
@@ -29,7 +29,7 @@ const SKUS_PER_WRITER: u64 = 3;
 const UNKNOWN_SKU: &str = "UNKNOWN";
 
 /// Time after which a client gives up. An update waits at most 6 s for a replica that is stopped.
-const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Pause of a writer or a reader between two requests, so that the faults find the machine neither
 /// idle nor overloaded.
