@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use sqlx::{Connection as _, Executor as _, PgConnection};
 use stockbridge::store::{ChangeNotice, StoreChange, StoreUrl, check_notifications};
 use tokio::time::timeout;
 
-use super::postgres_store::{database_subject, execute, new_database};
+use super::postgres_store::{database_subject, execute, new_database, query_text};
 use super::server::DatabaseServer;
-use super::store_suite::samples::rows;
+use super::store_suite::samples::{rows, shops};
 use super::store_suite::test_store::{SHOP_A, SuiteStore};
 
 /// Time in which a future that must wait is seen to wait.
@@ -109,7 +110,7 @@ async fn notifications_have_an_address_of_their_own() {
         url: Some(both),
         ..subject.config()
     };
-    let shops = super::store_suite::samples::shops(["a", "b"]);
+    let shops = shops(["a", "b"]);
     let opened = stockbridge::store::Store::open(&config, &shops)
         .await
         .unwrap();
@@ -125,6 +126,32 @@ async fn notifications_have_an_address_of_their_own() {
          ARRAY['listener', 'reader']; END $$",
     )
     .await;
+}
+
+/// A start with another target changes the row of a shop that another process has locked.
+#[tokio::test(flavor = "multi_thread")]
+async fn changed_target_waits_for_an_append() {
+    let server = DatabaseServer::postgresql();
+    let url = new_database(&server, "target").await;
+    let subject = database_subject(url.clone());
+    let first = subject.open().await;
+    first.store.close().await.unwrap();
+    let mut changed = shops(["a", "b"]);
+    changed[0].target = "another market".to_owned();
+    // The statements of an append, in the middle of which another process starts.
+    let mut appending = PgConnection::connect(&url).await.unwrap();
+    let lock = "BEGIN; SELECT 1 FROM stockbridge.shop ORDER BY id FOR UPDATE";
+    appending.execute(sqlx::raw_sql(lock)).await.unwrap();
+    let mut opening = Box::pin(subject.try_open(&changed));
+    let waiting = "SELECT count(*)::text FROM pg_locks WHERE NOT granted";
+    while query_text(&url, waiting).await == "0" {
+        assert!(timeout(SOON, &mut opening).await.is_err(), "it waits");
+    }
+    let update = "UPDATE stockbridge.shop SET ver = ver; COMMIT";
+    let updating = appending.execute(sqlx::raw_sql(update));
+    let (updated, opened) = tokio::join!(updating, opening);
+    updated.unwrap();
+    opened.unwrap().store.close().await.unwrap();
 }
 
 async fn append(process: &SuiteStore, micros: i64) -> stockbridge::store::AppendedChanges {

@@ -69,8 +69,9 @@ pub(super) async fn register_shops(
     if shops.iter().all(is_registered) {
         return work.roll_back().await;
     }
-    // Appends wait meanwhile, and other processes that register shops.
-    query("LOCK TABLE stockbridge.shop IN SHARE ROW EXCLUSIVE MODE")
+    // Appends wait meanwhile, and other processes that register shops. A weaker lock would let an
+    // append lock its row and then wait for the table, while this waits for the row.
+    query("LOCK TABLE stockbridge.shop IN EXCLUSIVE MODE")
         .execute(work.conn())
         .await?;
     let known = LogRow::read_all(work.conn()).await?;
