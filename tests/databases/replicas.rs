@@ -52,14 +52,6 @@ impl Replicas {
     }
 }
 
-/// Returns true if the replica is the one that sends.
-pub(crate) fn is_leading(service: &Service) -> bool {
-    let (_, status) = service.ops("GET", "/status");
-    let reason = &status["shops"][0]["migrator"]["reason"];
-    status["shops"][0]["migrator"].is_object()
-        && !reason.as_str().is_some_and(|it| it.contains("send"))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn any_replica_answers_what_any_of_them_acknowledged() {
     let replicas = Replicas::start("answers").await;
@@ -115,7 +107,7 @@ async fn one_replica_sends_and_another_takes_over() {
     let mut replicas = Replicas::start("sends").await;
     assert_eq!(replicas.two.put(&[("A", 1)]), 200);
     replicas.wait_for_market(&[("A", 1)]).await;
-    let leads = [is_leading(&replicas.one), is_leading(&replicas.two)];
+    let leads = [replicas.one.sends(), replicas.two.sends()];
     assert_eq!(leads, [true, false], "the first one was started first");
     // Pauses work on any replica.
     assert_eq!(replicas.two.ops("POST", "/pause").0, 200);
@@ -140,7 +132,7 @@ async fn one_replica_sends_and_another_takes_over() {
     })
     .await;
     wait_until("the old leader has stepped down", async || {
-        !is_leading(&replicas.one)
+        !replicas.one.sends()
     })
     .await;
     assert_eq!(replicas.market.counts(&["A"]), [Some(2)]);
@@ -148,7 +140,7 @@ async fn one_replica_sends_and_another_takes_over() {
     replicas.one.kill();
     execute(&replicas.url, HAND_OVER).await;
     replicas.wait_for_market(&[("A", 3)]).await;
-    assert!(is_leading(&replicas.two));
+    assert!(replicas.two.sends());
     // An ordered stop hands over at once.
     let delete = "DELETE FROM stockbridge.lease WHERE name = 'replica one'";
     execute(&replicas.url, delete).await;
@@ -158,7 +150,7 @@ async fn one_replica_sends_and_another_takes_over() {
     replicas.two.wait_for_exit().await;
     assert_eq!(replicas.one.put(&[("A", 4)]), 200);
     replicas.wait_for_market(&[("A", 4)]).await;
-    assert!(is_leading(&replicas.one));
+    assert!(replicas.one.sends());
     let violations = replicas.market.simulator.report().total_violations();
     assert_eq!(violations, 0);
 }

@@ -15,13 +15,22 @@ pub(crate) struct DatabaseServer {
 }
 
 enum DatabaseKind {
-    PostgreSql { programs: PathBuf, port: u16 },
+    PostgreSql {
+        programs: PathBuf,
+        port: u16,
+        options: &'static str,
+    },
     MariaDb(Child),
 }
 
 impl DatabaseServer {
-    /// Starts PostgreSQL.
+    /// Starts PostgreSQL. It does not wait for the disk, to be fast.
     pub(crate) fn postgresql() -> Self {
+        Self::postgresql_with("-c fsync=off")
+    }
+
+    /// Starts PostgreSQL with further options of its command line.
+    pub(crate) fn postgresql_with(options: &'static str) -> Self {
         let programs = postgresql_programs();
         let (directory, port) = (owned_directory("postgres"), free_port());
         let data = directory.path().join("data");
@@ -39,7 +48,11 @@ impl DatabaseServer {
         let server = Self {
             url,
             directory,
-            kind: DatabaseKind::PostgreSql { programs, port },
+            kind: DatabaseKind::PostgreSql {
+                programs,
+                port,
+                options,
+            },
         };
         server.start();
         server
@@ -63,6 +76,7 @@ impl DatabaseServer {
             kind: DatabaseKind::PostgreSql {
                 programs: programs.to_owned(),
                 port,
+                options: self.options(),
             },
         };
         standby.start();
@@ -85,8 +99,15 @@ impl DatabaseServer {
 
     fn postgresql_parts(&self) -> (&Path, u16) {
         match &self.kind {
-            DatabaseKind::PostgreSql { programs, port } => (programs, *port),
+            DatabaseKind::PostgreSql { programs, port, .. } => (programs, *port),
             DatabaseKind::MariaDb(_) => panic!("only PostgreSQL can do that"),
+        }
+    }
+
+    fn options(&self) -> &'static str {
+        match &self.kind {
+            DatabaseKind::PostgreSql { options, .. } => options,
+            DatabaseKind::MariaDb(_) => "",
         }
     }
 
@@ -95,7 +116,8 @@ impl DatabaseServer {
         let (programs, port) = self.postgresql_parts();
         let directory = self.directory.path();
         let options = format!(
-            "-c listen_addresses=127.0.0.1 -c fsync=off -p {port} -k {}",
+            "-c listen_addresses=127.0.0.1 {} -p {port} -k {}",
+            self.options(),
             directory.display()
         );
         run(as_user("postgres", &programs.join("pg_ctl"))

@@ -152,7 +152,7 @@ pub(crate) fn service_command() -> Command {
 /// Running process, killed at the latest when it is dropped.
 pub(crate) struct Service {
     child: Child,
-    public: SocketAddr,
+    pub(crate) public: SocketAddr,
     ops: SocketAddr,
     log: Arc<Mutex<String>>,
 }
@@ -185,6 +185,14 @@ impl Service {
             ops,
             log,
         }
+    }
+
+    /// Returns true if this replica is the one that sends.
+    pub(crate) fn sends(&self) -> bool {
+        let (_, status) = self.ops("GET", "/status");
+        let reason = &status["shops"][0]["migrator"]["reason"];
+        status["shops"][0]["migrator"].is_object()
+            && !reason.as_str().is_some_and(|it| it.contains("send"))
     }
 
     /// `kill -9`, which leaves no time for anything.

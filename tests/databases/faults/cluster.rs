@@ -10,10 +10,10 @@ use tokio::time::{Instant, sleep};
 use super::fault::Fault;
 use super::load_balancer::LoadBalancer;
 use super::replica::Replica;
-use super::tcp_proxy::ProxyMode;
+use super::tcp_proxy::{ProxyMode, TcpProxy};
 use super::workload::{Entry, Workload};
 use crate::postgres_store::{execute, new_database, query_text};
-use crate::replicas::{HAND_OVER, is_leading};
+use crate::replicas::HAND_OVER;
 use crate::server::DatabaseServer;
 use crate::service_process::{Market, wait_until};
 
@@ -46,6 +46,9 @@ pub(super) struct FaultLengths {
 /// Three replicas and what they need.
 pub(super) struct Cluster {
     market: Market,
+    /// Between the replicas and the Market. All have the same address of the Market: another one
+    /// would be another Market, which has none of the stock.
+    market_proxy: TcpProxy,
     server: DatabaseServer,
     database: String,
     replicas: [Replica; 3],
@@ -58,11 +61,13 @@ impl Cluster {
     /// Starts everything, with clocks that can jump.
     pub(super) async fn start(database: &str, lengths: FaultLengths, rng: StdRng) -> Self {
         let market = Market::with_limit(SKUS_PER_MINUTE).await;
+        let market_proxy = TcpProxy::start(market.address()).await;
+        let market_url = format!("http://{}", market_proxy.address());
         let server = DatabaseServer::postgresql();
         new_database(&server, database).await;
         let settings = ("", SHOP_SETTINGS);
         let new = async |name| {
-            let replica = Replica::new(name, (&server, database), &market, settings).await;
+            let replica = Replica::new(name, (&server, database), &market_url, settings).await;
             replica.with_clock()
         };
         let mut replicas = [new("one").await, new("two").await, new("three").await];
@@ -71,6 +76,7 @@ impl Cluster {
         let database = database.to_owned();
         Self {
             market,
+            market_proxy,
             server,
             database,
             replicas,
@@ -92,7 +98,8 @@ impl Cluster {
     /// Lets a fault happen, and repairs what does not repair itself.
     pub(super) async fn suffer(&mut self, fault: Fault, workload: &Workload) {
         match fault {
-            Fault::Kill(number) => self.restart(number).await,
+            Fault::Kill(number) => self.kill(number).await,
+            Fault::Restart(number) => self.restart(number, workload).await,
             Fault::KillSender => self.kill_sender().await,
             Fault::Stop(number) => {
                 self.replicas[number].service().signal("-STOP");
@@ -157,7 +164,8 @@ impl Cluster {
         block_in_place(|| workload.write_last(&entries[0]));
         let server = (&self.server, self.database.as_str());
         let settings = ("", SHOP_SETTINGS);
-        let mut fourth = Replica::new("four", server, &self.market, settings).await;
+        let market_url = format!("http://{}", self.market_proxy.address());
+        let mut fourth = Replica::new("four", server, &market_url, settings).await;
         fourth.start();
         let mut names = entries;
         names.push(("database".to_owned(), fourth.address()));
@@ -202,8 +210,24 @@ impl Cluster {
         )
     }
 
-    async fn restart(&mut self, number: usize) {
-        let is_sender = is_leading(self.replicas[number].service());
+    /// Stops a replica in order and starts it again, while haproxy sends all requests to the others.
+    async fn restart(&mut self, number: usize, workload: &Workload) {
+        // An earlier fault may still go on for one of the others.
+        self.wait_for_recovery(workload).await;
+        self.wait_for_check().await;
+        let failed = workload.failed_at_first_entry();
+        if let Some(mut service) = self.replicas[number].service.take() {
+            service.signal("-TERM");
+            service.wait_for_exit().await;
+        }
+        block_in_place(|| self.replicas[number].start());
+        self.wait_for_progress(workload, 20).await;
+        let failed = workload.failed_at_first_entry() - failed;
+        assert_eq!(failed, 0, "clients of haproxy noticed the restart");
+    }
+
+    async fn kill(&mut self, number: usize) {
+        let is_sender = self.replicas[number].service().sends();
         self.replicas[number].kill();
         self.hand_over(number, is_sender).await;
         block_in_place(|| self.replicas[number].start());
@@ -214,9 +238,9 @@ impl Cluster {
         let start = Instant::now();
         let number = loop {
             assert!(start.elapsed() < RECOVERY_TIMEOUT, "no replica sends");
-            let leads = |it: &Replica| is_leading(it.service());
+            let leads = |it: &Replica| it.service().sends();
             if let Some(number) = self.replicas.iter().position(leads) {
-                let market = &self.replicas[number].market;
+                let market = &self.market_proxy;
                 market.set_mode(ProxyMode::HoldResponses);
                 let sent = market.request_bytes();
                 let has_sent = async || market.request_bytes() > sent;
@@ -229,7 +253,7 @@ impl Cluster {
             sleep(POLL_INTERVAL).await;
         };
         self.replicas[number].kill();
-        self.replicas[number].market.heal();
+        self.market_proxy.heal();
         self.hand_over(number, true).await;
         block_in_place(|| self.replicas[number].start());
     }
@@ -239,12 +263,16 @@ impl Cluster {
         if !self.rng.random_bool(self.lengths.handed_over) {
             return;
         }
-        let Replica { name, market, .. } = &self.replicas[number];
+        let Replica { name, .. } = &self.replicas[number];
         let delete = format!("DELETE FROM stockbridge.lease WHERE name = 'replica {name}'");
         execute(&self.url(), &delete).await;
         if is_sender {
             // The Market must not see requests of the killed process later.
-            wait_until("the requests have ended", async || market.is_idle()).await;
+            self.market_proxy.cut();
+            wait_until("the requests have ended", async || {
+                self.market_proxy.is_idle()
+            })
+            .await;
             execute(&self.url(), HAND_OVER).await;
         }
     }
@@ -299,6 +327,14 @@ impl Cluster {
             self.check_market(workload);
             let now = workload.model().lock().progress();
             now.0 >= acknowledged + count && now.1 >= reads + count
+        })
+        .await;
+    }
+
+    /// Waits until haproxy uses every replica.
+    async fn wait_for_check(&self) {
+        wait_within(RECOVERY_TIMEOUT, "haproxy uses all replicas", async || {
+            self.balancer.uses_all()
         })
         .await;
     }

@@ -9,6 +9,8 @@ use rand::{RngExt as _, SeedableRng as _};
 pub(super) enum Fault {
     /// `kill -9` of a replica, and its next start.
     Kill(usize),
+    /// Ordered stop of a replica, and its next start, as at an upgrade. No client may notice it.
+    Restart(usize),
     /// `kill -9` of the replica that sends, while a request to the Market has no response.
     KillSender,
     /// A replica is stopped by a signal and continues later.
@@ -51,6 +53,7 @@ impl Fault {
             .expect("the weights are positive");
         match kind {
             Kind::Kill => Self::Kill(replica),
+            Kind::Restart => Self::Restart(replica),
             Kind::KillSender => Self::KillSender,
             Kind::Stop => Self::Stop(replica),
             Kind::RestartDatabase if is_first => Self::RestartDatabase("fast"),
@@ -65,8 +68,9 @@ impl Fault {
         }
     }
 
-    const WEIGHTS: [(Kind, u32); 8] = [
-        (Kind::Kill, 20),
+    const WEIGHTS: [(Kind, u32); 9] = [
+        (Kind::Kill, 15),
+        (Kind::Restart, 5),
         (Kind::KillSender, 15),
         (Kind::Stop, 5),
         (Kind::RestartDatabase, 15),
@@ -80,6 +84,7 @@ impl Fault {
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Kill,
+    Restart,
     KillSender,
     Stop,
     RestartDatabase,
@@ -92,7 +97,7 @@ enum Kind {
 #[test]
 fn seed_determines_the_faults() {
     assert_eq!(Fault::each_kind(5), Fault::each_kind(5));
-    assert_eq!(Fault::each_kind(5).len(), 8);
+    assert_eq!(Fault::each_kind(5).len(), 9);
     let draw = |seed| {
         let mut rng = StdRng::seed_from_u64(seed);
         (0..50).map(|_| Fault::draw(&mut rng)).collect::<Vec<_>>()

@@ -1,5 +1,6 @@
 //! The documented haproxy in front of three replicas.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -64,6 +65,20 @@ impl LoadBalancer {
 
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns true if no replica is out of use after a health check.
+    pub(super) fn uses_all(&self) -> bool {
+        let log = self.log();
+        let mut is_up = BTreeMap::new();
+        for line in log.lines() {
+            let Some((_, state)) = line.split_once("Server ") else {
+                continue;
+            };
+            let (server, state) = state.split_once(" is ").unwrap_or_default();
+            is_up.insert(server, state.starts_with("UP"));
+        }
+        is_up.into_values().all(|is_up| is_up)
     }
 
     pub(super) fn log(&self) -> String {

@@ -1,5 +1,4 @@
-//! Replica in a process of its own, with a clock that can jump, and proxies to the database and to
-//! the Market.
+//! Replica in a process of its own, with a clock that can jump and a proxy to the database.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,15 +9,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::load_balancer::ReplicaPorts;
 use super::tcp_proxy::TcpProxy;
 use crate::server::{DatabaseServer, free_port};
-use crate::service_process::{Market, Service, ServiceConfig};
+use crate::service_process::{Service, ServiceConfig};
 
-/// Replica and what is between it and the others.
+/// Replica and what is between it and the database.
 pub(super) struct Replica {
     pub(super) name: &'static str,
     /// Process; `None` while it does not run.
     pub(super) service: Option<Service>,
     pub(super) database: TcpProxy,
-    pub(super) market: TcpProxy,
     ports: ReplicaPorts,
     config: ServiceConfig,
     has_clock: bool,
@@ -29,29 +27,22 @@ impl Replica {
     pub(super) async fn new(
         name: &'static str,
         (server, database): (&DatabaseServer, &str),
-        market: &Market,
+        market_url: &str,
         (settings, shop_settings): (&str, &str),
     ) -> Self {
         let database_proxy = TcpProxy::start(server.address()).await;
-        let market_proxy = TcpProxy::start(market.address()).await;
         let url = format!(
             "postgres://reader@{}/{database}?sslmode=disable",
             database_proxy.address()
         );
         let ports = (free_port(), free_port());
         let settings = format!("replica = {name:?}\nsources_on = \"one\"\n{settings}");
-        let market_url = format!("http://{}", market_proxy.address());
         let replica = Self {
             name,
             service: None,
             database: database_proxy,
-            market: market_proxy,
             ports,
-            config: ServiceConfig::listening(
-                (&market_url, &url),
-                ports,
-                (&settings, shop_settings),
-            ),
+            config: ServiceConfig::listening((market_url, &url), ports, (&settings, shop_settings)),
             has_clock: false,
         };
         replica.set_clock(0);

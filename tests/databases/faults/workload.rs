@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -42,6 +42,7 @@ pub(super) type Entry = (String, SocketAddr);
 pub(super) struct Workload {
     model: Arc<Mutex<StockModel>>,
     entries: Arc<Vec<Entry>>,
+    failed_at_first: Arc<AtomicU64>,
     is_ending: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -52,6 +53,7 @@ impl Workload {
         let mut workload = Self {
             model: Arc::default(),
             entries: Arc::new(entries),
+            failed_at_first: Arc::default(),
             is_ending: Arc::default(),
             threads: Vec::new(),
         };
@@ -71,6 +73,11 @@ impl Workload {
 
     pub(super) fn model(&self) -> &Mutex<StockModel> {
         &self.model
+    }
+
+    /// Returns the number of requests to the load balancer that were not successful.
+    pub(super) fn failed_at_first_entry(&self) -> u64 {
+        self.failed_at_first.load(Ordering::Acquire)
     }
 
     /// Ends all writers and readers. Requests in progress are completed.
@@ -123,6 +130,7 @@ impl Workload {
 struct Client {
     model: Arc<Mutex<StockModel>>,
     entries: Arc<Vec<Entry>>,
+    failed_at_first: Arc<AtomicU64>,
     rng: StdRng,
     last_date: DateTime<Utc>,
 }
@@ -132,6 +140,7 @@ impl Client {
         Self {
             model: Arc::clone(&workload.model),
             entries: Arc::clone(&workload.entries),
+            failed_at_first: Arc::clone(&workload.failed_at_first),
             rng,
             last_date: DateTime::UNIX_EPOCH,
         }
@@ -152,6 +161,14 @@ impl Client {
         let skus = self.model.lock().skus();
         // An error is a right response while a replica is behind.
         let _answered = self.get(&entry, &skus);
+    }
+
+    fn exchange(&self, address: SocketAddr, request: (&str, &str, &str, &str)) -> (u16, String) {
+        let response = exchange(address, CLIENT_TIMEOUT, request);
+        if response.0 != 200 && address == self.entries[0].1 {
+            self.failed_at_first.fetch_add(1, Ordering::AcqRel);
+        }
+        response
     }
 
     fn choose_entry(&mut self) -> Entry {
@@ -182,7 +199,7 @@ impl Client {
         let body = json!({ "skus": items }).to_string();
         let target = format!("/v2/campaigns/{CAMPAIGN}/offers/stocks");
         let request = ("PUT", target.as_str(), "Api-Key: feed-key", body.as_str());
-        let (status, _) = exchange(*address, CLIENT_TIMEOUT, request);
+        let (status, _) = self.exchange(*address, request);
         let outcome = match status {
             200 => WriteOutcome::Acknowledged,
             400..=499 => WriteOutcome::Refused,
@@ -202,7 +219,7 @@ impl Client {
         let body = json!({ "warehouseId": WAREHOUSE, "skus": bound.skus() }).to_string();
         let header = "Authorization: push-token";
         let request = ("POST", "/stocks", header, body.as_str());
-        let (status, text) = exchange(*address, CLIENT_TIMEOUT, request);
+        let (status, text) = self.exchange(*address, request);
         if status != 200 {
             return Err(status);
         }
