@@ -7,6 +7,9 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![expect(clippy::unwrap_used, reason = "a failed step ends the benchmark")]
 
+#[path = "../tests/process/mod.rs"]
+#[expect(dead_code, reason = "shared with the tests, which use more of it")]
+mod process;
 #[path = "../tests/databases/server.rs"]
 #[expect(dead_code, reason = "shared with the tests, which use more of it")]
 mod server;

@@ -10,6 +10,9 @@ mod database_tests;
 mod faults;
 mod lost_changes;
 mod postgres_store;
+#[path = "../process/mod.rs"]
+#[expect(dead_code, reason = "shared with other tests, which use more of it")]
+mod process;
 mod replicas;
 mod replication;
 mod server;

@@ -1,11 +1,9 @@
 //! Running processes of the service that keep their stock in a PostgreSQL database, and a Market.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex};
+use std::process::Command;
 use std::time::Duration;
 
 use lifecycle::{Clock, CrashSignal, Tasks};
@@ -14,6 +12,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep};
+
+use crate::process::{ProgramProcess, program};
 
 /// Maximum time for anything to happen, even on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(90);
@@ -128,7 +128,7 @@ impl ServiceConfig {
     }
 
     pub(crate) fn command(&self) -> Command {
-        let mut command = service_command();
+        let mut command = program();
         command
             .arg("serve")
             .arg("--config")
@@ -140,50 +140,20 @@ impl ServiceConfig {
     }
 }
 
-/// Returns the program, without settings of the developer's environment.
-pub(crate) fn service_command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_stockbridge"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STOCKBRIDGE_")) {
-        command.env_remove(name);
-    }
-    command
-}
-
 /// Running process, killed at the latest when it is dropped.
 pub(crate) struct Service {
-    child: Child,
+    process: ProgramProcess,
     pub(crate) public: SocketAddr,
     ops: SocketAddr,
-    log: Arc<Mutex<String>>,
 }
 
 impl Service {
     pub(crate) fn start(command: &mut Command) -> Self {
-        let mut child = command
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let log = Arc::new(Mutex::new(String::new()));
-        let shared_log = Arc::clone(&log);
-        let (sender, receiver) = channel();
-        std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                if let Some(addresses) = parse_addresses(&line) {
-                    // The test may have ended.
-                    let _ignored = sender.send(addresses);
-                }
-                shared_log.lock().unwrap().push_str(&(line + "\n"));
-            }
-        });
-        let addresses = block_in_place(|| receiver.recv_timeout(TIMEOUT));
-        let (public, ops) = addresses.unwrap_or_else(|e| panic!("{e}: {}", log.lock().unwrap()));
+        let process = ProgramProcess::start(command);
         Self {
-            child,
-            public,
-            ops,
-            log,
+            public: process.public,
+            ops: process.ops,
+            process,
         }
     }
 
@@ -197,28 +167,18 @@ impl Service {
 
     /// `kill -9`, which leaves no time for anything.
     pub(crate) fn kill(&mut self) {
-        self.child.kill().unwrap();
-        block_in_place(|| self.child.wait()).unwrap();
+        self.process.kill();
     }
 
     /// Sends a signal such as `-STOP`.
     pub(crate) fn signal(&self, signal: &str) {
-        let mut kill = Command::new("kill");
-        let status = kill.arg(signal).arg(self.child.id().to_string()).status();
-        assert!(status.unwrap().success());
+        self.process.signal(signal);
     }
 
     /// Waits until the process has ended, and returns its log.
     pub(crate) async fn wait_for_exit(&mut self) -> String {
-        wait_until("the process ends", async || {
-            self.child.try_wait().unwrap().is_some()
-        })
-        .await;
-        self.log()
-    }
-
-    pub(crate) fn log(&self) -> String {
-        self.log.lock().unwrap().clone()
+        self.process.wait_for_exit().await;
+        self.process.log()
     }
 
     /// Updates the stock and returns the status of the response.
@@ -276,11 +236,8 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        // The process may have ended.
-        let _killed = self.child.kill();
-        let _waited = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("{}", self.log());
+            eprintln!("{}", self.process.log());
         }
     }
 }
@@ -292,12 +249,6 @@ pub(crate) async fn wait_until(what: &str, mut is_reached: impl AsyncFnMut() -> 
         assert!(Instant::now() < deadline, "never came about: {what}");
         sleep(POLL_INTERVAL).await;
     }
-}
-
-fn parse_addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
-    let record: Value = serde_json::from_str(line).ok()?;
-    let address = |key: &str| record[key].as_str()?.parse().ok();
-    Some((address("listen")?, address("ops")?))
 }
 
 fn send(

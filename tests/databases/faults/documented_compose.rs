@@ -14,10 +14,9 @@ use yaml_rust2::{Yaml, YamlLoader};
 
 use super::load_balancer::{LoadBalancer, config_file, haproxy};
 use crate::postgres_store::new_database;
+use crate::process::program;
 use crate::server::{DatabaseServer, free_port};
-use crate::service_process::{
-    CAMPAIGN, Market, Service, WAREHOUSE, exchange, service_command, wait_until,
-};
+use crate::service_process::{CAMPAIGN, Market, Service, WAREHOUSE, exchange, wait_until};
 
 const COMPOSE_FILE: &str = "docs/replicas.compose.yml";
 
@@ -120,7 +119,7 @@ impl ComposeDirectory {
 
     /// Returns a command of the program with the variables of a service of the compose file.
     fn stockbridge(&self, name: &str, environment: &BTreeMap<String, String>) -> Command {
-        let mut command = service_command();
+        let mut command = program();
         command
             .arg(name)
             .arg("--config")
