@@ -20,12 +20,19 @@ mod workload;
 
 use std::time::{Duration, Instant};
 
+use chrono::{TimeDelta, Utc};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use serde_json::json;
+use tokio::task::block_in_place;
 
 use self::cluster::{Cluster, FaultLengths};
 use self::fault::Fault;
+use self::replica::Replica;
 use self::workload::Workload;
+use crate::postgres_store::new_database;
+use crate::server::DatabaseServer;
+use crate::service_process::{CAMPAIGN, Market, exchange, wait_until};
 
 /// Seed of the short run, which has each kind of fault once.
 const SEED: u64 = 1;
@@ -78,4 +85,40 @@ async fn three_replicas_survive_faults() {
     let model = workload.model().lock();
     assert!(model.violations().is_empty(), "{:#?}", model.violations());
     println!("{:?}: {}", model.progress(), cluster.summary());
+}
+
+/// All replicas use the clock of the database.
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_clock_changes_no_date() {
+    let (server, market) = (DatabaseServer::postgresql(), Market::start().await);
+    new_database(&server, "clock").await;
+    let market_url = format!("http://{}", market.address());
+    let replica = Replica::new("one", (&server, "clock"), &market_url, ("", "")).await;
+    let mut replica = replica.with_clock();
+    let target = format!("/v2/campaigns/{CAMPAIGN}/offers/stocks");
+    for (count, hours) in [(1, -24), (2, 24)] {
+        replica.set_clock(hours);
+        if replica.service.is_none() {
+            replica.start();
+        }
+        let now = Utc::now();
+        let dated = json!({ "sku": "DATED", "items": [{ "count": count, "updatedAt": now }] });
+        let undated = json!({ "sku": "UNDATED", "items": [{ "count": count }] });
+        let body = json!({ "skus": [dated, undated] }).to_string();
+        let request = ("PUT", target.as_str(), "Api-Key: feed-key", body.as_str());
+        let address = replica.address();
+        let (status, text) = block_in_place(|| exchange(address, OUTAGE, request));
+        assert_eq!(status, 200, "with a clock wrong by {hours} h: {text}");
+        let skus = ["DATED", "UNDATED"];
+        wait_until("the Market has the stock", async || {
+            market.counts(&skus) == [Some(count), Some(count)]
+        })
+        .await;
+        for sku in skus {
+            let shown = market.simulator.get(CAMPAIGN, sku).unwrap().updated_at;
+            let error = (shown.to_utc() - now).abs();
+            assert!(error < TimeDelta::minutes(1), "{sku}: {shown}, not {now}");
+        }
+    }
+    assert_eq!(market.simulator.report().total_violations(), 0);
 }
