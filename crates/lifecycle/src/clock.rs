@@ -56,7 +56,7 @@ impl Clock {
     /// Returns a clock that shows `now` and follows a reference, which [`Self::follow`] reads. It
     /// does not depend on the clock of the machine.
     ///
-    /// Its state is never freed: a process needs one.
+    /// The state of the clock is never freed: a process needs one.
     #[must_use]
     pub fn following(now: DateTime<Utc>) -> Self {
         let clock = FollowingClock {

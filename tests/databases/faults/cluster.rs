@@ -7,11 +7,11 @@ use rand::rngs::StdRng;
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep};
 
-use super::fault::Fault;
+use super::fault::ReplicaFault;
 use super::load_balancer::LoadBalancer;
 use super::replica::Replica;
 use super::tcp_proxy::{ProxyMode, TcpProxy};
-use super::workload::{Entry, Workload};
+use super::workload::{Entry, SellerLoad};
 use crate::postgres_store::{execute, new_database, query_text};
 use crate::replicas::HAND_OVER;
 use crate::server::DatabaseServer;
@@ -96,31 +96,31 @@ impl Cluster {
     }
 
     /// Lets a fault happen, and repairs what does not repair itself.
-    pub(super) async fn suffer(&mut self, fault: Fault, workload: &Workload) {
+    pub(super) async fn suffer(&mut self, fault: ReplicaFault, workload: &SellerLoad) {
         match fault {
-            Fault::Kill(number) => self.kill(number).await,
-            Fault::Restart(number) => self.restart(number, workload).await,
-            Fault::KillSender => self.kill_sender().await,
-            Fault::Stop(number) => {
+            ReplicaFault::Kill(number) => self.kill(number).await,
+            ReplicaFault::Restart(number) => self.restart(number, workload).await,
+            ReplicaFault::KillSender => self.kill_sender().await,
+            ReplicaFault::Stop(number) => {
                 self.replicas[number].service().signal("-STOP");
                 self.wait_for_outage(workload).await;
                 self.replicas[number].service().signal("-CONT");
             }
-            Fault::RestartDatabase(mode) => block_in_place(|| {
+            ReplicaFault::RestartDatabase(mode) => block_in_place(|| {
                 self.server.stop_in_mode(mode);
                 self.server.start();
             }),
-            Fault::Cut(number) => self.replicas[number].database.cut(),
-            Fault::Swallow(number) => {
+            ReplicaFault::Cut(number) => self.replicas[number].database.cut(),
+            ReplicaFault::Swallow(number) => {
                 self.replicas[number].database.set_mode(ProxyMode::Swallow);
                 self.wait_for_outage(workload).await;
                 self.replicas[number].database.heal();
             }
-            Fault::JumpClock(number, hours) => {
+            ReplicaFault::JumpClock(number, hours) => {
                 self.set_clocks_right();
                 self.replicas[number].set_clock(hours);
             }
-            Fault::Failover => self.fail_over(workload).await,
+            ReplicaFault::Failover => self.fail_over(workload).await,
         }
     }
 
@@ -129,7 +129,7 @@ impl Cluster {
     }
 
     /// Waits until every replica answers, updates are acknowledged again and read everywhere.
-    pub(super) async fn wait_for_recovery(&self, workload: &Workload) {
+    pub(super) async fn wait_for_recovery(&self, workload: &SellerLoad) {
         let entries = self.entries();
         let start = Instant::now();
         for entry in &entries {
@@ -145,7 +145,7 @@ impl Cluster {
     }
 
     /// Compares the stock of the Market with the model.
-    pub(super) fn check_market(&self, workload: &Workload) {
+    pub(super) fn check_market(&self, workload: &SellerLoad) {
         let mut model = workload.model().lock();
         for sku in model.skus() {
             if let [Some(count)] = self.market.counts(&[sku.as_str()])[..] {
@@ -157,7 +157,7 @@ impl Cluster {
 
     /// Stops the workload, and compares all copies after the last updates: the replicas, what the
     /// load balancer answers, a replica that reads everything from the database, and the Market.
-    pub(super) async fn check_convergence(&mut self, workload: &mut Workload) {
+    pub(super) async fn check_convergence(&mut self, workload: &mut SellerLoad) {
         self.set_clocks_right();
         block_in_place(|| workload.stop());
         let entries = self.entries();
@@ -211,7 +211,7 @@ impl Cluster {
     }
 
     /// Stops a replica in order and starts it again, while haproxy sends all requests to the others.
-    async fn restart(&mut self, number: usize, workload: &Workload) {
+    async fn restart(&mut self, number: usize, workload: &SellerLoad) {
         // An earlier fault may still go on for one of the others.
         self.wait_for_recovery(workload).await;
         self.wait_for_check().await;
@@ -278,7 +278,7 @@ impl Cluster {
     }
 
     /// Loses the server after its standby has everything that was acknowledged.
-    async fn fail_over(&mut self, workload: &Workload) {
+    async fn fail_over(&mut self, workload: &SellerLoad) {
         let standby = block_in_place(|| self.server.standby());
         let primary_url = self.server.url().to_owned();
         execute(
@@ -312,7 +312,7 @@ impl Cluster {
     }
 
     /// Waits as long as an outage lasts. The workload goes on meanwhile.
-    async fn wait_for_outage(&self, workload: &Workload) {
+    async fn wait_for_outage(&self, workload: &SellerLoad) {
         match self.lengths.outage {
             Some(length) => sleep(length).await,
             // The others first wait for the replica, and then no longer.
@@ -321,7 +321,7 @@ impl Cluster {
     }
 
     /// Waits until further updates were acknowledged and further responses checked.
-    async fn wait_for_progress(&self, workload: &Workload, count: u64) {
+    async fn wait_for_progress(&self, workload: &SellerLoad, count: u64) {
         let (acknowledged, reads) = workload.model().lock().progress();
         wait_within(RECOVERY_TIMEOUT, "updates are acknowledged", async || {
             self.check_market(workload);

@@ -4,9 +4,9 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 
-/// Fault of one round.
+/// ReplicaFault of one round.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Fault {
+pub(super) enum ReplicaFault {
     /// `kill -9` of a replica, and its next start.
     Kill(usize),
     /// Ordered stop of a replica, and its next start, as at an upgrade. No client may notice it.
@@ -28,7 +28,7 @@ pub(super) enum Fault {
     Failover,
 }
 
-impl Fault {
+impl ReplicaFault {
     /// Returns each kind once, in an order that depends on the seed.
     pub(super) fn each_kind(seed: u64) -> Vec<Self> {
         let mut rng = StdRng::seed_from_u64(seed);
@@ -52,37 +52,37 @@ impl Fault {
             .choose_weighted(rng, |(_, weight)| *weight)
             .expect("the weights are positive");
         match kind {
-            Kind::Kill => Self::Kill(replica),
-            Kind::Restart => Self::Restart(replica),
-            Kind::KillSender => Self::KillSender,
-            Kind::Stop => Self::Stop(replica),
-            Kind::RestartDatabase if is_first => Self::RestartDatabase("fast"),
-            Kind::RestartDatabase => Self::RestartDatabase("immediate"),
-            Kind::Cut => Self::Cut(replica),
-            Kind::Swallow => Self::Swallow(replica),
-            Kind::JumpClock => {
+            FaultKind::Kill => Self::Kill(replica),
+            FaultKind::Restart => Self::Restart(replica),
+            FaultKind::KillSender => Self::KillSender,
+            FaultKind::Stop => Self::Stop(replica),
+            FaultKind::RestartDatabase if is_first => Self::RestartDatabase("fast"),
+            FaultKind::RestartDatabase => Self::RestartDatabase("immediate"),
+            FaultKind::Cut => Self::Cut(replica),
+            FaultKind::Swallow => Self::Swallow(replica),
+            FaultKind::JumpClock => {
                 let hours = [0, 1, -1, 24, -24].choose(rng);
                 Self::JumpClock(replica, *hours.expect("there are some"))
             }
-            Kind::Failover => Self::Failover,
+            FaultKind::Failover => Self::Failover,
         }
     }
 
-    const WEIGHTS: [(Kind, u32); 9] = [
-        (Kind::Kill, 15),
-        (Kind::Restart, 5),
-        (Kind::KillSender, 15),
-        (Kind::Stop, 5),
-        (Kind::RestartDatabase, 15),
-        (Kind::Cut, 15),
-        (Kind::Swallow, 8),
-        (Kind::JumpClock, 17),
-        (Kind::Failover, 5),
+    const WEIGHTS: [(FaultKind, u32); 9] = [
+        (FaultKind::Kill, 15),
+        (FaultKind::Restart, 5),
+        (FaultKind::KillSender, 15),
+        (FaultKind::Stop, 5),
+        (FaultKind::RestartDatabase, 15),
+        (FaultKind::Cut, 15),
+        (FaultKind::Swallow, 8),
+        (FaultKind::JumpClock, 17),
+        (FaultKind::Failover, 5),
     ];
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Kind {
+enum FaultKind {
     Kill,
     Restart,
     KillSender,
@@ -96,11 +96,13 @@ enum Kind {
 
 #[test]
 fn seed_determines_the_faults() {
-    assert_eq!(Fault::each_kind(5), Fault::each_kind(5));
-    assert_eq!(Fault::each_kind(5).len(), 9);
+    assert_eq!(ReplicaFault::each_kind(5), ReplicaFault::each_kind(5));
+    assert_eq!(ReplicaFault::each_kind(5).len(), 9);
     let draw = |seed| {
         let mut rng = StdRng::seed_from_u64(seed);
-        (0..50).map(|_| Fault::draw(&mut rng)).collect::<Vec<_>>()
+        (0..50)
+            .map(|_| ReplicaFault::draw(&mut rng))
+            .collect::<Vec<_>>()
     };
     assert_eq!(draw(1), draw(1));
     assert_ne!(draw(1), draw(2));

@@ -27,9 +27,9 @@ use serde_json::json;
 use tokio::task::block_in_place;
 
 use self::cluster::{Cluster, FaultLengths};
-use self::fault::Fault;
+use self::fault::ReplicaFault;
 use self::replica::Replica;
-use self::workload::Workload;
+use self::workload::SellerLoad;
 use crate::postgres_store::new_database;
 use crate::server::DatabaseServer;
 use crate::service_process::{CAMPAIGN, Market, exchange, wait_until};
@@ -49,8 +49,8 @@ async fn three_replicas_survive_faults() {
     let mut rng = StdRng::seed_from_u64(seed);
     println!("REPLICA_FAULT_SEED={seed}");
     let faults = match rounds {
-        None => Fault::each_kind(seed),
-        Some(rounds) => (0..rounds).map(|_| Fault::draw(&mut rng)).collect(),
+        None => ReplicaFault::each_kind(seed),
+        Some(rounds) => (0..rounds).map(|_| ReplicaFault::draw(&mut rng)).collect(),
     };
     let lengths = FaultLengths {
         outage: rounds.map(|_| OUTAGE),
@@ -58,7 +58,7 @@ async fn three_replicas_survive_faults() {
     };
     let start = Instant::now();
     let mut cluster = Cluster::start("three", lengths, StdRng::seed_from_u64(seed)).await;
-    let mut workload = Workload::start(cluster.entries(), seed);
+    let mut workload = SellerLoad::start(cluster.entries(), seed);
     for (round, fault) in (1..).zip(faults) {
         if minutes.is_some_and(|minutes| start.elapsed() >= Duration::from_mins(minutes)) {
             break;
@@ -72,7 +72,7 @@ async fn three_replicas_survive_faults() {
         // Sometimes the next fault comes before the service has recovered. After a kill that saves
         // the short run the time in which the others wait for the killed replica.
         let waits = match rounds {
-            None => !matches!(fault, Fault::Kill(_)),
+            None => !matches!(fault, ReplicaFault::Kill(_)),
             Some(_) => rng.random_bool(0.7),
         };
         if waits {
@@ -84,7 +84,12 @@ async fn three_replicas_survive_faults() {
     cluster.check_convergence(&mut workload).await;
     let model = workload.model().lock();
     assert!(model.violations().is_empty(), "{:#?}", model.violations());
-    println!("{:?}: {}", model.progress(), cluster.summary());
+    let (acknowledged, reads) = model.progress();
+    println!(
+        "{acknowledged} acknowledged, {reads} reads; {} requests to haproxy failed; {}",
+        workload.failed_at_first_entry(),
+        cluster.summary()
+    );
 }
 
 /// All replicas use the clock of the database.

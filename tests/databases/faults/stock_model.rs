@@ -53,7 +53,7 @@ struct SkuHistory {
     market: u32,
 }
 
-/// What must not be missing in a response, taken before the request is sent.
+/// Acknowledged stock before a request, for the check of its response.
 #[derive(Clone, Debug)]
 pub(super) struct ReadBound {
     skus: Vec<(String, u32)>,
@@ -199,7 +199,7 @@ impl StockModel {
 }
 
 impl SkuHistory {
-    /// Returns why nobody may see this count after `floor` was acknowledged.
+    /// Returns why this count must not be seen after `floor` was acknowledged.
     fn fault_of(&self, count: u32, floor: u32) -> Option<String> {
         if count == 0 {
             return Some("is an invented zero".to_owned());
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn acknowledged_stock_is_no_violation() {
+    fn acknowledged_stock_passes() {
         let mut model = model();
         assert!(read(&mut model, &[("DATED", 3), ("UNDATED", 3)]).is_empty());
         // Stored when it arrived late, and then dated.

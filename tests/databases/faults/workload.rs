@@ -39,7 +39,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub(super) type Entry = (String, SocketAddr);
 
 /// Running writers and readers.
-pub(super) struct Workload {
+pub(super) struct SellerLoad {
     model: Arc<Mutex<StockModel>>,
     entries: Arc<Vec<Entry>>,
     failed_at_first: Arc<AtomicU64>,
@@ -47,7 +47,7 @@ pub(super) struct Workload {
     threads: Vec<JoinHandle<()>>,
 }
 
-impl Workload {
+impl SellerLoad {
     /// Starts writers and readers that use all these addresses.
     pub(super) fn start(entries: Vec<Entry>, seed: u64) -> Self {
         let mut workload = Self {
@@ -136,7 +136,7 @@ struct Client {
 }
 
 impl Client {
-    fn new(workload: &Workload, rng: StdRng) -> Self {
+    fn new(workload: &SellerLoad, rng: StdRng) -> Self {
         Self {
             model: Arc::clone(&workload.model),
             entries: Arc::clone(&workload.entries),
