@@ -49,14 +49,14 @@ const REQUESTS: usize = 2_000;
 
 #[tokio::main]
 async fn main() {
-    let market = Market::start().await;
-    measure_directory(&market).await;
-    measure_replicas(&market).await;
+    measure_directory().await;
+    measure_replicas().await;
 }
 
 /// Measures one process with its stock in a directory.
-async fn measure_directory(market: &Market) {
-    let config = ServiceConfig::new(market, "", "");
+async fn measure_directory() {
+    let market = Market::start().await;
+    let config = ServiceConfig::new(&market, "", "");
     let file = config.directory().join("config.toml");
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, text.replace("store_url_file = \"store_url\"\n", "")).unwrap();
@@ -66,23 +66,34 @@ async fn measure_directory(market: &Market) {
     measure_answers(service.public);
 }
 
-async fn measure_replicas(market: &Market) {
+async fn measure_replicas() {
+    let market = Market::start().await;
     let server = DatabaseServer::postgresql_with("");
     let config = |name: &str| {
         let settings = format!("replica = {name:?}\nsources_on = \"one\"");
-        ServiceConfig::new(market, server.url(), &settings)
+        ServiceConfig::new(&market, server.url(), &settings)
     };
     let configs = [config("one"), config("two"), config("three")];
     let mut services = configs.each_ref().map(ServiceConfig::serve);
-    let addresses = services.each_ref().map(|service| service.public);
     println!("three replicas, stock in a PostgreSQL that waits for the disk");
+    // Before the many updates, after which the next ones wait for the Market's limit. The first one
+    // was started first, so it sends.
+    measure_takeover(&market, &mut services, Ending::Ordered).await;
+    services[0] = configs[0].serve();
+    if !std::env::args().any(|it| it == "--no-crash") {
+        let sender = services.iter().position(Service::sends).unwrap();
+        services.swap(0, sender);
+        measure_takeover(&market, &mut services, Ending::Crash).await;
+        services[0] = configs[sender].serve();
+    }
+    let addresses = services.each_ref().map(|service| service.public);
     measure_updates(&addresses);
     measure_answers(addresses[2]);
     let skus = argument("--skus").map_or(1_000_000, |skus| skus.parse().unwrap());
     feed(addresses[0], skus);
-    let fourth = config("four");
+    let config = config("four");
     let start = Instant::now();
-    let fourth = fourth.serve();
+    let fourth = config.serve();
     let serving = start.elapsed();
     let last = sku(skus - 1);
     let mut connection = FeedConnection::open(fourth.public);
@@ -94,35 +105,28 @@ async fn measure_replicas(market: &Market) {
         serving.as_secs_f64(),
         start.elapsed().as_secs_f64()
     );
-    drop(connection);
-    drop(fourth);
-    // The first one was started first, so it sends.
-    measure_takeover(market, &mut services, "after an ordered stop", |service| {
-        service.signal("-TERM");
-    })
-    .await;
-    services[0] = configs[0].serve();
-    if !std::env::args().any(|it| it == "--no-crash") {
-        let sender = services.iter().position(Service::sends).unwrap();
-        services.swap(0, sender);
-        measure_takeover(market, &mut services, "after kill -9", Service::kill).await;
-    }
+}
+
+/// End of a replica.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Ending {
+    Ordered,
+    Crash,
 }
 
 /// Ends the first service, and measures the time until another one sends an update.
-async fn measure_takeover(
-    market: &Market,
-    services: &mut [Service; 3],
-    how: &str,
-    end: impl FnOnce(&mut Service),
-) {
+async fn measure_takeover(market: &Market, services: &mut [Service; 3], ending: Ending) {
     wait_until("the first one sends", async || services[0].sends()).await;
     let start = Instant::now();
-    end(&mut services[0]);
-    let count = if how.contains("kill") {
-        1_000_001
-    } else {
-        1_000_000
+    let (how, count) = match ending {
+        Ending::Ordered => {
+            services[0].signal("-TERM");
+            ("an ordered stop", 1)
+        }
+        Ending::Crash => {
+            services[0].kill();
+            ("kill -9", 2)
+        }
     };
     let mut connection = FeedConnection::open(services[1].public);
     while connection.update(&[("TAKEOVER".to_owned(), count)]) != 200 {
@@ -134,8 +138,8 @@ async fn measure_takeover(
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     println!(
-        "  {how} of the sender: an update is acknowledged after {:.2} s, and the Market has it after \
-         {:.2} s",
+        "  after {how} of the sender: an update is acknowledged after {:.2} s, and the Market has it \
+         after {:.2} s",
         acknowledged.as_secs_f64(),
         start.elapsed().as_secs_f64()
     );

@@ -19,10 +19,10 @@ use crate::server::DatabaseServer;
 use crate::service_process::{Market, wait_until};
 
 /// SKUs that the Market accepts in a minute. The replicas know it as a part of its usual limit.
-const SKUS_PER_MINUTE: usize = 5_000;
+const SKUS_PER_MINUTE: usize = 1_000;
 
 /// Part of the Market's usual limit of 100 000 SKUs that is [`SKUS_PER_MINUTE`].
-const SHOP_SETTINGS: &str = "limit_share = 0.05\n";
+const SHOP_SETTINGS: &str = "limit_share = 0.01\n";
 
 /// Longest time until a condition holds after a fault. Another replica sends after at most 95 s.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(240);

@@ -23,7 +23,7 @@ const WRITERS: u64 = 4;
 const READERS: u64 = 2;
 
 /// SKUs of each writer and of each kind of dates.
-const SKUS_PER_WRITER: u64 = 3;
+const SKUS_PER_WRITER: u64 = 6;
 
 /// SKU that is requested but was never updated.
 const UNKNOWN_SKU: &str = "UNKNOWN";
