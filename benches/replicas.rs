@@ -24,13 +24,14 @@ mod feed_connection;
 mod figure;
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use feed_connection::FeedConnection;
 use figure::{argument, median, millis};
 use server::DatabaseServer;
 use service_process::{CAMPAIGN, Market, Service, ServiceConfig, wait_until};
 use tokio::task::block_in_place;
+use tokio::time::{Instant, sleep};
 
 /// SKUs of an update when the throughput is measured.
 const SKUS_PER_UPDATE: usize = 100;
@@ -98,7 +99,7 @@ async fn measure_replicas() {
     let last = sku(skus - 1);
     let mut connection = FeedConnection::open(fourth.public);
     while connection.request(&[&last]).0 != 200 {
-        std::thread::sleep(Duration::from_millis(5));
+        sleep(Duration::from_millis(5)).await;
     }
     println!(
         "  a new replica with {skus} SKUs: serves after {:.2} s, answers after {:.2} s",
@@ -135,7 +136,7 @@ async fn measure_takeover(market: &Market, services: &mut [Service; 3], ending: 
     let acknowledged = start.elapsed();
     while market.simulator.available(CAMPAIGN, "TAKEOVER") != Some(count) {
         assert!(start.elapsed() < Duration::from_mins(5), "no replica sends");
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        sleep(Duration::from_millis(10)).await;
     }
     println!(
         "  after {how} of the sender: an update is acknowledged after {:.2} s, and the Market has it \

@@ -6,11 +6,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::task::block_in_place;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 /// Maximum time for a process to start or to end, even on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(90);
@@ -34,7 +34,7 @@ pub(crate) struct ProgramProcess {
     pub(crate) ops: SocketAddr,
     log: Arc<Mutex<String>>,
     // Ends when the process has closed its standard error.
-    log_reader: JoinHandle<()>,
+    log_reader: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl ProgramProcess {
@@ -65,7 +65,7 @@ impl ProgramProcess {
             public,
             ops,
             log,
-            log_reader,
+            log_reader: Mutex::new(Some(log_reader)),
         }
     }
 
@@ -101,11 +101,9 @@ impl ProgramProcess {
 
     /// Returns everything it has logged, after its end.
     pub(crate) fn full_log(&self) -> String {
-        block_in_place(|| {
-            while !self.log_reader.is_finished() {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        });
+        if let Some(reader) = self.log_reader.lock().unwrap().take() {
+            block_in_place(|| reader.join().unwrap());
+        }
         self.log()
     }
 }

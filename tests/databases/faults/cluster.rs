@@ -73,7 +73,7 @@ impl Cluster {
         };
         let mut replicas = [new("one").await, new("two").await, new("three").await];
         replicas.iter_mut().for_each(Replica::start);
-        let balancer = LoadBalancer::start(&replicas.each_ref().map(Replica::ports));
+        let balancer = LoadBalancer::start(&replicas.each_ref().map(Replica::ports)).await;
         let database = database.to_owned();
         Self {
             market,

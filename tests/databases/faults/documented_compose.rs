@@ -247,7 +247,7 @@ async fn documented_compose_serves_with_local_processes() {
         services.insert(name, service);
         ports.push((port, ops_port));
     }
-    let balancer = LoadBalancer::start(&ports.try_into().unwrap());
+    let balancer = LoadBalancer::start(&ports.try_into().unwrap()).await;
     let mut environment = compose.environment("caddy");
     let site = SocketAddr::from(([127, 0, 0, 1], free_port()));
     environment.insert("SITE".to_owned(), format!(":{}", site.port()));

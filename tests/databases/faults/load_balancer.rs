@@ -5,11 +5,11 @@ use std::fs::File;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use crate::server::free_port;
+use crate::service_process::wait_until;
 
 /// Configuration that the documentation gives to users.
 pub(crate) const CONFIG: &str = "docs/replicas.haproxy.cfg";
@@ -26,7 +26,7 @@ pub(super) type ReplicaPorts = (u16, u16);
 
 impl LoadBalancer {
     /// Starts the documented haproxy with these replicas, and waits until it accepts connections.
-    pub(super) fn start(replicas: &[ReplicaPorts; 3]) -> Self {
+    pub(super) async fn start(replicas: &[ReplicaPorts; 3]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let log = File::create(directory.path().join("log")).unwrap();
@@ -50,16 +50,12 @@ impl LoadBalancer {
             address,
             directory,
         };
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(address).is_err() {
+        wait_until("haproxy accepts connections", async || {
             let has_ended = balancer.child.try_wait().unwrap().is_some();
-            assert!(
-                !has_ended && Instant::now() < deadline,
-                "{}",
-                balancer.log()
-            );
-            std::thread::sleep(Duration::from_millis(10));
-        }
+            assert!(!has_ended, "{}", balancer.log());
+            TcpStream::connect(address).is_ok()
+        })
+        .await;
         balancer
     }
 

@@ -18,13 +18,14 @@ mod stock_model;
 mod tcp_proxy;
 mod workload;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
 use tokio::task::block_in_place;
+use tokio::time::Instant;
 
 use self::cluster::{Cluster, FaultLengths};
 use self::fault::ReplicaFault;

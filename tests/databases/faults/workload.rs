@@ -120,6 +120,10 @@ impl SellerLoad {
         self.threads.push(std::thread::spawn(move || {
             while !is_ending.load(Ordering::Acquire) {
                 step(&mut client);
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "this thread is not of the runtime"
+                )]
                 std::thread::sleep(PAUSE);
             }
         }));
