@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use super::instance_guard::{self, Ownership};
 use super::name_lease::NameLease;
-use super::{TaskGroups, wiring};
+use super::{TaskGroups, leadership, wiring};
 use crate::chart_history::{ChartFile, ChartHistory};
 use crate::config::Config;
 use crate::event_log::EventLog;

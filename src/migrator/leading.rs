@@ -144,6 +144,12 @@ impl Leading {
             .is_some_and(|from| from <= now)
     }
 
+    /// Returns the time of the next look if nothing may be sent now, although this process leads.
+    /// Without it a worker without updates would begin to send up to a minute late.
+    pub(super) fn send_check_at(&self, now: Instant) -> Option<Instant> {
+        self.lease.send_check_at(now)
+    }
+
     /// Returns the fence of this process's changes.
     pub(super) fn fence(&self) -> Option<Fence> {
         self.lease.fence().unwrap_or_default()

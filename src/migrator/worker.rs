@@ -131,6 +131,8 @@ impl SyncWorker {
             } else {
                 self.planner.wake_at(now).min(readback_at)
             };
+            let send_check_at = self.leading.send_check_at(now.monotonic);
+            let wake = send_check_at.map_or(wake, |at| wake.min(at));
             if may_call || is_stopping {
                 self.publish(now);
             } else {

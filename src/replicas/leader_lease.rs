@@ -121,6 +121,18 @@ impl LeaderLease {
         (now + ACT_MARGIN < held.valid_until).then_some(held.may_send_from)
     }
 
+    /// Returns the time at which a leader that may not send now looks again; `None` if it may send,
+    /// or does not lead.
+    #[must_use]
+    pub fn send_check_at(&self, now: Instant) -> Option<Instant> {
+        self.epoch()?;
+        match self.may_send_from(now) {
+            Some(from) => (from > now).then_some(from),
+            // The lease is about to end, or to be renewed.
+            None => Some(now + Duration::from_secs(1)),
+        }
+    }
+
     /// Returns true if this process leads in this epoch, and does so for the next moments.
     #[must_use]
     pub fn may_act_in(&self, epoch: i64) -> bool {
@@ -340,6 +352,7 @@ mod tests {
         let start = Instant::now();
         assert_eq!(lease.epoch(), Some(2));
         assert_eq!(lease.may_send_from(start), Some(start + WAIT));
+        assert_eq!(lease.send_check_at(start), Some(start + WAIT));
         advance(Duration::from_secs(20)).await;
         lease.set(&held(2, false), "a/1");
         assert_eq!(lease.may_send_from(Instant::now()), Some(start + WAIT));
@@ -347,6 +360,7 @@ mod tests {
         lease.set(&held(4, true), "a/1");
         let now = Instant::now();
         assert_eq!(lease.may_send_from(now), Some(now));
+        assert_eq!(lease.send_check_at(now), None);
     }
 
     #[tokio::test(start_paused = true)]
@@ -355,6 +369,7 @@ mod tests {
         lease.set(&held(1, true), "a/1");
         advance(LEASE_DURATION - ACT_MARGIN).await;
         assert_eq!(lease.may_send_from(Instant::now()), None);
+        assert!(lease.send_check_at(Instant::now()).is_some());
         assert_eq!(lease.epoch(), Some(1), "responses may still be stored");
         advance(ACT_MARGIN).await;
         assert_eq!(lease.epoch(), None);

@@ -181,6 +181,10 @@ impl Service {
         self.process.log()
     }
 
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
+    }
+
     /// Updates the stock and returns the status of the response.
     pub(crate) fn put(&self, stock: &[(&str, u32)]) -> u16 {
         block_in_place(|| self.put_blocking(stock))
