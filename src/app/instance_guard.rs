@@ -6,11 +6,8 @@
 use anyhow::Context as _;
 use tracing::warn;
 
-use crate::store::{Notes, Store, StoreError};
+use crate::store::{INSTANCE_NOTE, Notes, Store, StoreError};
 use crate::telemetry::{AlarmKind, Alarms};
-
-/// Name of the note in the store that contains the owner.
-const INSTANCE: &str = "instance";
 
 /// Treatment of a store that another installation has written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -31,13 +28,13 @@ pub(super) async fn check(
     ownership: Ownership,
     alarms: &Alarms,
 ) -> anyhow::Result<Option<String>> {
-    let owner = notes.get(None, INSTANCE).unwrap_or_default();
+    let owner = notes.get(None, INSTANCE_NOTE).unwrap_or_default();
     if owner == instance {
         return Ok(None);
     }
     if owner.is_empty() || ownership == Ownership::TakeOver {
         let name = (!instance.is_empty()).then_some(instance);
-        return match store.put_note(None, INSTANCE, name).await {
+        return match store.put_note(None, INSTANCE_NOTE, name).await {
             Ok(()) => {
                 if !owner.is_empty() {
                     warn!("took over the store from installation '{owner}'");

@@ -1,17 +1,21 @@
 //! Leadership for the Market: which replica sends for which shop.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use lifecycle::Tasks;
-use tokio::time::{MissedTickBehavior, interval};
+use anyhow::Context as _;
+use lifecycle::{Clock, Tasks};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::warn;
 
 use super::services::Services;
 use super::wiring;
 use crate::config::Config;
 use crate::migrator::{Migrator, RestoreFn, ShopLeases};
-use crate::replicas::{LeaseKeeper, SendingLease};
+use crate::replicas::{LeaderLease, LeaseKeeper};
+use crate::sources::SourceLeases;
+use crate::store::Store;
 
 /// Time between two looks at notes that other replicas may have changed.
 const NOTES_INTERVAL: Duration = Duration::from_secs(5);
@@ -19,33 +23,82 @@ const NOTES_INTERVAL: Duration = Duration::from_secs(5);
 /// Time by which a request may end later than its timeout says.
 const TIMEOUT_MARGIN: Duration = Duration::from_secs(5);
 
-/// Starts to take and renew the leases for the Market. Alone, this process always leads.
-pub(super) fn start(
+/// Starts to take and renew the leases for the Market and for sources. Alone, this process always
+/// leads.
+pub(super) async fn start(
     services: &Services,
     config: &Config,
     restore: RestoreFn,
     tasks: &Tasks,
-) -> ShopLeases {
+) -> (ShopLeases, Option<SourceLeases>) {
     let (Some(table), Some(owner)) = (services.store.leases(), &services.lease_owner) else {
-        return ShopLeases::unlimited();
+        return (ShopLeases::unlimited(), None);
     };
-    let mut budgets: HashMap<String, SendingLease> = HashMap::new();
+    let takeover_wait = config.outbound().total_timeout + TIMEOUT_MARGIN;
+    let mut budgets: HashMap<String, LeaderLease> = HashMap::new();
     let mut by_shop = HashMap::new();
     for (shop, budget) in wiring::budgets(config) {
         let lease = budgets
             .entry(budget)
-            .or_insert_with_key(|budget| SendingLease::of_budget(budget.clone()));
+            .or_insert_with_key(|budget| LeaderLease::named(budget.clone(), takeover_wait));
         by_shop.insert(shop, lease.clone());
     }
-    let takeover_wait = config.outbound().total_timeout + TIMEOUT_MARGIN;
-    let leases = budgets.into_values().collect();
-    let keeper = LeaseKeeper::new(table, owner.clone(), leases, takeover_wait);
-    tasks.spawn("sending_leases", keeper.run(tasks.clone()));
-    ShopLeases::new(by_shop, restore)
+    let sources = source_leases(services, config).await;
+    let of_sources = sources.iter().flat_map(|sources| sources.by_shop.values());
+    let leases = budgets.values().chain(of_sources).cloned().collect();
+    let keeper = LeaseKeeper::new(table, owner.clone(), leases);
+    tasks.spawn("leader_leases", keeper.run(tasks.clone()));
+    (ShopLeases::new(by_shop, restore), sources)
+}
+
+/// Returns the leases for the sources of all shops; `None` without other replicas.
+async fn source_leases(services: &Services, config: &Config) -> Option<SourceLeases> {
+    config.replica.as_ref()?;
+    let images = services.store.statement_images().await?;
+    let is_elsewhere = config.sources_elsewhere().is_some();
+    let lease = |name: &String| {
+        let lease_name = format!("sources {name}");
+        if is_elsewhere {
+            LeaderLease::observed(lease_name)
+        } else {
+            // What the last leader still writes is rejected, so the next one need not wait.
+            LeaderLease::named(lease_name, Duration::ZERO)
+        }
+    };
+    let shops = services.data.book.shops().zip(&*services.names);
+    Some(SourceLeases {
+        by_shop: shops.map(|(shop, name)| (shop, lease(name))).collect(),
+        images: Arc::new(images),
+        is_pinned: config.sources_on.is_some() && !is_elsewhere,
+    })
+}
+
+/// Returns the clock of a replica: that of the database, which all replicas share. With clocks of
+/// their own, a wrong one would date updates and requests to the Market differently from the others.
+///
+/// # Errors
+/// The database cannot be used.
+pub(super) async fn clock_of_replicas(store: &Store, own: Clock) -> anyhow::Result<Clock> {
+    let time = store.database_time().await;
+    let time = time.context("read the clock of the database")?;
+    Ok(time.map_or(own, Clock::following))
+}
+
+/// Lets the clock of a replica follow that of the database.
+async fn follow_clock(services: &Services) {
+    let (clock, asked_at) = (services.clock, Instant::now());
+    if !clock.is_following() {
+        return;
+    }
+    match services.store.database_time().await {
+        Ok(Some(time)) => clock.follow(time, asked_at.elapsed()),
+        Ok(None) => {}
+        Err(error) => warn!("failed to read the clock of the database: {error}"),
+    }
 }
 
 /// Takes over what operators and programs have done on other replicas: pauses, and the times of the
-/// last statements. Also reads the list of replicas.
+/// last statements. Also reads the list of replicas and the clock of the database.
 pub(super) async fn read_notes(services: Services, migrator: Migrator, tasks: Tasks) {
     let mut ticks = interval(NOTES_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -54,6 +107,7 @@ pub(super) async fn read_notes(services: Services, migrator: Migrator, tasks: Ta
             () = tasks.stopping() => return,
             _ = ticks.tick() => {}
         }
+        follow_clock(&services).await;
         match services.store.list_replicas().await {
             Ok(replicas) => services.replicas.set(replicas),
             Err(error) => warn!("failed to read the list of replicas: {error}"),

@@ -113,12 +113,10 @@ impl App {
         public_server.metrics().register(&mut registry);
         let (services, previous) =
             Services::open(&config, (clock, alarms), ownership, &tasks).await?;
-        let (migrator, migrator_metrics) = services.start_migrator(
-            &config,
-            (previous.workers, previous.restore),
-            &tasks,
-            &mut registry,
-        )?;
+        let (leases, source_leases) =
+            leadership::start(&services, &config, previous.restore, &tasks.background).await;
+        let (migrator, migrator_metrics) =
+            services.start_migrator(&config, (previous.workers, leases), &tasks, &mut registry)?;
         let replica = config.replica.as_deref();
         let permit =
             followed_changes::start(&services, migrator.clone(), replica, &tasks.background)
@@ -129,9 +127,11 @@ impl App {
             .start_notifications(&config, &previous.notes, &tasks.background, &mut registry)
             .await;
         let last_requests = LastRequests::restore(&services.data.book, &services.data.activity);
-        let source_manager = services.open_sources(&config, ingest.clone()).await?;
+        let source_manager = services
+            .open_sources(&config, source_leases, ingest.clone())
+            .await?;
         source_manager
-            .start(&config.outbound(), &tasks.sources)
+            .start(&tasks.sources)
             .context("start the sources")?;
         auth_failures.register(&mut registry);
         let credentials: Vec<_> = config.shops.iter().map(ShopCredentials::new).collect();

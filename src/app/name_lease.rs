@@ -8,10 +8,7 @@ use lifecycle::Tasks;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::{error, info, warn};
 
-use crate::store::{LeaseOutcome, LeaseTable, Store};
-
-/// Name of the lease of a process that uses the database alone.
-const ALONE: &str = "service";
+use crate::store::{LeaseOutcome, LeaseTable, Store, WHOLE_DATABASE};
 
 /// Begin of the name of a replica's lease.
 const REPLICA: &str = "replica ";
@@ -45,8 +42,15 @@ impl NameLease {
         let Some(table) = store.leases() else {
             return Ok(None);
         };
-        let name = replica.map_or_else(|| ALONE.to_owned(), |name| format!("{REPLICA}{name}"));
-        let owner = format!("{}/{:08x}", replica.unwrap_or(ALONE), rand::random::<u32>());
+        let name = replica.map_or_else(
+            || WHOLE_DATABASE.to_owned(),
+            |name| format!("{REPLICA}{name}"),
+        );
+        let owner = format!(
+            "{}/{:08x}",
+            replica.unwrap_or(WHOLE_DATABASE),
+            rand::random::<u32>()
+        );
         let lease = Self { table, name, owner };
         let give_up_at = Instant::now() + LEASE_DURATION + 2 * RETRY_INTERVAL;
         let mut has_waited = false;
@@ -75,8 +79,8 @@ impl NameLease {
             )));
         }
         // After the own lease was written, so that of two processes at least one sees the other.
-        let (alone, replicas) = (self.name == ALONE, format!("{REPLICA}%"));
-        let other_kind = if alone { &*replicas } else { ALONE };
+        let (alone, replicas) = (self.name == WHOLE_DATABASE, format!("{REPLICA}%"));
+        let other_kind = if alone { &*replicas } else { WHOLE_DATABASE };
         let others = self.table.holders(other_kind).await;
         let others = others.context("read the leases of other processes")?;
         Ok(others.first().map(|owner| {

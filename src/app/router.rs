@@ -28,7 +28,7 @@ use crate::ingest::Ingest;
 use crate::partner_api;
 use crate::push_api::stocks_handler::{self as push_api, LastRequests, ReadThrough};
 use crate::replicas::ServingPermit;
-use crate::sources::{self, SourceManager, onec_exchange};
+use crate::sources::{self, SourceManager};
 
 impl Services {
     /// Builds the router for the Market and the seller. Returns the metrics of the push API too.
@@ -40,13 +40,7 @@ impl Services {
         (auth_failures, last_requests, permit): (AuthFailures, Arc<LastRequests>, ServingPermit),
         registry: &mut Registry,
     ) -> (Router, push_api::Metrics) {
-        let exchange = match config.sources_elsewhere() {
-            None => source_manager.router(source_tasks, &auth_failures),
-            Some(replica) => {
-                let paths = wiring::exchange_paths(config).map(ToOwned::to_owned);
-                onec_exchange::router_elsewhere(paths.collect(), replica)
-            }
-        };
+        let exchange = source_manager.router(source_tasks, &auth_failures);
         let push_context = push_api::Context {
             book: Arc::clone(&self.data.book),
             activity: Arc::clone(&self.data.activity),

@@ -9,7 +9,7 @@ use lifecycle::{Clock, Tasks};
 use market_api::partner::client::MarketClient;
 use prometheus_client::registry::Registry;
 use strict_http::reachable_address;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::instance_guard::{self, Ownership};
 use super::name_lease::NameLease;
@@ -18,13 +18,13 @@ use crate::chart_history::{ChartFile, ChartHistory};
 use crate::config::Config;
 use crate::event_log::EventLog;
 use crate::ingest::{self, Ingest, OriginTimes};
-use crate::migrator::{self, Migrator, RestoreFn, RestoredState, ShopData, selftest};
+use crate::migrator::{self, Migrator, RestoreFn, RestoredState, ShopData, ShopLeases, selftest};
 use crate::notify;
 use crate::ops::OpsState;
 use crate::push_api::stocks_handler::LastRequests;
 use crate::replicas::{ReplicaBoard, ServingPermit};
-use crate::sources::{self, SourceManager};
-use crate::store::{self, Notes, ShopIdentity, Store};
+use crate::sources::{self, KnownSkus, SourceLeases, SourceManager};
+use crate::store::{self, Notes, OpenedStore, ShopIdentity, Store, StoreError};
 use crate::telemetry::{AlarmKind, Alarms};
 
 /// State shared by several modules.
@@ -45,6 +45,26 @@ pub(super) struct Services {
     // Names of the shops, in the order of the book.
     pub(super) names: Arc<[String]>,
     pub(super) started: DateTime<Utc>,
+}
+
+/// Opens the store. With [`Ownership::TakeOver`] also one that was copied to another place, because
+/// that copy is not used.
+async fn open_store(
+    config: &store::Config,
+    shops: &[ShopIdentity],
+    ownership: Ownership,
+) -> anyhow::Result<OpenedStore> {
+    let mut opened = Store::open(config, shops).await;
+    if ownership == Ownership::TakeOver
+        && let Err(StoreError::CopiedAway { copy, .. }) = &opened
+    {
+        warn!("uses the store again that was copied to {copy}");
+        store::reclaim_copied_store(config)
+            .await
+            .context("use a store again that was copied")?;
+        opened = Store::open(config, shops).await;
+    }
+    opened.context("open the store")
 }
 
 /// State of the previous run, for the modules.
@@ -73,11 +93,14 @@ impl Services {
             path: config.store.clone(),
             url: config.store_url.clone(),
         };
-        let opened = Store::open(&store_config, &keys)
-            .await
-            .context("open the store")?;
+        let opened = open_store(&store_config, &keys, ownership).await?;
         let (store, notes) = (opened.store, opened.notes);
+        let clock = match &config.replica {
+            Some(_) => leadership::clock_of_replicas(&store, clock).await?,
+            None => clock,
+        };
         let name_lease = NameLease::take(&store, config.replica.as_deref()).await?;
+        store.check_copy_marks().await.context("open the store")?;
         let lease_owner = name_lease.as_ref().map(|lease| lease.owner().to_owned());
         if let Some(lease) = name_lease {
             let keeping = lease.keep(tasks.background.clone());
@@ -145,7 +168,7 @@ impl Services {
     pub(super) fn start_migrator(
         &self,
         config: &Config,
-        (restored_states, restore): (Vec<RestoredState>, RestoreFn),
+        (restored_states, leases): (Vec<RestoredState>, ShopLeases),
         tasks: &TaskGroups,
         registry: &mut Registry,
     ) -> anyhow::Result<(Migrator, migrator::Metrics)> {
@@ -158,7 +181,7 @@ impl Services {
             readback_every: config.verify_every,
             grace: config.grace,
             store: Arc::clone(&self.store),
-            leases: leadership::start(self, config, restore, &tasks.background),
+            leases,
             market: MarketClient::new(client, &config.market_url),
             clock: self.clock,
             alarms: self.alarms.clone(),
@@ -235,10 +258,12 @@ impl Services {
         ingest
     }
 
-    /// Opens the sources and applies their stored statements to the book.
+    /// Opens the sources and applies their stored statements to the book. With other replicas, the
+    /// sources of a shop are opened when this one gets their lease.
     pub(super) async fn open_sources(
         &self,
         config: &Config,
+        leases: Option<SourceLeases>,
         ingest: Ingest,
     ) -> anyhow::Result<SourceManager> {
         let context = sources::Context {
@@ -249,17 +274,16 @@ impl Services {
             events: self.events.clone(),
         };
         let data = self.data.clone();
-        let manager = SourceManager::open(
-            &config.store.join("sources"),
-            match config.sources_elsewhere() {
-                None => wiring::source_plans(config),
-                Some(_) => Vec::new(),
-            },
-            &config.outbound(),
-            Arc::new(move |shop| data.known_skus(shop)),
-            &context,
-        )
-        .await;
+        let known: KnownSkus = Arc::new(move |shop| data.known_skus(shop));
+        let (directory, plans) = (config.store.join("sources"), wiring::source_plans(config));
+        let outbound = config.outbound();
+        let manager = if let Some(leases) = leases {
+            SourceManager::of_replica(&directory, plans, (&outbound, leases), known, &context)
+        } else {
+            let images = self.store.statement_images().await;
+            let images = (&outbound, images.as_ref());
+            SourceManager::open_alone(&directory, plans, images, known, &context).await
+        };
         manager.context("open the sources")
     }
 
@@ -283,7 +307,10 @@ impl Services {
             replicas: self.replicas,
             store: self.store,
             alarms: self.alarms,
-            replica: wiring::ops_replica(config),
+            replica: config
+                .replica
+                .clone()
+                .filter(|_| config.store_url.is_some()),
             not_sending_reason: self.not_sending_reason,
             stale_after: config.stale_after,
             cutoff: config.cutoff,

@@ -163,24 +163,6 @@ pub(super) fn source_plans(config: &Config) -> Vec<ShopSources> {
         .collect()
 }
 
-/// Returns the paths under which 1C exchanges data.
-pub(super) fn exchange_paths(config: &Config) -> impl Iterator<Item = &str> {
-    let sources = config.shops.iter().flat_map(|shop| &shop.sources);
-    sources.filter_map(|source| source.kind.exchange_path())
-}
-
-/// Returns the settings of a replica that the operator sees.
-pub(super) fn ops_replica(config: &Config) -> Option<ops::OpsReplica> {
-    let name = config
-        .replica
-        .as_ref()
-        .filter(|_| config.store_url.is_some())?;
-    Some(ops::OpsReplica {
-        name: name.clone(),
-        sources_on: config.sources_on.as_ref()?.clone(),
-    })
-}
-
 /// Returns the shop settings that the operator sees.
 pub(super) fn ops_shop(shop: &ShopConfig) -> ops::OpsShop {
     ops::OpsShop {

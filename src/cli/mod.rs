@@ -13,6 +13,7 @@ mod notify;
 mod ready;
 mod selftest;
 mod serve;
+mod store_copy;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -102,6 +103,9 @@ enum Command {
     /// Exit with 0 if the running service is ready; for a container's health check.
     #[command(after_help = healthcheck::EXAMPLES)]
     Healthcheck(healthcheck::Args),
+    /// Copy the store of a stopped service.
+    #[command(subcommand, after_help = store_copy::EXAMPLES)]
+    Store(store_copy::StoreCommand),
     /// Print a completion script for a shell.
     #[command(after_help = completions::EXAMPLES)]
     Completions(completions::Args),
@@ -142,6 +146,7 @@ impl Cli {
             Command::Selftest(args) => selftest::run(&args),
             Command::Notify(args) => notify::run(&args),
             Command::Healthcheck(args) => healthcheck::run(&args),
+            Command::Store(command) => store_copy::run(&command),
             Command::Completions(args) => completions::run(&args),
         };
         result.unwrap_or_else(|error| {

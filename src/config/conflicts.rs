@@ -29,11 +29,6 @@ fn service_conflicts(config: &Config) -> Vec<ConfigFault> {
         );
         faults.push(ConfigFault::of("ops_listen", &text));
     }
-    if config.store_url.is_some() && config.replica.is_some() && config.sources_on.is_none() {
-        let text = " is missing: with replica it must name the replica that reads the sources, \
-                    receives 1C and imports files";
-        faults.push(ConfigFault::of("sources_on", text));
-    }
     if let Some(file) = &config.ca_file
         && let Err(error) = std::fs::File::open(file)
     {

@@ -19,6 +19,10 @@ use crate::sources::operator_files;
 use crate::store::StoreUrl;
 use stock_import::stock_rules::ShopRules;
 
+/// Rule for the content of a file with the address of a database.
+const ADDRESS_RULE: &str =
+    ": the file must hold an address such as postgres://name:password@host:5432/database";
+
 /// Reads the whole file. `machine` names the installation if no setting does. Returns `None` after
 /// a fault, which is then in `reader`.
 pub(super) fn read_config(reader: &mut SettingsReader<'_>, machine: &str) -> Option<Config> {
@@ -51,16 +55,29 @@ pub(super) fn read_config(reader: &mut SettingsReader<'_>, machine: &str) -> Opt
     let notify: Vec<_> = channel_readers
         .map(|reader| read_channel(reader, &table.time_zone))
         .collect();
+    let has_store_url = table.store_url_file.is_some();
+    let listen_address = secrets([table.store_listen_url_file]).pop();
+    let listen_url = listen_address.and_then(|address| {
+        let url = StoreUrl::parse(address.expose());
+        if url.is_none() {
+            reader.fault("store_listen_url_file", ADDRESS_RULE);
+        } else if !has_store_url {
+            let text = " has no effect without store_url_file: set both, or none";
+            reader.fault("store_listen_url_file", text);
+        }
+        url
+    });
     let store_url = secrets([table.store_url_file]).pop();
     let store_url = store_url.map(|address| {
         let url = StoreUrl::parse(address.expose());
         if url.is_none() {
-            reader.fault(
-                "store_url_file",
-                ": the file must hold an address such as postgres://name:password@host:5432/database",
-            );
+            reader.fault("store_url_file", ADDRESS_RULE);
         }
         url
+    });
+    let store_url = store_url.flatten().map(|url| match listen_url {
+        Some(listen_url) => url.with_listen_url(listen_url),
+        None => url,
     });
     let max_per_address = table.max_connections_per_address.0 as usize;
     let verify_hours = u64::from(table.verify_hours.0);
@@ -72,7 +89,7 @@ pub(super) fn read_config(reader: &mut SettingsReader<'_>, machine: &str) -> Opt
         ops_password: secrets([table.ops_password_file]).pop(),
         ops_protect_metrics: table.ops_protect_metrics,
         store: table.store.0,
-        store_url: store_url.flatten(),
+        store_url,
         replica: table.replica.map(|name| name.0),
         sources_on: table.sources_on.map(|name| name.0),
         market_url: table.market_url.0,

@@ -157,7 +157,9 @@ mod tests {
                     "mapping_file" => "source_sku,sku,pack\nTEA,TEA-1,1\n",
                     "skus_file" => "A\n",
                     "token_file" if setting.example.contains("telegram") => "123456:canary",
-                    "database_file" | "store_url_file" => "postgres://reader:secret@localhost/shop",
+                    "database_file" | "store_url_file" | "store_listen_url_file" => {
+                        "postgres://reader:secret@localhost/shop"
+                    }
                     _ => "canary-canary",
                 };
                 let file = setting.example.trim_matches('"');
@@ -235,6 +237,9 @@ mod tests {
         for setting in SETTINGS {
             let needed = match setting.key {
                 "store_url_file" => "instance = \"production\"\n",
+                "store_listen_url_file" => {
+                    "instance = \"production\"\nstore_url_file = \"secrets/store_url\"\n"
+                }
                 _ => "",
             };
             let text = format!("{}{SHOP}", with_example(needed, setting));

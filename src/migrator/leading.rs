@@ -15,13 +15,13 @@ use super::restored_state::RestoredState;
 use super::selftest::SelftestRunner;
 use super::worker::read_clocks;
 use super::{Context, MarketTarget};
-use crate::replicas::SendingLease;
+use crate::replicas::LeaderLease;
 use crate::store::{Fence, RecentSend, SendPermission, Store, StoreError};
 use crate::telemetry::AlarmKind;
 
 /// Lead of one shop.
 pub(super) struct Leading {
-    lease: SendingLease,
+    lease: LeaderLease,
     // Epoch whose state the planner has.
     epoch: Option<i64>,
     limiter: SharedRateLimiter,
@@ -142,6 +142,12 @@ impl Leading {
         self.lease
             .may_send_from(now)
             .is_some_and(|from| from <= now)
+    }
+
+    /// Returns the time of the next look if nothing may be sent now, although this process leads.
+    /// Without it a worker without updates would begin to send up to a minute late.
+    pub(super) fn send_check_at(&self, now: Instant) -> Option<Instant> {
+        self.lease.send_check_at(now)
     }
 
     /// Returns the fence of this process's changes.

@@ -65,7 +65,7 @@ use self::selftest::{Selftest, SelftestRunner, SelftestStartError};
 use self::status::WorkerHandle;
 use self::worker::SyncWorker;
 use crate::event_log::EventLog;
-use crate::replicas::{SendingLease, SendingReplica};
+use crate::replicas::{LeaderLease, SendingReplica};
 use crate::store::{Notes, Store};
 use crate::telemetry::Alarms;
 
@@ -179,7 +179,7 @@ pub struct Context {
 /// Rights to call the Market, and how a worker that gets one learns its state.
 #[derive(Clone)]
 pub struct ShopLeases {
-    by_shop: Arc<HashMap<ShopId, SendingLease>>,
+    by_shop: Arc<HashMap<ShopId, LeaderLease>>,
     restore: RestoreFn,
 }
 
@@ -189,7 +189,7 @@ pub type RestoreFn = Arc<dyn Fn(ShopId, &Notes) -> RestoredState + Send + Sync>;
 impl ShopLeases {
     /// Creates the rights; a shop without a lease may always call the Market.
     #[must_use]
-    pub fn new(by_shop: HashMap<ShopId, SendingLease>, restore: RestoreFn) -> Self {
+    pub fn new(by_shop: HashMap<ShopId, LeaderLease>, restore: RestoreFn) -> Self {
         Self {
             by_shop: Arc::new(by_shop),
             restore,
@@ -204,9 +204,9 @@ impl ShopLeases {
 
     /// Returns the lease for a shop.
     #[must_use]
-    pub fn of_shop(&self, shop: ShopId) -> SendingLease {
+    pub fn of_shop(&self, shop: ShopId) -> LeaderLease {
         let lease = self.by_shop.get(&shop).cloned();
-        lease.unwrap_or_else(SendingLease::unlimited)
+        lease.unwrap_or_else(LeaderLease::unlimited)
     }
 }
 

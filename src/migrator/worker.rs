@@ -131,6 +131,8 @@ impl SyncWorker {
             } else {
                 self.planner.wake_at(now).min(readback_at)
             };
+            let send_check_at = self.leading.send_check_at(now.monotonic);
+            let wake = send_check_at.map_or(wake, |at| wake.min(at));
             if may_call || is_stopping {
                 self.publish(now);
             } else {
@@ -293,8 +295,13 @@ impl SyncWorker {
                 if let Err(error) = &stored {
                     warn!(error = %error, "failed to persist an acknowledgement");
                 }
-                // The next leader sends these SKUs again, so they stay dirty here too.
-                if !matches!(stored, Err(StoreError::NotLeader)) {
+                // The next leader sends these SKUs again, or they concern an old target, so they stay
+                // dirty here too.
+                let is_void = matches!(
+                    stored,
+                    Err(StoreError::NotLeader | StoreError::OtherTarget { .. })
+                );
+                if !is_void {
                     let acked = rows.iter().map(|(_, acked)| *acked);
                     data.ledger.record(shop, ids.into_iter().zip(acked));
                 }

@@ -41,7 +41,7 @@ pub(super) async fn import(
     Started(state): Started,
     body: Body,
 ) -> Result<Json<DeliveryDto>, ErrorResponse> {
-    state.require_sources()?;
+    state.require_sources(Some(&params.shop))?;
     let source = params.source.unwrap_or_else(|| "import".to_owned());
     let filter = SourceFilter {
         shop: Some(params.shop),

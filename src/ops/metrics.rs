@@ -220,6 +220,12 @@ fn encode_sources(encoder: &mut DescriptorEncoder<'_>, state: &OpsState) -> fmt:
             delivered_at.push((label, seconds(status.last_report_at)));
         }
     }
+    let leading = state.shops_with_ids().map(|(id, shop)| {
+        let reads = state.source_manager.pipeline(id).is_some();
+        (vec![("shop", shop.name.clone())], flag(reads))
+    });
+    let help = "1 if this process reads the sources of the shop";
+    encode_gauge(encoder, "sources_leading", help, leading)?;
     let help =
         "Unix time at which the last delivery of this source ended; 0 if none since the start";
     encode_gauge(

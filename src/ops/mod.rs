@@ -63,7 +63,7 @@ use crate::migrator::{Migrator, Mode, ShopData};
 use crate::push_api::stocks_handler::LastRequests;
 pub(crate) use crate::replicas::SendingReplica;
 use crate::replicas::{ReplicaBoard, ServingPermit};
-use crate::sources::SourceManager;
+use crate::sources::{SourceLeader, SourceManager};
 pub(crate) use crate::store::ReplicaStatus;
 use crate::store::Store;
 use crate::telemetry::Alarms;
@@ -95,8 +95,8 @@ pub struct OpsState {
     pub store: Arc<Store>,
     /// Active alarms.
     pub alarms: Alarms,
-    /// This process among the replicas; `None` if it alone uses its store.
-    pub replica: Option<OpsReplica>,
+    /// Name of this replica, if there may be others.
+    pub replica: Option<String>,
     /// Reason why nothing may be sent, if any.
     pub not_sending_reason: Option<String>,
     /// Time after which a shop without statements raises an alarm.
@@ -111,15 +111,6 @@ pub struct OpsState {
     pub public_address: SocketAddr,
     /// Address for the operator, likewise.
     pub ops_address: SocketAddr,
-}
-
-/// Settings of a replica that the operator sees.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct OpsReplica {
-    /// Name of this process.
-    pub name: String,
-    /// Name of the replica that reads the sources.
-    pub sources_on: String,
 }
 
 /// Shop settings that the operator sees.
@@ -289,22 +280,47 @@ fn parse_sku(text: &str) -> Result<Sku, ErrorResponse> {
 }
 
 impl OpsState {
-    /// Refuses an action about sources on a replica that has none.
-    fn require_sources(&self) -> Result<(), ErrorResponse> {
-        match self.sources_elsewhere() {
-            None => Ok(()),
-            Some(replica) => Err(ErrorResponse::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "SOURCES_ELSEWHERE",
-                format!("the sources are read on replica {replica}: send this request there"),
-            )),
+    /// Refuses an action about sources of a shop, or of any shop, that this replica does not read.
+    pub(crate) fn require_sources(&self, shop: Option<&str>) -> Result<(), ErrorResponse> {
+        let shops = self.shops_with_ids();
+        let mut selected = shops.filter(|(_, known)| shop.is_none_or(|shop| shop == known.name));
+        let elsewhere = selected.find_map(|(id, known)| {
+            let leader = self.source_manager.leader(id)?;
+            (leader != SourceLeader::This).then_some((known, leader))
+        });
+        let Some((shop, leader)) = elsewhere else {
+            return Ok(());
+        };
+        let name = &shop.name;
+        let message = match leader {
+            SourceLeader::Replica(replica) => format!(
+                "the sources of {name} are read on replica {replica}: send this request there"
+            ),
+            SourceLeader::This | SourceLeader::Vacant => format!(
+                "no replica reads the sources of {name} at the moment: retry in a minute, and look at \
+                 the alarms"
+            ),
+        };
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Err(ErrorResponse::new(status, "SOURCES_ELSEWHERE", message))
+    }
+
+    /// Returns the name of the replica that reads the sources of a shop; `None` if none does, or if
+    /// there is only this process.
+    fn sources_on(&self, shop: ShopId) -> Option<String> {
+        let own = self.replica.clone()?;
+        match self.source_manager.leader(shop)? {
+            SourceLeader::This => Some(own),
+            SourceLeader::Replica(replica) => Some(replica),
+            SourceLeader::Vacant => None,
         }
     }
 
-    /// Returns the name of the replica that reads the sources, if it is another one.
-    pub(crate) fn sources_elsewhere(&self) -> Option<&str> {
-        let replica = self.replica.as_ref()?;
-        (replica.sources_on != replica.name).then_some(replica.sources_on.as_str())
+    /// Returns the process that reads the sources of a shop. `None` if this process alone uses its
+    /// store.
+    pub(crate) fn source_reader(&self, shop: ShopId) -> Option<SourceLeader> {
+        self.replica.as_ref()?;
+        self.source_manager.leader(shop)
     }
 
     /// Returns the replica that calls the Market for a shop. `None` if this process alone uses its

@@ -39,10 +39,16 @@ pub async fn list_sources(ops: &Ops) -> Response {
     let Some(state) = ops.state() else {
         return starting_error().into_response();
     };
+    // An empty list would look as if there were no sources.
+    if state.source_manager.pipelines().next().is_none()
+        && let Err(elsewhere) = state.require_sources(None)
+    {
+        return elsewhere.into_response();
+    }
     let mut statuses = Vec::new();
     for (shop, pipeline) in state.source_manager.pipelines() {
         for (index, config) in state.source_manager.configs(shop).enumerate() {
-            statuses.push(source_status(pipeline, index, config.kind.name()).await);
+            statuses.push(source_status(&pipeline, index, config.kind.name()).await);
         }
     }
     // The source of imports is hidden until the first import.
@@ -109,10 +115,10 @@ impl OpsState {
     }
 
     /// Returns the pipelines of the selected shop, or of all shops.
-    fn select_pipelines<'a>(
-        &'a self,
+    fn select_pipelines(
+        &self,
         filter: &SourceFilter,
-    ) -> impl Iterator<Item = (ShopId, &'a DeliveryPipeline)> {
+    ) -> impl Iterator<Item = (ShopId, DeliveryPipeline)> {
         let shop = filter.shop.as_deref();
         let pipelines = self.source_manager.pipelines();
         pipelines.filter(move |(_, it)| shop.is_none_or(|shop| shop == it.shop_name()))
@@ -122,7 +128,7 @@ impl OpsState {
     pub(super) fn find_source(
         &self,
         filter: &SourceFilter,
-    ) -> Result<(ShopId, &DeliveryPipeline, usize), ErrorResponse> {
+    ) -> Result<(ShopId, DeliveryPipeline, usize), ErrorResponse> {
         let not_found =
             |message: String| ErrorResponse::new(StatusCode::NOT_FOUND, "NOT_FOUND", message);
         if self.select_pipelines(filter).next().is_none() {
@@ -132,7 +138,10 @@ impl OpsState {
         let name = filter.source.as_deref().unwrap_or_default();
         let mut matches = self
             .select_pipelines(filter)
-            .filter_map(|(shop, pipeline)| Some((shop, pipeline, pipeline.source_index(name)?)));
+            .filter_map(|(shop, pipeline)| {
+                let index = pipeline.source_index(name)?;
+                Some((shop, pipeline, index))
+            });
         match (matches.next(), matches.next()) {
             (Some(source), None) => Ok(source),
             (Some(_), Some(_)) => Err(not_found(format!(
@@ -142,7 +151,8 @@ impl OpsState {
                 let all = self.source_manager.pipelines().flat_map(|(_, pipeline)| {
                     let shop = pipeline.shop_name();
                     let names = pipeline.source_names();
-                    names.map(move |source| format!("{shop}/{source}"))
+                    let texts = names.map(|source| format!("{shop}/{source}"));
+                    texts.collect::<Vec<_>>()
                 });
                 let known = all.collect::<Vec<_>>().join(", ");
                 Err(not_found(format!(
@@ -158,6 +168,7 @@ async fn rejected(
     Query(filter): Query<SourceFilter>,
     Started(state): Started,
 ) -> Result<Response, ErrorResponse> {
+    state.require_sources(filter.shop.as_deref())?;
     let (_, pipeline, index) = state.find_source(&filter)?;
     let rows = pipeline.rejected_rows(index, MAX_CSV_ROWS).await?;
     let mut csv = csv::WriterBuilder::new()
@@ -196,7 +207,7 @@ async fn read(
     Query(filter): Query<SourceFilter>,
     Started(state): Started,
 ) -> Result<StatusCode, ErrorResponse> {
-    state.require_sources()?;
+    state.require_sources(filter.shop.as_deref())?;
     let (shop, pipeline, index) = state.find_source(&filter)?;
     let source = pipeline.source_name(index);
     state.request_poll(shop, pipeline.shop_name(), (index, source));
@@ -228,7 +239,7 @@ async fn accept(
     Query(params): Query<AcceptParams>,
     Started(state): Started,
 ) -> Result<Json<AcceptedDto>, ErrorResponse> {
-    state.require_sources()?;
+    state.require_sources(params.shop.as_deref())?;
     let expected = params.delivery.as_deref();
     let filter = SourceFilter {
         shop: params.shop,
@@ -240,7 +251,7 @@ async fn accept(
     }
     let (_, pipeline, index) = state.find_source(&filter)?;
     let source = pipeline.source_name(index);
-    Ok(Json(state.accept(pipeline, source, expected).await?))
+    Ok(Json(state.accept(&pipeline, source, expected).await?))
 }
 
 /// Returns the names of the shops whose held rules were accepted.
@@ -252,7 +263,7 @@ async fn accept_rules(
     let mut accepted = Vec::new();
     let mut changed = None;
     for (_, pipeline) in state.select_pipelines(filter) {
-        match state.accept(pipeline, RULES_NAME, expected).await {
+        match state.accept(&pipeline, RULES_NAME, expected).await {
             Ok(_) => accepted.push(pipeline.shop_name().to_owned()),
             Err(PipelineError::NothingToAccept(_)) => {}
             // Each shop has rules of its own, so a mark fits only one of them.
@@ -275,9 +286,11 @@ impl From<PipelineError> for ErrorResponse {
             }
             PipelineError::NothingToAccept(_) => (StatusCode::NOT_FOUND, "NOTHING_HELD"),
             PipelineError::DeliveryChanged(_) => (StatusCode::CONFLICT, "DELIVERY_CHANGED"),
-            PipelineError::Persist(_) | PipelineError::Stage(_) | PipelineError::Ingest(_) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "CANNOT_KEEP")
-            }
+            PipelineError::Persist(_)
+            | PipelineError::Stage(_)
+            | PipelineError::Ingest(_)
+            | PipelineError::Mirror(_) => (StatusCode::SERVICE_UNAVAILABLE, "CANNOT_KEEP"),
+            PipelineError::NotLeading => (StatusCode::SERVICE_UNAVAILABLE, "SOURCES_ELSEWHERE"),
             PipelineError::ComparisonInterrupted => {
                 (StatusCode::SERVICE_UNAVAILABLE, "INTERRUPTED")
             }

@@ -42,9 +42,6 @@ pub(crate) struct StatusResponse {
     /// Name of this replica. Absent if there is only this process.
     #[serde(skip_serializing_if = "Option::is_none")]
     replica: Option<String>,
-    /// Name of the replica that reads the sources. Absent likewise.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sources_on: Option<String>,
     /// All replicas that use the same database. Absent if there is only this process.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     replicas: Vec<ReplicaStatus>,
@@ -87,6 +84,9 @@ pub(crate) struct ShopStatusDto {
     pub(crate) sent_by: Option<String>,
     /// Origins of the shop's stock, with the time of the last statement.
     pub(crate) sources: Vec<OriginTime>,
+    /// Replica that reads the shop's sources. Absent without replicas, and if none reads them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sources_on: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) migrator: Option<WorkerStatus>,
     /// Result of the last read-back.
@@ -144,11 +144,7 @@ impl OpsState {
                 })
                 .collect(),
             store: self.store.status(),
-            replica: self.replica.as_ref().map(|replica| replica.name.clone()),
-            sources_on: self
-                .replica
-                .as_ref()
-                .map(|replica| replica.sources_on.clone()),
+            replica: self.replica.clone(),
             replicas: self.replicas.get(),
             held: self.not_sending_reason.clone(),
             shops: self
@@ -171,6 +167,7 @@ impl OpsState {
             last_push: self.last_requests.last(id),
             sent_by: self.sender_name(id),
             sources: self.origin_times.by_name(id),
+            sources_on: self.sources_on(id),
             migrator,
             survey: self.migrator.readback_report(id),
         }
@@ -179,7 +176,7 @@ impl OpsState {
     /// Returns the name of the replica that calls the Market for a shop, if it is known.
     fn sender_name(&self, id: ShopId) -> Option<String> {
         match self.sender(id)? {
-            SendingReplica::This { .. } => Some(self.replica.as_ref()?.name.clone()),
+            SendingReplica::This { .. } => self.replica.clone(),
             SendingReplica::Other(name) => Some(name),
             SendingReplica::Unknown => None,
         }

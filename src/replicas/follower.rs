@@ -3,18 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use lifecycle::Tasks;
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::{info, warn};
 
 use super::ServingPermit;
-use crate::store::{ChangeNotice, Store, StoreError, may_answer_until};
+use crate::store::{ChangeNotice, RecoveredChanges, Store, StoreError, may_answer_until};
 use crate::telemetry::{AlarmKind, Alarms};
 
 /// Time between two looks at the database for changes of other replicas, and so between two
 /// renewals. Notifications make it shorter.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Time after which the alarm about lost changes clears.
+const LOSS_ALARM_DURATION: TimeDelta = TimeDelta::hours(24);
 
 /// Follower of the other replicas.
 pub struct Follower {
@@ -80,6 +84,7 @@ impl Follower {
                 () = self.wake.notified() => {}
             }
             let failure = self.round().await.err().map(|error| error.to_string());
+            self.report_recovered();
             if failure != last_failure {
                 if let Some(error) = &failure {
                     warn!(error, "failed to follow the other replicas: {error}");
@@ -123,6 +128,26 @@ impl Follower {
         self.renewed_at = Some(renewed_at);
         self.permit.extend(may_answer_until(read_at));
         Ok(())
+    }
+
+    /// Reports changes that the database had lost and that were appended again.
+    fn report_recovered(&self) {
+        for recovered in self.store.take_recovered() {
+            let RecoveredChanges {
+                shop,
+                skus,
+                acknowledgements,
+            } = recovered;
+            let text = format!(
+                "the database had lost acknowledged changes of {shop}, as after a failover to a standby \
+                 that was behind. This process has appended them again: {skus} stated counts, and \
+                 {acknowledgements} acknowledgements of the Market, whose SKUs are sent once more. Set \
+                 synchronous_standby_names, so that the next failover loses nothing"
+            );
+            let kind = AlarmKind::DatabaseLostChanges;
+            self.alarms
+                .raise_for(kind, &shop, text, LOSS_ALARM_DURATION);
+        }
     }
 
     fn update_alarm(&self, failure: Option<&str>) {

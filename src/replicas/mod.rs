@@ -8,11 +8,11 @@
 //! knows that by its own monotonic clock, and then answers the Market with 503.
 
 mod follower;
+mod leader_lease;
 mod replica_board;
-mod sending_lease;
 mod serving_permit;
 
 pub use self::follower::Follower;
+pub use self::leader_lease::{LeaderLease, LeaseKeeper, NotLeading, SendingReplica};
 pub use self::replica_board::ReplicaBoard;
-pub use self::sending_lease::{LeaseKeeper, NotLeading, SendingLease, SendingReplica};
 pub use self::serving_permit::ServingPermit;

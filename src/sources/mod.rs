@@ -7,6 +7,7 @@
 
 pub mod inspect;
 mod manager;
+mod mirror;
 pub mod operator_files;
 mod pipeline;
 mod read_once;
@@ -15,9 +16,10 @@ mod statements;
 
 pub use connectors::onec_exchange;
 pub use manager::{
-    ImportRequest, KnownSkus, READ_THROUGH_TIMEOUT, ShopSources, SourceManager, SourceStartError,
-    import_source,
+    ImportRequest, KnownSkus, READ_THROUGH_TIMEOUT, ShopSources, SourceLeader, SourceLeases,
+    SourceManager, SourceStartError, import_source,
 };
+pub use mirror::MirrorError;
 pub use pipeline::{
     AbsentPolicy, ChangeCounts, Context, DeliveryDate, DeliveryOutcome, DeliveryPipeline,
     DeliveryReport, DuplicatePolicy, HeldPreview, HeldRules, PipelineError, PreviewProgress,

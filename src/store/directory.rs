@@ -61,6 +61,19 @@ impl StoreDirectory {
         let _unlocked = self.lock.unlock();
     }
 
+    /// Returns the path of the directory.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Deletes a database that was closed, durably.
+    pub(super) fn remove_database(&self) -> Result<(), StoreError> {
+        let database = self.database();
+        fs::remove_file(&database)
+            .and_then(|()| File::open(&self.path)?.sync_all())
+            .map_err(unwritable(&database))
+    }
+
     /// Returns the path of the database file.
     pub(super) fn database(&self) -> PathBuf {
         self.path.join("stock.db")

@@ -130,9 +130,41 @@ pub enum StoreError {
         /// Last acknowledged change.
         known: i64,
     },
+    /// The store is a copy that was not compared with its source, or the comparison failed.
+    #[error(
+        "{place} has an unfinished copy of {source_place}: repeat 'stockbridge store copy', or go \
+         on with the other store"
+    )]
+    UnfinishedCopy {
+        /// Directory or address of the database, without the password.
+        place: String,
+        /// Place of the source, and the time of the copy.
+        source_place: String,
+    },
+    /// The store was copied to another place.
+    #[error(
+        "the stock of {place} was copied to {copy}, so what is here may be old: use the copy. If \
+         no service uses the copy, add --adopt once"
+    )]
+    CopiedAway {
+        /// Directory or address of the database, without the password.
+        place: String,
+        /// Place of the copy, and the time.
+        copy: String,
+    },
     /// Another process has the lease under which the change was to be made. Nothing was written.
     #[error("another replica sends now")]
     NotLeader,
+    /// Another process has given the shop another target, so what concerns the target of this
+    /// process is void. Nothing was written.
+    #[error(
+        "shop {shop} has another campaign or business in the database, because a process with \
+         another configuration was started: restart this one with the same configuration"
+    )]
+    OtherTarget {
+        /// Name of the shop.
+        shop: String,
+    },
     /// Another process has stated stock of the shop meanwhile. Nothing was written, memory has the
     /// other stock now, and the update must be compared with it again.
     #[error("another process has changed the stock meanwhile")]
@@ -155,7 +187,10 @@ impl StoreError {
             | Self::NewerSchema { .. }
             | Self::DamagedDatabase { .. }
             | Self::LostChanges { .. }
+            | Self::UnfinishedCopy { .. }
+            | Self::CopiedAway { .. }
             | Self::NotLeader
+            | Self::OtherTarget { .. }
             | Self::Behind => false,
         }
     }

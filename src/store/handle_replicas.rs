@@ -7,7 +7,8 @@ use super::append_guard::AppendedChanges;
 use super::handle::{Backend, Store};
 use super::postgres::{AppendCondition, ChangeListener, ReplicaStatus};
 use super::{
-    AppendGuard, Fence, LeaderState, Notes, RecentSend, SendPermission, StoreChange, StoreError,
+    AppendGuard, Fence, LeaderState, Notes, RecentSend, RecoveredChanges, SendPermission,
+    StatementImages, StoreChange, StoreError,
 };
 
 impl Store {
@@ -17,6 +18,18 @@ impl Store {
         match self.backend() {
             Backend::Sqlite(_) => false,
             Backend::Postgres(_) => true,
+        }
+    }
+
+    /// Refuses a database that was copied to another place since [`Store::open`]. Call it when no
+    /// copy can run any more, because this process has its lease.
+    ///
+    /// # Errors
+    /// A service must not use the database, or it cannot be read.
+    pub async fn check_copy_marks(&self) -> Result<(), StoreError> {
+        match self.backend() {
+            Backend::Sqlite(_) => Ok(()),
+            Backend::Postgres(store) => store.check_copy_marks().await,
         }
     }
 
@@ -38,6 +51,17 @@ impl Store {
         match self.backend() {
             Backend::Sqlite(_) => Ok(true),
             Backend::Postgres(store) => store.renew_replica(name).await,
+        }
+    }
+
+    /// Returns the time of the database's clock, which all replicas share; `None` in a directory.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn database_time(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
+        match self.backend() {
+            Backend::Sqlite(_) => Ok(None),
+            Backend::Postgres(store) => store.time().await.map(Some),
         }
     }
 
@@ -143,6 +167,23 @@ impl Store {
         match self.backend() {
             Backend::Sqlite(_) => Ok(None),
             Backend::Postgres(store) => store.read_notes().await.map(Some),
+        }
+    }
+
+    /// Returns the images of the statements of sources in the database; `None` for a directory.
+    pub async fn statement_images(&self) -> Option<StatementImages> {
+        match self.backend() {
+            Backend::Sqlite(_) => None,
+            Backend::Postgres(store) => Some(store.statement_images().await),
+        }
+    }
+
+    /// Returns the changes that the database had lost and that were appended again since the last call.
+    #[must_use]
+    pub fn take_recovered(&self) -> Vec<RecoveredChanges> {
+        match self.backend() {
+            Backend::Sqlite(_) => Vec::new(),
+            Backend::Postgres(store) => store.take_recovered(),
         }
     }
 

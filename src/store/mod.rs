@@ -54,6 +54,7 @@
 //! that.
 
 mod append_guard;
+mod copy;
 mod directory;
 mod error;
 mod followed;
@@ -76,14 +77,20 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 pub use append_guard::{AppendGuard, AppendedChanges};
+pub use copy::{
+    CopyError, CopyReport, INSTANCE_NOTE, ShopSummary, StorePlace, StoreSummary, copy_store,
+    reclaim_copied_store,
+};
 pub use directory::{DirectoryState, directory_state};
 pub use error::StoreError;
 pub use followed::{FollowedEffect, apply_followed};
 pub use handle::Store;
 pub use notes::Notes;
 pub use postgres::{
-    ChangeListener, ChangeNotice, DatabaseFacts, Fence, Lease, LeaseOutcome, LeaseTable,
-    REPLICA_LIFETIME, REPLICA_MARGIN, ReplicaStatus, StoreUrl, database_facts, may_answer_until,
+    ChangeListener, ChangeNotice, DatabaseFacts, Fence, ImageFile, ImageState, ImageWrite,
+    ImageWriter, Lease, LeaseOutcome, LeaseTable, PageBatch, REPLICA_LIFETIME, REPLICA_MARGIN,
+    ReplicaStatus, StatementImage, StatementImages, StoreUrl, WHOLE_DATABASE, check_notifications,
+    database_facts, may_answer_until,
 };
 pub use recent_sends::RecentSend;
 pub use record::RecordRow;
@@ -304,6 +311,17 @@ pub struct LeaderState {
     pub recent_sends: Vec<RecentSend>,
     /// Notes of the store and of all configured shops.
     pub notes: Notes,
+}
+
+/// Changes of one shop that a database had lost and that this process has appended again.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RecoveredChanges {
+    /// Name of the shop.
+    pub shop: String,
+    /// Stated levels.
+    pub skus: u64,
+    /// Acknowledgements of the Market. Their SKUs are sent again.
+    pub acknowledgements: u64,
 }
 
 /// Answer to a process that wants to send.

@@ -42,28 +42,48 @@ impl Notes {
 }
 
 impl Notes {
+    /// Sorts rows of the table `note` by their owners. Those of shops that are not configured become
+    /// orphans.
+    pub(super) fn from_rows(
+        rows: Vec<NoteRow>,
+        shop_of_disk_id: impl Fn(i64) -> Option<ShopId>,
+    ) -> Self {
+        let mut notes = Self::default();
+        for NoteRow { shop, name, text } in rows {
+            let owner = shop_of_disk_id(shop);
+            if shop == STORE_WIDE || owner.is_some() {
+                notes.texts.insert((owner, name), text);
+            } else {
+                notes.orphans.push((shop, name, text));
+            }
+        }
+        notes
+    }
+
     /// Removes and returns the notes of a shop that is not configured: name and text.
     pub(super) fn take_orphans(&mut self, shop: i64) -> Vec<(String, String)> {
         let matching = self.orphans.extract_if(.., |(owner, _, _)| *owner == shop);
         matching.map(|(_, name, text)| (name, text)).collect()
     }
+}
 
-    /// Adds a row of the table `note`; a shop that is not configured has no `owner`.
-    pub(super) fn add(
-        &mut self,
-        (shop, owner): (i64, Option<ShopId>),
-        (name, text): (String, String),
-        expected_crc: i64,
-    ) -> Result<(), MalformedRecord> {
-        if expected_crc != crc(shop, &name, &text) {
-            return Err(MalformedRecord("checksum mismatch in a note"));
-        }
-        if shop == STORE_WIDE || owner.is_some() {
-            self.texts.insert((owner, name), text);
+/// Row of the table `note`.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct NoteRow {
+    /// Number of the shop on disk, or [`STORE_WIDE`].
+    pub(super) shop: i64,
+    pub(super) name: String,
+    pub(super) text: String,
+}
+
+impl NoteRow {
+    /// Verifies a row that was read.
+    pub(super) fn verified(self, expected_crc: i64) -> Result<Self, MalformedRecord> {
+        if expected_crc == crc(self.shop, &self.name, &self.text) {
+            Ok(self)
         } else {
-            self.orphans.push((shop, name, text));
+            Err(MalformedRecord("checksum mismatch in a note"))
         }
-        Ok(())
     }
 }
 

@@ -172,6 +172,8 @@ pub enum AlarmKind {
     ColdShopAsked,
     /// A new configuration is invalid. The service keeps the old one.
     ConfigRejected,
+    /// The database had lost acknowledged changes, which were appended again.
+    DatabaseLostChanges,
     /// The Market shows counts that differ from the ledger for no known reason.
     Drift,
     /// SKUs are waiting and the Market has acknowledged nothing for too long.
@@ -193,6 +195,8 @@ pub enum AlarmKind {
     SourceHeld,
     /// No stock of a shop was stated for too long.
     SourceSilent,
+    /// No replica reads the sources of a shop.
+    SourcesUnread,
     /// The store cannot write. Updates are rejected; requests of the Market are still answered.
     StoreFailed,
     /// The Market requested a warehouse that no shop of this path and token has.

@@ -102,10 +102,12 @@ fn place_in_shop(kind: AlarmKind, about: &str) -> (Text, String) {
         AlarmKind::BatchRefused | AlarmKind::CampaignPaused | AlarmKind::NothingAcknowledged => {
             in_shop("sending")
         }
+        AlarmKind::SourcesUnread => replicas(),
         AlarmKind::AuthFailures
         | AlarmKind::ClockJumped
         | AlarmKind::CloneGuard
         | AlarmKind::ConfigRejected
+        | AlarmKind::DatabaseLostChanges
         | AlarmKind::NotifyFailed
         | AlarmKind::ReplicaBehind
         | AlarmKind::SelftestHidden
@@ -116,10 +118,14 @@ fn place_in_shop(kind: AlarmKind, about: &str) -> (Text, String) {
 
 /// Returns the label and the address of the page about an alarm that is not about a shop.
 fn place_in_service(kind: AlarmKind) -> (Text, String) {
-    if kind == AlarmKind::ReplicaBehind {
-        return (Text::OPEN_REPLICAS, "/#replicas".to_owned());
+    if matches!(kind, AlarmKind::ReplicaBehind | AlarmKind::SourcesUnread) {
+        return replicas();
     }
     events()
+}
+
+fn replicas() -> (Text, String) {
+    (Text::OPEN_REPLICAS, "/#replicas".to_owned())
 }
 
 fn events() -> (Text, String) {

@@ -82,6 +82,13 @@ pub(super) async fn page(
     params: Result<Query<HeldParams>, QueryRejection>,
     headers: HeaderMap,
 ) -> Response {
+    if let Err(elsewhere) = page.state().require_sources(Some(&shop)) {
+        if wants_html(&headers) {
+            // That page names the replica.
+            return Redirect::to("/sources").into_response();
+        }
+        return elsewhere.into_response();
+    }
     let Some((_, pipeline)) = find_source(page.state(), &shop, &source) else {
         if wants_html(&headers) {
             return not_found::unknown_path(page).await;
@@ -91,7 +98,7 @@ pub(super) async fn page(
     };
     let Query(params) = params.unwrap_or_default();
     let response = if wants_html(&headers) {
-        let subject = HeldSubject::new(&page, pipeline, source);
+        let subject = HeldSubject::new(&page, &pipeline, source);
         let preview = subject.preview().await;
         let status = match &preview {
             PreviewResult::Failed(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -104,7 +111,7 @@ pub(super) async fn page(
             .respond(status, preview, &params, is_changed, None)
             .await
     } else {
-        json_preview(&page, pipeline, &source, &params).await
+        json_preview(&page, &pipeline, &source, &params).await
     };
     ([(VARY, "Accept")], response).into_response()
 }
@@ -116,19 +123,22 @@ pub(super) async fn accept(
     Path((shop, source)): Path<(String, String)>,
     Query(mark): Query<AcceptedMark>,
 ) -> Response {
+    if let Err(elsewhere) = page.state().require_sources(Some(&shop)) {
+        return elsewhere.into_response();
+    }
     let state = page.state();
     let Some((_, pipeline)) = find_source(state, &shop, &source) else {
         return not_found::unknown_path(page).await;
     };
     let expected = Some(mark.delivery.as_str());
-    let accepted = state.accept(pipeline, &source, expected).await;
+    let accepted = state.accept(&pipeline, &source, expected).await;
     let address = format!("/sources/{shop}/{source}/held");
     let error = match accepted {
         Ok(_) => return Redirect::to(&format!("{address}?done=accepted")).into_response(),
         Err(PipelineError::NothingToAccept(_)) => return Redirect::to(&address).into_response(),
         Err(error) => error,
     };
-    let subject = HeldSubject::new(&page, pipeline, source);
+    let subject = HeldSubject::new(&page, &pipeline, source);
     let preview = subject.preview().await;
     let is_changed = matches!(error, PipelineError::DeliveryChanged(_));
     let (status, failure) = if is_changed {

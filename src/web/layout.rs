@@ -101,7 +101,7 @@ impl Layout {
             context: page.context(),
             has_login: page.ops.login().is_needed(),
             replica: page.ops.state().and_then(|state| {
-                let text = state.replica.as_ref()?.name.clone();
+                let text = state.replica.clone()?;
                 let title = texts::served_by(&text, page.language);
                 Some(TitledText { text, title })
             }),

@@ -44,11 +44,11 @@ pub(super) fn find_shop<'a>(state: &'a OpsState, name: &str) -> Option<(ShopId, 
 }
 
 /// Returns the shop and its pipeline, if the shop has this source. Every shop has the one of the rules.
-pub(super) fn find_source<'a>(
-    state: &'a OpsState,
+pub(super) fn find_source(
+    state: &OpsState,
     shop: &str,
     source: &str,
-) -> Option<(ShopId, &'a DeliveryPipeline)> {
+) -> Option<(ShopId, DeliveryPipeline)> {
     let mut pipelines = state.source_manager.pipelines();
     let found = pipelines.find(|(_, pipeline)| pipeline.shop_name() == shop)?;
     let is_known = source == RULES_NAME || found.1.source_index(source).is_some();

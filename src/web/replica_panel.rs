@@ -11,7 +11,8 @@ use super::live::LiveValues;
 use super::page_context::PageContext;
 use super::shop_health::HealthLevel;
 use super::texts::{self, Text};
-use crate::ops::{OpsReplica, OpsState, ReplicaStatus, SendingReplica};
+use crate::ops::{OpsState, ReplicaStatus, SendingReplica};
+use crate::sources::{SourceKindName, SourceLeader};
 
 /// Age from which the list of the replicas says nothing about the present. It is read every 5 s.
 const MAX_LIST_AGE: Duration = Duration::from_secs(20);
@@ -31,7 +32,8 @@ pub(super) struct ReplicaRow {
     pub(super) seen: Cell,
     /// Shops for which it calls the Market.
     pub(super) shops: Cell,
-    pub(super) reads_sources: bool,
+    /// Shops whose sources it reads.
+    pub(super) sources: Cell,
 }
 
 /// All replicas.
@@ -43,13 +45,15 @@ pub(super) struct ReplicaPanel {
 
 /// Facts about all replicas.
 struct ReplicaFacts<'a> {
-    own: &'a OpsReplica,
+    own: &'a str,
     /// This process may answer the Market.
     is_serving: bool,
     replicas: Vec<ReplicaStatus>,
     list_age: Option<Duration>,
     /// Shops for which the Market is called.
     senders: Vec<(&'a str, SendingReplica)>,
+    /// Shops with sources.
+    readers: Vec<(&'a str, SourceLeader)>,
 }
 
 impl ReplicaPanel {
@@ -57,20 +61,26 @@ impl ReplicaPanel {
     pub(super) fn collect(state: &OpsState, context: PageContext) -> Option<Self> {
         let senders = state.shops_with_ids();
         let senders = senders.filter_map(|(id, shop)| Some((&*shop.name, state.sender(id)?)));
+        let readers = state
+            .shops_with_ids()
+            .filter(|(id, _)| has_sources(state, *id));
+        let readers =
+            readers.filter_map(|(id, shop)| Some((&*shop.name, state.source_reader(id)?)));
         let facts = ReplicaFacts {
-            own: state.replica.as_ref()?,
+            own: state.replica.as_deref()?,
             is_serving: state.permit.is_valid(),
             replicas: state.replicas.get(),
             list_age: state.replicas.age(),
             senders: senders.collect(),
+            readers: readers.collect(),
         };
         Some(facts.panel(context))
     }
 
     pub(super) fn add_to(&self, values: &mut LiveValues) {
         for row in &self.rows {
-            values.add([&row.state, &row.lag, &row.seen, &row.shops]);
-            values.add_structure(&format!("{} {}", row.name, row.reads_sources));
+            values.add([&row.state, &row.lag, &row.seen, &row.shops, &row.sources]);
+            values.add_structure(&row.name);
         }
         for note in &self.notes {
             values.add([note]);
@@ -81,9 +91,14 @@ impl ReplicaPanel {
 
 impl ReplicaFacts<'_> {
     fn panel(&self, context: PageContext) -> ReplicaPanel {
-        let mut names: Vec<&str> = vec![&self.own.name, &self.own.sources_on];
+        let mut names: Vec<&str> = vec![self.own];
         names.extend(self.replicas.iter().map(|replica| replica.name.as_str()));
         names.extend(self.senders.iter().map(|(_, sender)| self.name_of(sender)));
+        names.extend(
+            self.readers
+                .iter()
+                .map(|(_, reader)| self.reader_name(reader)),
+        );
         names.retain(|name| !name.is_empty());
         names.sort_unstable();
         names.dedup();
@@ -97,9 +112,18 @@ impl ReplicaFacts<'_> {
     /// Returns the name of the replica that sends; empty if it is not known.
     fn name_of<'a>(&'a self, sender: &'a SendingReplica) -> &'a str {
         match sender {
-            SendingReplica::This { .. } => &self.own.name,
+            SendingReplica::This { .. } => self.own,
             SendingReplica::Other(name) => name,
             SendingReplica::Unknown => "",
+        }
+    }
+
+    /// Returns the name of the replica that reads the sources; empty if none does.
+    fn reader_name<'a>(&'a self, reader: &'a SourceLeader) -> &'a str {
+        match reader {
+            SourceLeader::This => self.own,
+            SourceLeader::Replica(name) => name,
+            SourceLeader::Vacant => "",
         }
     }
 
@@ -114,17 +138,18 @@ impl ReplicaFacts<'_> {
     }
 
     fn is_live(&self, name: &str) -> bool {
-        name == self.own.name || self.status(name).is_some_and(|status| status.is_alive)
+        name == self.own || self.status(name).is_some_and(|status| status.is_alive)
     }
 
     fn state(&self, name: &str) -> (Text, HealthLevel) {
-        let has_task = name == self.own.sources_on
-            || self.senders.iter().any(|(_, it)| self.name_of(it) == name);
+        let has_task = self.senders.iter().any(|(_, it)| self.name_of(it) == name)
+            || self
+                .readers
+                .iter()
+                .any(|(_, it)| self.reader_name(it) == name);
         match self.status(name) {
-            _ if name == self.own.name && self.is_serving => {
-                (Text::REPLICA_LIVE, HealthLevel::Good)
-            }
-            _ if name == self.own.name => (Text::REPLICA_BEHIND, HealthLevel::Trouble),
+            _ if name == self.own && self.is_serving => (Text::REPLICA_LIVE, HealthLevel::Good),
+            _ if name == self.own => (Text::REPLICA_BEHIND, HealthLevel::Trouble),
             _ if self.is_list_old() => (Text::REPLICA_UNKNOWN, HealthLevel::Attention),
             // The list is read some seconds after the start.
             None if self.list_age.is_none() => (Text::REPLICA_UNKNOWN, HealthLevel::Waiting),
@@ -143,10 +168,13 @@ impl ReplicaFacts<'_> {
         let sent = self.senders.iter();
         let sent = sent.filter(|(_, sender)| self.name_of(sender) == name);
         let sent: Vec<&str> = sent.map(|(shop, _)| *shop).collect();
+        let read = self.readers.iter();
+        let read = read.filter(|(_, reader)| self.reader_name(reader) == name);
+        let read: Vec<&str> = read.map(|(shop, _)| *shop).collect();
         let none = || "–".to_owned();
         ReplicaRow {
             name: name.to_owned(),
-            is_this: name == self.own.name,
+            is_this: name == self.own,
             state: Cell::new(element("state"), context.text(state)).with_severity(severity),
             lag: Cell::new(element("lag"), lag.map_or_else(none, |n| context.number(n)))
                 .with_severity(lag.filter(|n| *n > 0).map(|_| HealthLevel::Waiting)),
@@ -155,7 +183,7 @@ impl ReplicaFacts<'_> {
                 seen.map_or_else(none, |seconds| seconds_ago(seconds, context)),
             ),
             shops: Cell::new(element("shops"), shop_names(&sent, context)),
-            reads_sources: name == self.own.sources_on,
+            sources: Cell::new(element("sources"), shop_names(&read, context)),
         }
     }
 
@@ -174,9 +202,14 @@ impl ReplicaFacts<'_> {
             );
         }
         let is_known = self.list_age.is_some() && !self.is_list_old();
-        let sources = &self.own.sources_on;
-        if is_known && !self.is_live(sources) {
-            let text = texts::sources_not_read(sources, language);
+        let unread = self.readers.iter().filter(|(_, reader)| match reader {
+            SourceLeader::This => false,
+            SourceLeader::Replica(name) => is_known && !self.is_live(name),
+            SourceLeader::Vacant => true,
+        });
+        let unread: Vec<&str> = unread.map(|(shop, _)| *shop).collect();
+        if !unread.is_empty() {
+            let text = texts::sources_not_read(&shop_names(&unread, context), language);
             add("sources", HealthLevel::Trouble, text);
         }
         let shops_of = |is_meant: &dyn Fn(&SendingReplica) -> bool| -> Vec<&str> {
@@ -233,10 +266,49 @@ pub(super) fn sent_elsewhere(
     }
 }
 
-/// Sentence about the replica that reads the sources, if it is not this process.
-pub(super) fn sources_elsewhere(state: &OpsState, context: PageContext) -> Option<String> {
-    let name = state.sources_elsewhere()?;
-    Some(texts::sources_on_other(name, context.language))
+/// Sentence about the replica that reads the sources of a shop, if it is not this process.
+pub(super) fn sources_elsewhere(
+    state: &OpsState,
+    shop: ShopId,
+    context: PageContext,
+) -> Option<String> {
+    let name = &state.shops[shop.index()].name;
+    elsewhere(&state.source_reader(shop)?, name, context)
+}
+
+/// The same about all shops with sources, one sentence for each replica.
+pub(super) fn all_sources_elsewhere(state: &OpsState, context: PageContext) -> Vec<String> {
+    let mut readers: Vec<(SourceLeader, Vec<&str>)> = Vec::new();
+    for (id, shop) in state
+        .shops_with_ids()
+        .filter(|(id, _)| has_sources(state, *id))
+    {
+        let Some(reader) = state.source_reader(id) else {
+            continue;
+        };
+        match readers.iter_mut().find(|(known, _)| *known == reader) {
+            Some((_, shops)) => shops.push(&shop.name),
+            None => readers.push((reader, vec![&shop.name])),
+        }
+    }
+    let sentence = |(reader, shops): &(SourceLeader, Vec<&str>)| {
+        elsewhere(reader, &shop_names(shops, context), context)
+    };
+    readers.iter().filter_map(sentence).collect()
+}
+
+fn elsewhere(reader: &SourceLeader, shops: &str, context: PageContext) -> Option<String> {
+    match reader {
+        SourceLeader::This => None,
+        SourceLeader::Replica(name) => Some(texts::sources_on_other(name, shops, context.language)),
+        SourceLeader::Vacant => Some(texts::sources_not_read(shops, context.language)),
+    }
+}
+
+/// Returns true if the shop has a source besides the imports by hand.
+fn has_sources(state: &OpsState, shop: ShopId) -> bool {
+    let mut configs = state.source_manager.configs(shop);
+    configs.any(|config| config.kind.kind_name() != SourceKindName::Import)
 }
 
 #[cfg(test)]
@@ -254,13 +326,6 @@ mod tests {
         }
     }
 
-    fn own(sources_on: &str) -> OpsReplica {
-        OpsReplica {
-            name: "dc-1".to_owned(),
-            sources_on: sources_on.to_owned(),
-        }
-    }
-
     fn replica(name: &str, is_alive: bool, seconds: u64, lag: i64) -> ReplicaStatus {
         ReplicaStatus {
             name: name.to_owned(),
@@ -270,9 +335,15 @@ mod tests {
         }
     }
 
-    fn facts(own: &OpsReplica, replicas: Vec<ReplicaStatus>) -> ReplicaFacts<'_> {
+    fn facts(reader: &str, replicas: Vec<ReplicaStatus>) -> ReplicaFacts<'static> {
+        let reader = match reader {
+            "dc-1" => SourceLeader::This,
+            "" => SourceLeader::Vacant,
+            other => SourceLeader::Replica(other.to_owned()),
+        };
         ReplicaFacts {
-            own,
+            own: "dc-1",
+            readers: vec![("moscow", reader)],
             is_serving: true,
             replicas,
             list_age: Some(Duration::from_secs(4)),
@@ -305,16 +376,17 @@ mod tests {
 
     #[test]
     fn live_replicas_have_no_notes() {
-        let own = own("dc-2");
+        let reader = "dc-2";
         let list = vec![replica("dc-1", true, 0, 0), replica("dc-2", true, 1, 3)];
-        let panel = facts(&own, list).panel(context());
+        let panel = facts(reader, list).panel(context());
         let rows: Vec<_> = panel.rows.iter().map(texts_of).collect();
         let expected = [
             ["dc-1", "live", "0", "0\u{a0}s ago", "moscow"],
             ["dc-2", "live", "3", "1\u{a0}s ago", "kazan"],
         ];
         assert_eq!(rows, expected);
-        assert!(panel.rows[0].is_this && panel.rows[1].reads_sources);
+        assert!(panel.rows[0].is_this);
+        assert_eq!(panel.rows[1].sources.text, "moscow");
         assert!(
             panel
                 .rows
@@ -326,13 +398,13 @@ mod tests {
 
     #[test]
     fn a_dead_replica_with_a_task_is_trouble() {
-        let own = own("dc-3");
+        let reader = "dc-3";
         let list = vec![
             replica("dc-1", true, 0, 0),
             replica("dc-2", false, 600, 9),
             replica("dc-4", false, 90, 0),
         ];
-        let panel = facts(&own, list).panel(context());
+        let panel = facts(reader, list).panel(context());
         let severities: Vec<_> = panel
             .rows
             .iter()
@@ -343,23 +415,23 @@ mod tests {
         assert_eq!(severities, [Good, Trouble, Trouble, Attention]);
         assert_eq!(panel.rows[1].seen.text, "10\u{a0}min ago");
         assert_eq!(notes(&panel), ["note-sources"]);
-        assert!(panel.notes[0].text.contains("dc-3"));
+        assert!(panel.notes[0].text.contains("moscow"));
     }
 
     #[test]
     fn a_restarted_replica_has_one_row() {
-        let own = own("dc-1");
+        let reader = "dc-1";
         let list = vec![replica("dc-2", false, 50, 7), replica("dc-2", true, 0, 0)];
-        let panel = facts(&own, list).panel(context());
+        let panel = facts(reader, list).panel(context());
         assert_eq!(panel.rows.len(), 2);
         assert_eq!(texts_of(&panel.rows[1])[1..3], ["live", "0"]);
     }
 
     #[test]
     fn an_old_list_says_nothing_about_others() {
-        let own = own("dc-2");
+        let reader = "dc-2";
         let list = vec![replica("dc-1", true, 0, 0), replica("dc-2", true, 0, 0)];
-        let mut facts = facts(&own, list);
+        let mut facts = facts(reader, list);
         (facts.is_serving, facts.list_age) = (false, Some(Duration::from_secs(60)));
         let panel = facts.panel(context());
         assert_eq!(panel.rows[0].state.severity, Some(HealthLevel::Trouble));
@@ -374,8 +446,8 @@ mod tests {
 
     #[test]
     fn shops_without_a_sender_are_named() {
-        let own = own("dc-1");
-        let mut facts = facts(&own, vec![replica("dc-1", true, 0, 0)]);
+        let reader = "dc-1";
+        let mut facts = facts(reader, vec![replica("dc-1", true, 0, 0)]);
         facts.senders = vec![
             ("moscow", SendingReplica::Unknown),
             (

@@ -14,9 +14,10 @@ pub(super) fn screen_marks(ops: &Ops) -> Vec<(Screen, HealthLevel)> {
     let pipelines = state.source_manager.pipelines();
     let severities = pipelines.flat_map(|(_, pipeline)| {
         let names = pipeline.source_names().enumerate();
-        let of_sources = names.map(|(index, _)| source_severity(pipeline.status(index).state()));
+        let severities = names.map(|(index, _)| source_severity(pipeline.status(index).state()));
+        let of_sources: Vec<HealthLevel> = severities.collect();
         let of_rules = pipeline.held_rules().map(|_| HealthLevel::Attention);
-        of_sources.chain(of_rules)
+        of_sources.into_iter().chain(of_rules)
     });
     marks.extend(severities.max().map(|worst| (Screen::Sources, worst)));
     if let Some(readiness) = ops.recent_readiness() {

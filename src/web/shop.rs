@@ -120,7 +120,7 @@ impl ShopPanels {
         Self {
             state: row.state,
             sent_elsewhere: sent_elsewhere(state, id, context),
-            sources_elsewhere: sources_elsewhere(state, context),
+            sources_elsewhere: sources_elsewhere(state, id, context),
             feed: row.feed,
             numbers: columns
                 .chain(more_numbers(sending_worker, context))
@@ -146,7 +146,9 @@ impl ShopPanels {
         values.add(self.readback.cells());
         values.add([&self.quarantine.count]);
         values.add_structure(&self.feed.is_some().to_string());
-        values.add_structure(self.sent_elsewhere.as_deref().unwrap_or_default());
+        for elsewhere in [&self.sent_elsewhere, &self.sources_elsewhere] {
+            values.add_structure(elsewhere.as_deref().unwrap_or_default());
+        }
         values.add_structure(&self.sending.structure());
         values.add_structure(&self.readback.structure());
         values.add_structure(&self.quarantine.structure());

@@ -1,7 +1,7 @@
 //! Actions of a shop's page: forms that change something, and the sentence about what happened.
 
 use axum::extract::Path;
-use axum::response::Redirect;
+use axum::response::{IntoResponse as _, Redirect, Response};
 use chrono::{DateTime, TimeDelta};
 use serde::Deserialize;
 
@@ -134,8 +134,11 @@ async fn set_paused(request: &ShopRequest, is_paused: bool) -> Redirect {
 pub(super) async fn read_source(
     request: ShopRequest,
     Path((_, source)): Path<(String, String)>,
-) -> Redirect {
+) -> Response {
     let (state, id) = (request.page.state(), request.id);
+    if let Err(elsewhere) = state.require_sources(Some(&request.shop().name)) {
+        return elsewhere.into_response();
+    }
     let pipeline = state.source_manager.pipeline(id);
     let result = match pipeline.and_then(|pipeline| pipeline.source_index(&source)) {
         Some(index) => {
@@ -144,7 +147,7 @@ pub(super) async fn read_source(
         }
         None => ActionResult::UnknownSource,
     };
-    redirect(&request, result)
+    redirect(&request, result).into_response()
 }
 
 #[cfg(test)]

@@ -138,17 +138,15 @@ impl ShopRow {
             )
             .with_severity(condition.severity()),
             cells,
-            feed: (!facts.has_stock && !has_source && state.sources_elsewhere().is_none()).then(
-                || FeedExample {
-                    shop: shop.name.clone(),
-                    campaign: shop.campaign,
-                    listener: state.public_address,
-                    ops_option: match state.ops_address {
-                        DEFAULT_OPS_LISTENER => String::new(),
-                        address => format!(" --ops {address}"),
-                    },
+            feed: (!facts.has_stock && !has_source).then(|| FeedExample {
+                shop: shop.name.clone(),
+                campaign: shop.campaign,
+                listener: state.public_address,
+                ops_option: match state.ops_address {
+                    DEFAULT_OPS_LISTENER => String::new(),
+                    address => format!(" --ops {address}"),
                 },
-            ),
+            }),
             condition,
         }
     }

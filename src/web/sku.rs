@@ -116,7 +116,7 @@ async fn sku_page(request: &ShopRequest, text: &str) -> Response {
         summary: texts::sku_summary(&explanation.summary, context),
         severity: texts::sku_severity(&explanation.summary),
         is_unknown,
-        sources_elsewhere: sources_elsewhere(state, context),
+        sources_elsewhere: sources_elsewhere(state, request.id, context),
         numbers: numbers(&explanation, sent_elsewhere.is_some(), context),
         sent_elsewhere,
         rejection: explanation

@@ -8,6 +8,7 @@ use axum::http::HeaderValue;
 use axum::http::header::VARY;
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
+use stock::ShopId;
 use tower::ServiceExt as _;
 
 use super::layout::{Layout, Screen, render};
@@ -16,7 +17,7 @@ use super::live::{LiveValues, stream_values};
 use super::not_found;
 use super::page_context::PageContext;
 use super::page_request::PageRequest;
-use super::replica_panel::sources_elsewhere;
+use super::replica_panel::all_sources_elsewhere;
 use super::source_card::{HeldNote, SourceCard, is_unused, stored_rows};
 use super::texts::{self, Text};
 use crate::ops::{Ops, OpsState, list_sources, wants_html};
@@ -24,6 +25,7 @@ use crate::sources::{DeliveryPipeline, RULES_NAME};
 
 /// One shop with its sources.
 struct ShopSection {
+    id: ShopId,
     name: String,
     heading_id: String,
     held_rules: Option<HeldNote>,
@@ -36,8 +38,8 @@ struct SourcesPage {
     layout: Layout,
     shops: Vec<ShopSection>,
     has_shop_without_sources: bool,
-    /// Sentence about the replica that reads the sources, if it is another one.
-    sources_elsewhere: Option<String>,
+    /// Sentences about the replicas that read other sources.
+    elsewhere: Vec<String>,
     is_read_requested: bool,
     structure: String,
 }
@@ -71,20 +73,23 @@ pub(super) async fn page(
     let state = page.state();
     let Query(params) = params.unwrap_or_default();
     let mut shops = collect(state, page.context());
-    for (shop, (_, pipeline)) in shops.iter_mut().zip(state.source_manager.pipelines()) {
+    for shop in &mut shops {
+        let pipeline = state.source_manager.pipeline(shop.id);
+        let Some(pipeline) = pipeline else { continue };
         for card in &mut shop.sources {
             if card.rows.is_empty() {
-                card.rows = stored_rows(pipeline, &card.name, page.language).await;
+                card.rows = stored_rows(&pipeline, &card.name, page.language).await;
             }
         }
     }
+    let elsewhere = all_sources_elsewhere(state, page.context());
     let title = page.text(Text::SOURCES);
     render(&SourcesPage {
         layout: Layout::new(&page, Screen::Sources, title, "/live/sources"),
         has_shop_without_sources: shops.iter().any(|shop| shop.sources.is_empty()),
-        sources_elsewhere: sources_elsewhere(state, page.context()),
         is_read_requested: params.done.as_deref() == Some("read"),
-        structure: live_values(&shops).structure_mark(),
+        structure: live_values(&shops, &elsewhere).structure_mark(),
+        elsewhere,
         shops,
     })
 }
@@ -92,7 +97,11 @@ pub(super) async fn page(
 /// Serves the stream of changed values.
 pub(super) async fn live(page: PageRequest) -> Response {
     stream_values(page, |page| {
-        live_values(&collect(page.state(), page.context()))
+        let (state, context) = (page.state(), page.context());
+        live_values(
+            &collect(state, context),
+            &all_sources_elsewhere(state, context),
+        )
     })
 }
 
@@ -101,6 +110,9 @@ pub(super) async fn read(
     page: PageRequest,
     Path((shop, source)): Path<(String, String)>,
 ) -> Response {
+    if let Err(elsewhere) = page.state().require_sources(Some(&shop)) {
+        return elsewhere.into_response();
+    }
     let state = page.state();
     let found = find_source(state, &shop, &source);
     let polled = found.and_then(|(id, pipeline)| Some((id, pipeline.source_index(&source)?)));
@@ -114,15 +126,16 @@ pub(super) async fn read(
 
 fn collect(state: &OpsState, context: PageContext) -> Vec<ShopSection> {
     let pipelines = state.source_manager.pipelines();
-    let section = |(shop, pipeline): (_, &DeliveryPipeline)| {
+    let section = |(shop, pipeline): (ShopId, DeliveryPipeline)| {
         let configs = state.source_manager.configs(shop).enumerate();
         let sources = configs.filter_map(|(index, config)| {
             let status = pipeline.status(index);
             (!is_unused(&config.kind, &status))
-                .then(|| SourceCard::collect(pipeline, index, &config.kind, &status, context))
+                .then(|| SourceCard::collect(&pipeline, index, &config.kind, &status, context))
         });
         let name = pipeline.shop_name().to_owned();
         ShopSection {
+            id: shop,
             heading_id: format!("{name}-sources"),
             held_rules: pipeline.held_rules().map(|held| HeldNote {
                 reasons: texts::hold_reasons(&[held.reason], context.language),
@@ -135,8 +148,9 @@ fn collect(state: &OpsState, context: PageContext) -> Vec<ShopSection> {
     pipelines.map(section).collect()
 }
 
-fn live_values(shops: &[ShopSection]) -> LiveValues {
+fn live_values(shops: &[ShopSection], elsewhere: &[String]) -> LiveValues {
     let mut values = LiveValues::default();
+    values.add_structure(&elsewhere.join(";"));
     for shop in shops {
         let rules = shop.held_rules.as_ref().map(|held| held.reasons.join(";"));
         values.add_structure(&format!("{} {rules:?}", shop.name));

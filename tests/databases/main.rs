@@ -7,13 +7,20 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod database_tests;
+mod faults;
+mod lost_changes;
 mod postgres_store;
+#[path = "../process/mod.rs"]
+#[expect(dead_code, reason = "shared with other tests, which use more of it")]
+mod process;
 mod replicas;
 mod replication;
 mod server;
 mod service_on_postgres;
 mod service_process;
+mod sources_takeover;
 mod sql_shop;
+mod store_copy;
 #[path = "../store_suite/mod.rs"]
 mod store_suite;
 

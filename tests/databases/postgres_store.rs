@@ -1,7 +1,7 @@
 //! Store in PostgreSQL: the checks that every store must pass, and those of a database that several
 //! processes use.
 
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use stockbridge::store::{StoreChange, StoreError, StoreUrl, database_facts};
 
 use super::server::DatabaseServer;
@@ -23,6 +23,15 @@ pub(crate) async fn execute(url: &str, sql: &str) {
         .await
         .unwrap();
     conn.close().await.unwrap();
+}
+
+/// Returns the first value of a query.
+pub(crate) async fn query_text(url: &str, sql: &str) -> String {
+    let mut conn = PgConnection::connect(url).await.unwrap();
+    let row = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+    let text = row.fetch_one(&mut conn).await.unwrap().try_get(0).unwrap();
+    conn.close().await.unwrap();
+    text
 }
 
 macro_rules! run_checks {
@@ -183,36 +192,6 @@ async fn store_survives_a_restart_of_the_server() {
         subject_copy(&subject).contents().await,
         test_store.contents()
     );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn database_without_acknowledged_changes_is_noticed() {
-    let server = DatabaseServer::postgresql();
-    let subject = database_subject(new_database(&server, "older").await);
-    let test_store = subject.open().await;
-    test_store.fill().await;
-    let admin = subject_copy(&subject);
-    admin
-        .execute("CREATE TABLE older_shop AS SELECT * FROM shop")
-        .await;
-    test_store.append_stock(SHOP_A, &rows(0..9, 50)).await;
-    admin
-        .execute(
-            "DELETE FROM change USING older_shop WHERE change.shop = older_shop.id \
-             AND change.ver > older_shop.ver; DELETE FROM shop; \
-             INSERT INTO shop SELECT * FROM older_shop",
-        )
-        .await;
-    let is_lost = |outcome: Result<bool, StoreError>| matches!(&outcome, Err(StoreError::LostChanges { shop, .. }) if shop == "a");
-    assert!(is_lost(test_store.store.catch_up().await));
-    let tested = test_store.store.test_write().await;
-    assert!(is_lost(tested.map(|()| true)));
-    // Another process writes as many changes as were lost.
-    let other = admin.open().await;
-    other.append_stock(SHOP_A, &rows(0..9, 70)).await;
-    assert!(is_lost(test_store.store.catch_up().await));
-    other.append_stock(SHOP_A, &rows(0..9, 80)).await;
-    assert!(is_lost(test_store.store.catch_up().await));
 }
 
 /// Returns the same database with a directory of its own, as another process has it.

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use stockbridge::store::{ChangeNotice, StoreChange};
+use sqlx::{Connection as _, Executor as _, PgConnection};
+use stockbridge::store::{ChangeNotice, StoreChange, StoreUrl, check_notifications};
 use tokio::time::timeout;
 
-use super::postgres_store::{database_subject, execute, new_database};
+use super::postgres_store::{database_subject, execute, new_database, query_text};
 use super::server::DatabaseServer;
-use super::store_suite::samples::rows;
+use super::store_suite::samples::{rows, shops};
 use super::store_suite::test_store::{SHOP_A, SuiteStore};
 
 /// Time in which a future that must wait is seen to wait.
@@ -84,6 +85,73 @@ async fn notifications_wake_the_other_processes() {
     );
     let _appended = append(&one, 3).await;
     assert_eq!(listener.next().await, Some(ChangeNotice::Appended));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn notifications_have_an_address_of_their_own() {
+    let server = DatabaseServer::postgresql();
+    let url = new_database(&server, "listens").await;
+    execute(&url, "CREATE ROLE listener LOGIN").await;
+    let address = |url: &str| StoreUrl::parse(url).unwrap();
+    let listen_url = url.replace("reader@", "listener@");
+    let both = address(&url).with_listen_url(address(&listen_url));
+    assert!(check_notifications(&both).await.unwrap());
+    assert!(check_notifications(&address(&url)).await.unwrap());
+    // Another database of the server has other notifications.
+    let other = new_database(&server, "deaf").await;
+    let other = address(&url).with_listen_url(address(&other));
+    assert!(!check_notifications(&other).await.unwrap());
+    let nowhere = listen_url.replace("listener@", "unknown@");
+    let nowhere = address(&url).with_listen_url(address(&nowhere));
+    assert!(check_notifications(&nowhere).await.is_err());
+    // The store uses it for notifications only.
+    let subject = database_subject(url.clone());
+    let config = stockbridge::store::Config {
+        url: Some(both),
+        ..subject.config()
+    };
+    let shops = shops(["a", "b"]);
+    let opened = stockbridge::store::Store::open(&config, &shops)
+        .await
+        .unwrap();
+    let process = SuiteStore::new(opened);
+    let mut listener = process.store.change_listener().unwrap();
+    assert_eq!(listener.next().await, Some(ChangeNotice::Unknown));
+    execute(&url, "SELECT pg_notify('stockbridge', 'appended x')").await;
+    assert_eq!(listener.next().await, Some(ChangeNotice::Appended));
+    execute(
+        &url,
+        "DO $$ BEGIN ASSERT (SELECT array_agg(DISTINCT usename::text ORDER BY usename::text) \
+         FROM pg_stat_activity WHERE application_name = 'stockbridge') = \
+         ARRAY['listener', 'reader']; END $$",
+    )
+    .await;
+}
+
+/// A start with another target changes the row of a shop that another process has locked.
+#[tokio::test(flavor = "multi_thread")]
+async fn changed_target_waits_for_an_append() {
+    let server = DatabaseServer::postgresql();
+    let url = new_database(&server, "target").await;
+    let subject = database_subject(url.clone());
+    let first = subject.open().await;
+    first.store.close().await.unwrap();
+    let mut changed = shops(["a", "b"]);
+    changed[0].target = "another market".to_owned();
+    // The statements of an append, in the middle of which another process starts.
+    let mut appending = PgConnection::connect(&url).await.unwrap();
+    let lock = "BEGIN; SELECT 1 FROM stockbridge.shop ORDER BY id FOR UPDATE";
+    appending.execute(sqlx::raw_sql(lock)).await.unwrap();
+    let mut opening = Box::pin(subject.try_open(&changed));
+    let waiting = "SELECT count(*)::text FROM pg_locks WHERE NOT granted";
+    while query_text(&url, waiting).await == "0" {
+        assert!(timeout(SOON, &mut opening).await.is_err(), "it waits");
+    }
+    let update = "UPDATE stockbridge.shop SET ver = ver; COMMIT";
+    let updating = appending.execute(sqlx::raw_sql(update));
+    let (updated, opened) = tokio::join!(updating, opening);
+    updated.unwrap();
+    opened.unwrap().store.close().await.unwrap();
 }
 
 async fn append(process: &SuiteStore, micros: i64) -> stockbridge::store::AppendedChanges {

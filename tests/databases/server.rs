@@ -1,6 +1,6 @@
 //! Private database servers for tests: started on free ports and stopped on drop.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,13 +15,22 @@ pub(crate) struct DatabaseServer {
 }
 
 enum DatabaseKind {
-    PostgreSql { programs: PathBuf, port: u16 },
+    PostgreSql {
+        programs: PathBuf,
+        port: u16,
+        options: &'static str,
+    },
     MariaDb(Child),
 }
 
 impl DatabaseServer {
-    /// Starts PostgreSQL.
+    /// Starts PostgreSQL. It does not wait for the disk, to be fast.
     pub(crate) fn postgresql() -> Self {
+        Self::postgresql_with("-c fsync=off")
+    }
+
+    /// Starts PostgreSQL with further options of its command line.
+    pub(crate) fn postgresql_with(options: &'static str) -> Self {
         let programs = postgresql_programs();
         let (directory, port) = (owned_directory("postgres"), free_port());
         let data = directory.path().join("data");
@@ -39,20 +48,76 @@ impl DatabaseServer {
         let server = Self {
             url,
             directory,
-            kind: DatabaseKind::PostgreSql { programs, port },
+            kind: DatabaseKind::PostgreSql {
+                programs,
+                port,
+                options,
+            },
         };
         server.start();
         server
     }
 
+    /// Starts a standby of this PostgreSQL, as a copy of its data that follows it.
+    pub(crate) fn standby(&self) -> Self {
+        let (programs, primary) = self.postgresql_parts();
+        let (directory, port) = (owned_directory("postgres"), free_port());
+        let data = directory.path().join("data");
+        run(as_user("postgres", &programs.join("pg_basebackup"))
+            .args(["--write-recovery-conf", "--wal-method=stream"])
+            .args(["--checkpoint=fast", "--no-sync", "--username=reader"])
+            .args(["--host=127.0.0.1", &format!("--port={primary}"), "--pgdata"])
+            .arg(&data));
+        let standby = Self {
+            url: self
+                .url
+                .replace(&format!(":{primary}/"), &format!(":{port}/")),
+            directory,
+            kind: DatabaseKind::PostgreSql {
+                programs: programs.to_owned(),
+                port,
+                options: self.options(),
+            },
+        };
+        standby.start();
+        standby
+    }
+
+    /// Makes a standby the primary server. Returns when it accepts changes.
+    pub(crate) fn promote(&self) {
+        let (programs, _) = self.postgresql_parts();
+        run(as_user("postgres", &programs.join("pg_ctl"))
+            .args(["promote", "--wait", "--pgdata"])
+            .arg(self.directory.path().join("data")));
+    }
+
+    /// Returns the address of the server.
+    pub(crate) fn address(&self) -> SocketAddr {
+        let (_, port) = self.postgresql_parts();
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    fn postgresql_parts(&self) -> (&Path, u16) {
+        match &self.kind {
+            DatabaseKind::PostgreSql { programs, port, .. } => (programs, *port),
+            DatabaseKind::MariaDb(_) => panic!("only PostgreSQL can do that"),
+        }
+    }
+
+    fn options(&self) -> &'static str {
+        match &self.kind {
+            DatabaseKind::PostgreSql { options, .. } => options,
+            DatabaseKind::MariaDb(_) => "",
+        }
+    }
+
     /// Starts PostgreSQL again. Returns when it accepts connections.
     pub(crate) fn start(&self) {
-        let DatabaseKind::PostgreSql { programs, port } = &self.kind else {
-            panic!("only PostgreSQL can be started again")
-        };
+        let (programs, port) = self.postgresql_parts();
         let directory = self.directory.path();
         let options = format!(
-            "-c listen_addresses=127.0.0.1 -c fsync=off -p {port} -k {}",
+            "-c listen_addresses=127.0.0.1 {} -p {port} -k {}",
+            self.options(),
             directory.display()
         );
         run(as_user("postgres", &programs.join("pg_ctl"))
@@ -65,12 +130,31 @@ impl DatabaseServer {
 
     /// Stops PostgreSQL as a crash does.
     pub(crate) fn stop(&self) {
-        let DatabaseKind::PostgreSql { programs, .. } = &self.kind else {
-            panic!("only PostgreSQL can be stopped")
-        };
+        self.stop_in_mode("immediate");
+    }
+
+    /// Stops PostgreSQL in a mode of `pg_ctl`: `fast` ends connections in order, `immediate` is a
+    /// crash.
+    pub(crate) fn stop_in_mode(&self, mode: &str) {
+        let (programs, _) = self.postgresql_parts();
         run(as_user("postgres", &programs.join("pg_ctl"))
-            .args(["stop", "--mode=immediate", "--wait", "--pgdata"])
+            .args(["stop", "--mode", mode, "--wait", "--pgdata"])
             .arg(self.directory.path().join("data")));
+    }
+
+    /// Keeps a copy of the data of a stopped PostgreSQL.
+    pub(crate) fn keep_data(&self) {
+        let directory = self.directory.path();
+        run(Command::new("cp")
+            .arg("--archive")
+            .args([directory.join("data"), directory.join("kept")]));
+    }
+
+    /// Brings a stopped PostgreSQL back to the kept copy.
+    pub(crate) fn go_back_to_kept_data(&self) {
+        let directory = self.directory.path();
+        std::fs::remove_dir_all(directory.join("data")).unwrap();
+        std::fs::rename(directory.join("kept"), directory.join("data")).unwrap();
     }
 
     /// Starts MariaDB.
@@ -190,7 +274,7 @@ fn owned_directory(user: &str) -> TempDir {
 }
 
 /// Returns a port that was free a moment ago, because the servers cannot choose one themselves.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()

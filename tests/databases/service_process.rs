@@ -1,10 +1,9 @@
 //! Running processes of the service that keep their stock in a PostgreSQL database, and a Market.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use lifecycle::{Clock, CrashSignal, Tasks};
@@ -14,27 +13,36 @@ use tempfile::TempDir;
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep};
 
+use crate::process::{ProgramProcess, program};
+
 /// Maximum time for anything to happen, even on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Time between two looks at a condition.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-const CAMPAIGN: u64 = 12_345;
-const WAREHOUSE: u64 = 569_667;
+pub(crate) const CAMPAIGN: u64 = 12_345;
+pub(crate) const WAREHOUSE: u64 = 569_667;
 
 /// Market with one campaign.
 pub(crate) struct Market {
     pub(crate) simulator: MarketSimulator,
     url: String,
+    address: SocketAddr,
     _tasks: Tasks,
 }
 
 impl Market {
     pub(crate) async fn start() -> Self {
+        Self::with_limit(SimulatorConfig::new(Clock::wall()).skus_per_minute).await
+    }
+
+    /// The same with another rate limit.
+    pub(crate) async fn with_limit(skus_per_minute: usize) -> Self {
         let campaign = CampaignConfig::new(CAMPAIGN, WAREHOUSE, vec!["api".to_owned()]);
         let simulator = MarketSimulator::new(SimulatorConfig {
             campaigns: vec![campaign],
+            skus_per_minute,
             ..SimulatorConfig::new(Clock::wall())
         });
         let tasks = Tasks::new(CrashSignal::default());
@@ -43,8 +51,13 @@ impl Market {
         Self {
             simulator,
             url: format!("http://{address}"),
+            address,
             _tasks: tasks,
         }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Returns the number of pieces of each SKU that the Market knows.
@@ -61,15 +74,24 @@ pub(crate) struct ServiceConfig {
 
 impl ServiceConfig {
     pub(crate) fn new(market: &Market, database_url: &str, extra_settings: &str) -> Self {
+        Self::listening((&market.url, database_url), (0, 0), (extra_settings, ""))
+    }
+
+    /// The same with fixed ports of the listeners, and further settings of the shop.
+    pub(crate) fn listening(
+        (market_url, database_url): (&str, &str),
+        (port, ops_port): (u16, u16),
+        (extra_settings, shop_settings): (&str, &str),
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let text = format!(
-            "listen = \"127.0.0.1:0\"\nops_listen = \"127.0.0.1:0\"\nstore = \"store\"\n\
-             store_url_file = \"store_url\"\ninstance = \"production\"\nmarket_url = {:?}\n\
+            "listen = \"127.0.0.1:{port}\"\nops_listen = \"127.0.0.1:{ops_port}\"\n\
+             store = \"store\"\nstore_url_file = \"store_url\"\ninstance = \"production\"\n\
+             market_url = {market_url:?}\n\
              log_format = \"json\"\n{extra_settings}\n[[shops]]\nname = \"moscow\"\n\
              warehouses = [{WAREHOUSE}]\ncampaign = {CAMPAIGN}\nmigrate = \"on\"\n\
-             [[shops.sources]]\nname = \"erp\"\nkind = \"1c\"\npath = \"/1c\"\nlogin = \"erp\"\n\
-             password_file = \"password\"\n",
-            market.url
+             {shop_settings}[[shops.sources]]\nname = \"erp\"\nkind = \"1c\"\npath = \"/1c\"\nlogin = \"erp\"\n\
+             password_file = \"password\"\n"
         );
         std::fs::write(directory.path().join("config.toml"), text).unwrap();
         std::fs::write(directory.path().join("store_url"), database_url).unwrap();
@@ -77,17 +99,36 @@ impl ServiceConfig {
         Self { directory }
     }
 
+    /// Adds settings of the shop.
+    pub(crate) fn add(&self, settings: &str) {
+        let path = self.directory.path().join("config.toml");
+        let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
+        file.write_all(settings.as_bytes()).unwrap();
+    }
+
+    /// Adds settings of the service.
+    pub(crate) fn prepend(&self, settings: &str) {
+        let path = self.directory.path().join("config.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, format!("{settings}{text}")).unwrap();
+    }
+
+    /// Returns a path in the directory of the store.
+    pub(crate) fn in_store(&self, path: &str) -> std::path::PathBuf {
+        self.directory.path().join("store").join(path)
+    }
+
     /// Starts the service and waits until it serves.
     pub(crate) fn serve(&self) -> Service {
         Service::start(&mut self.command())
     }
 
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_stockbridge"));
-        // Settings of the developer's environment must not change the test.
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STOCKBRIDGE_")) {
-            command.env_remove(name);
-        }
+        let mut command = program();
         command
             .arg("serve")
             .arg("--config")
@@ -101,66 +142,47 @@ impl ServiceConfig {
 
 /// Running process, killed at the latest when it is dropped.
 pub(crate) struct Service {
-    child: Child,
-    public: SocketAddr,
+    process: ProgramProcess,
+    pub(crate) public: SocketAddr,
     ops: SocketAddr,
-    log: Arc<Mutex<String>>,
 }
 
 impl Service {
-    fn start(command: &mut Command) -> Self {
-        let mut child = command
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let log = Arc::new(Mutex::new(String::new()));
-        let shared_log = Arc::clone(&log);
-        let (sender, receiver) = channel();
-        std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                if let Some(addresses) = parse_addresses(&line) {
-                    // The test may have ended.
-                    let _ignored = sender.send(addresses);
-                }
-                shared_log.lock().unwrap().push_str(&(line + "\n"));
-            }
-        });
-        let addresses = block_in_place(|| receiver.recv_timeout(TIMEOUT));
-        let (public, ops) = addresses.unwrap_or_else(|e| panic!("{e}: {}", log.lock().unwrap()));
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let process = ProgramProcess::start(command);
         Self {
-            child,
-            public,
-            ops,
-            log,
+            public: process.public,
+            ops: process.ops,
+            process,
         }
+    }
+
+    /// Returns true if this replica is the one that sends.
+    pub(crate) fn sends(&self) -> bool {
+        let (_, status) = self.ops("GET", "/status");
+        let reason = &status["shops"][0]["migrator"]["reason"];
+        status["shops"][0]["migrator"].is_object()
+            && !reason.as_str().is_some_and(|it| it.contains("send"))
     }
 
     /// `kill -9`, which leaves no time for anything.
     pub(crate) fn kill(&mut self) {
-        self.child.kill().unwrap();
-        block_in_place(|| self.child.wait()).unwrap();
+        self.process.kill();
     }
 
     /// Sends a signal such as `-STOP`.
     pub(crate) fn signal(&self, signal: &str) {
-        let mut kill = Command::new("kill");
-        let status = kill.arg(signal).arg(self.child.id().to_string()).status();
-        assert!(status.unwrap().success());
+        self.process.signal(signal);
     }
 
     /// Waits until the process has ended, and returns its log.
     pub(crate) async fn wait_for_exit(&mut self) -> String {
-        wait_until("the process ends", async || {
-            self.child.try_wait().unwrap().is_some()
-        })
-        .await;
-        self.log()
+        self.process.wait_for_exit().await;
+        self.process.log()
     }
 
     pub(crate) fn log(&self) -> String {
-        self.log.lock().unwrap().clone()
+        self.process.log()
     }
 
     /// Updates the stock and returns the status of the response.
@@ -175,7 +197,8 @@ impl Service {
         let skus: Vec<Value> = stock.iter().map(item).collect();
         let body = json!({ "skus": skus }).to_string();
         let target = format!("/v2/campaigns/{CAMPAIGN}/offers/stocks");
-        exchange(self.public, "PUT", &target, "Api-Key: feed-key", &body).0
+        let header = "Api-Key: feed-key";
+        exchange(self.public, TIMEOUT, ("PUT", &target, header, &body)).0
     }
 
     /// Requests the stock as the Market does. Returns the counts, or the status of an error.
@@ -217,11 +240,8 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        // The process may have ended.
-        let _killed = self.child.kill();
-        let _waited = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("{}", self.log());
+            eprintln!("{}", self.process.log());
         }
     }
 }
@@ -235,12 +255,6 @@ pub(crate) async fn wait_until(what: &str, mut is_reached: impl AsyncFnMut() -> 
     }
 }
 
-fn parse_addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
-    let record: Value = serde_json::from_str(line).ok()?;
-    let address = |key: &str| record[key].as_str()?.parse().ok();
-    Some((address("listen")?, address("ops")?))
-}
-
 fn send(
     address: SocketAddr,
     method: &str,
@@ -248,21 +262,19 @@ fn send(
     header: &str,
     body: &str,
 ) -> (u16, String) {
-    block_in_place(|| exchange(address, method, target, header, body))
+    block_in_place(|| exchange(address, TIMEOUT, (method, target, header, body)))
 }
 
-/// Sends a request on a connection of its own. Returns status and body; the status is 0 without
-/// a response.
-fn exchange(
+/// Sends a request on a connection of its own: its method, target, a header and its body. Returns
+/// status and body; the status is 0 without a response within the limit.
+pub(crate) fn exchange(
     address: SocketAddr,
-    method: &str,
-    target: &str,
-    header: &str,
-    body: &str,
+    limit: Duration,
+    (method, target, header, body): (&str, &str, &str, &str),
 ) -> (u16, String) {
     let receive = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
-        stream.set_read_timeout(Some(TIMEOUT))?;
+        let mut stream = TcpStream::connect_timeout(&address, limit)?;
+        stream.set_read_timeout(Some(limit))?;
         let length = match method {
             "GET" => String::new(),
             _ => format!("Content-Length: {}\r\n", body.len()),

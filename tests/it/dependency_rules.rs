@@ -62,6 +62,7 @@ const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
             "ops",
             "setup",
             "sources",
+            "store",
             "telemetry",
         ],
     ),
@@ -69,7 +70,14 @@ const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
 
 const MIGRATOR: &[&str] = &["store", "event_log", "history", "replicas", "telemetry"];
 
-const SOURCES: &[&str] = &["store", "event_log", "auth_failures", "ingest", "telemetry"];
+const SOURCES: &[&str] = &[
+    "store",
+    "event_log",
+    "auth_failures",
+    "ingest",
+    "replicas",
+    "telemetry",
+];
 
 const CONFIG: &[&str] = &[
     "auth_failures",
@@ -135,10 +143,21 @@ const RESPONSES: &[&str] = &[
     "StatusResponse",
 ];
 
+/// Items for the command that copies a store.
+const STORE_COPY: &[&str] = &[
+    "CopyReport",
+    "ShopSummary",
+    "StorePlace",
+    "StoreSummary",
+    "StoreUrl",
+    "copy_store",
+];
+
 /// Items to which a dependency is limited.
 const ALLOWED_ITEMS: &[(&str, &str, &[&str])] = &[
     ("cli", "migrator", &["Mode", "readback", "selftest"]),
     ("cli", "ops", RESPONSES),
+    ("cli", "store", STORE_COPY),
     ("command", "migrator", &["WorkerState", "readback"]),
     ("command", "ops", RESPONSES),
     ("config", "store", &["StoreUrl"]),
@@ -151,6 +170,7 @@ const ALLOWED_ITEMS: &[(&str, &str, &[&str])] = &[
         &[
             "DatabaseFacts",
             "DirectoryState",
+            "check_notifications",
             "database_facts",
             "directory_state",
         ],

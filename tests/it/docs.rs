@@ -16,6 +16,10 @@ const FILES: &[(&str, &str)] = &[
         "postgres://stockbridge:secret@localhost/stockbridge",
     ),
     (
+        "store_listen_url",
+        "postgres://stockbridge:secret@localhost/stockbridge",
+    ),
+    (
         "push_token",
         "41FBAC4A763D480999DAEDAC09B36CBB200000016A894A28",
     ),

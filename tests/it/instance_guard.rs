@@ -64,7 +64,7 @@ async fn a_copied_store_sends_nothing_until_adopted() {
         .endpoints
         .wait_for_status("it is sent", settled)
         .await;
-    process.name("-TERM");
+    process.signal("-TERM");
     assert_eq!(process.wait_for_exit().await.code(), Some(0));
     let at = |name: &str| fixture.directory.path().join(name);
     copy_directory(&at("store"), &at("copy"));
@@ -104,7 +104,7 @@ async fn a_copied_store_sends_nothing_until_adopted() {
             "{stderr}"
         );
     }
-    process.name("-TERM");
+    process.signal("-TERM");
     assert_eq!(process.wait_for_exit().await.code(), Some(0));
     let report = fixture.market.report();
     assert_eq!(
@@ -121,7 +121,7 @@ async fn a_copied_store_sends_nothing_until_adopted() {
     assert_eq!(process.endpoints.alarms().await, []);
     assert_eq!(fixture.market.get(CAMPAIGN, "A").unwrap().count, 2);
     assert_eq!(fixture.market.get(CAMPAIGN, "B").unwrap().count, 3);
-    process.name("-TERM");
+    process.signal("-TERM");
     assert_eq!(process.wait_for_exit().await.code(), Some(0));
 
     // It is the other's for good: the first one is held on it, the second free again.
@@ -132,7 +132,7 @@ async fn a_copied_store_sends_nothing_until_adopted() {
         "belongs to installation 'two', but this is installation 'one'",
     )
     .await;
-    process.name("-TERM");
+    process.signal("-TERM");
     assert_eq!(process.wait_for_exit().await.code(), Some(0));
     let process = serve_config(&fixture, &two, &[]);
     process.endpoints.feed(&shop, &[("A", 4)]).await;

@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod harness;
+#[path = "../process/mod.rs"]
+mod process;
 #[path = "../store_suite/mod.rs"]
 mod store_suite;
 mod wire;

@@ -1,10 +1,8 @@
 //! The program as a process: exit codes, signals, `kill -9`, and secrets in its output.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::process::{Command, ExitStatus, Output};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,19 +17,12 @@ use crate::harness::{
     Endpoints, ListedStock, TestService, TestShop, configuration, is_settled, market_for,
     shop_status, update,
 };
+use crate::process::ProgramProcess;
+pub(crate) use crate::process::program;
 use crate::wire::{RawConnection, request, send};
 
-/// Maximum time for a process to start or to end.
+/// Maximum time for a test's condition.
 const TIMEOUT: Duration = Duration::from_secs(60);
-
-pub(crate) fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_stockbridge"));
-    // Settings of the developer's environment must not change the test.
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STOCKBRIDGE_")) {
-        command.env_remove(name);
-    }
-    command
-}
 
 /// Runs an operator's command against a running service.
 pub(crate) fn run_with_ops(endpoints: Endpoints, args: &[&str]) -> (Option<i32>, String, String) {
@@ -112,99 +103,37 @@ impl ProcessFixture {
 
 /// A running `serve`, killed at the latest when it is dropped.
 pub(crate) struct ServiceProcess {
-    child: Child,
+    process: ProgramProcess,
     pub(crate) endpoints: Endpoints,
-    log: Arc<Mutex<String>>,
-    // Disconnected when the process has closed its standard error.
-    endpoints_receiver: Receiver<Endpoints>,
 }
 
 impl ServiceProcess {
     pub(crate) fn start(command: &mut Command) -> Self {
-        let mut child = command
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let log = Arc::new(Mutex::new(String::new()));
-        let shared_log = Arc::clone(&log);
-        let (sender, endpoints_receiver) = channel();
-        std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                if let Some(endpoints) = parse_endpoints(&line) {
-                    // The test may have had enough.
-                    let _ignored = sender.send(endpoints);
-                }
-                let mut log = shared_log.lock().unwrap();
-                log.push_str(&line);
-                log.push('\n');
-            }
-        });
-        let endpoints = block_in_place(|| endpoints_receiver.recv_timeout(TIMEOUT));
-        let endpoints = endpoints.unwrap_or_else(|e| panic!("{e}: {}", log.lock().unwrap()));
-        Self {
-            child,
-            endpoints,
-            log,
-            endpoints_receiver,
-        }
+        let process = ProgramProcess::start(command);
+        let endpoints = Endpoints {
+            public: process.public,
+            ops: process.ops,
+        };
+        Self { process, endpoints }
     }
 
-    pub(crate) fn name(&self, signal: &str) {
-        let status = Command::new("kill")
-            .arg(signal)
-            .arg(self.child.id().to_string())
-            .status();
-        assert!(status.unwrap().success());
+    pub(crate) fn signal(&self, signal: &str) {
+        self.process.signal(signal);
     }
 
     /// `kill -9`, which leaves no time for anything.
     pub(crate) fn kill(&mut self) {
-        self.child.kill().unwrap();
-        block_in_place(|| self.child.wait()).unwrap();
+        self.process.kill();
     }
 
-    /// Waits for the end; polled, because std has no wait with a deadline.
     pub(crate) async fn wait_for_exit(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + TIMEOUT;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(
-                Instant::now() < deadline,
-                "it does not end: {}",
-                self.log.lock().unwrap()
-            );
-            sleep(Duration::from_millis(10)).await;
-        }
+        self.process.wait_for_exit().await
     }
 
     /// Everything it has logged, after its end.
     pub(crate) fn full_log(&self) -> String {
-        // Until the other end is gone.
-        block_in_place(|| while self.endpoints_receiver.recv().is_ok() {});
-        self.log.lock().unwrap().clone()
+        self.process.full_log()
     }
-}
-
-impl Drop for ServiceProcess {
-    fn drop(&mut self) {
-        // It may have ended long ago.
-        let _ignored = self.child.kill();
-        let _ignored = self.child.wait();
-    }
-}
-
-/// The addresses in the line that says that it serves.
-fn parse_endpoints(line: &str) -> Option<Endpoints> {
-    let record: Value = serde_json::from_str(line).ok()?;
-    let address = |key: &str| record[key].as_str()?.parse().ok();
-    Some(Endpoints {
-        public: address("listen")?,
-        ops: address("ops")?,
-    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -323,7 +252,7 @@ async fn sigterm_finishes_the_request_and_exits_0() {
     let (first, rest) = bytes.split_at(bytes.len() - 10);
     let mut connection = RawConnection::connect(process.endpoints.public).await;
     connection.write(first).await;
-    process.name("-TERM");
+    process.signal("-TERM");
     process.endpoints.wait_for_stopping().await;
     connection.write(rest).await;
     let response = connection.read_response().await.unwrap();
@@ -352,9 +281,9 @@ async fn a_second_signal_does_not_wait() {
     connection
         .write(b"PUT /v2/campaigns/12345/offers/stocks HTTP/1.1\r\nHost: a\r\n")
         .await;
-    process.name("-TERM");
+    process.signal("-TERM");
     process.endpoints.wait_for_stopping().await;
-    process.name("-INT");
+    process.signal("-INT");
     assert_eq!(process.wait_for_exit().await.code(), Some(1));
     assert!(process.full_log().contains("second signal"));
 }
@@ -511,7 +440,7 @@ async fn no_secret_is_logged() {
     output.push_str(&status.to_string());
     output.push_str(&process.endpoints.metrics().await);
     output.push_str(&run_all_commands(&fixture, process.endpoints).await);
-    process.name("-TERM");
+    process.signal("-TERM");
     assert_eq!(process.wait_for_exit().await.code(), Some(0));
     let log = process.full_log();
     assert!(

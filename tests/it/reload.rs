@@ -211,7 +211,7 @@ async fn a_signal_reloads() {
     let fixture = ReloadFixture::start().await;
     fixture.write("rules.csv", "sku;buffer\nA;3\n");
     fixture.edit_config("every_seconds = 1", "every_seconds = 0");
-    fixture.service.name("-HUP");
+    fixture.service.signal("-HUP");
     let endpoints = fixture.service.endpoints;
     endpoints
         .wait_for_status("the fault is an alarm", |status| {
@@ -219,7 +219,7 @@ async fn a_signal_reloads() {
         })
         .await;
     fixture.edit_config("every_seconds = 0", "every_seconds = 1");
-    fixture.service.name("-HUP");
+    fixture.service.signal("-HUP");
     endpoints
         .wait_for_status("the alarm ends", |status| {
             status["alarms"].as_array().unwrap().is_empty()

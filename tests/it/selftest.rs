@@ -260,7 +260,7 @@ async fn after_kill_9_the_next_start_shows_the_product() {
         .wait_for_status("it is shown again", no_alarm)
         .await;
     assert!(!fixture.market.is_hidden(CAMPAIGN, "A"));
-    process.name("-TERM");
+    process.signal("-TERM");
     assert_eq!(process.wait_for_exit().await.code(), Some(0));
     // From now on it is the seller's own business.
     let process = fixture.serve();
@@ -279,7 +279,7 @@ async fn sigterm_shows_the_product_with_a_valid_key() {
         (409, &"RUNNING".into())
     );
     fixture.market.revoke_key("api-moscow");
-    process.name("-TERM");
+    process.signal("-TERM");
     assert_eq!(
         process.wait_for_exit().await.code(),
         Some(0),

@@ -5,7 +5,7 @@ use std::ops::Range;
 use stock::{Count, Hour, LastStated, Level, Sku, SkuActivity, Timestamp};
 use stockbridge::store::{QuarantineEntry, ShopIdentity};
 
-pub(super) fn shops<const N: usize>(names: [&str; N]) -> Vec<ShopIdentity> {
+pub(crate) fn shops<const N: usize>(names: [&str; N]) -> Vec<ShopIdentity> {
     let identity = |name: &str| ShopIdentity {
         name: name.to_owned(),
         target: "campaign 1".to_owned(),

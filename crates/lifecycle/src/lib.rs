@@ -61,6 +61,17 @@ impl Tasks {
         }
     }
 
+    /// Creates an empty set that can be stopped alone, and that stops with this one. Its crashes trip
+    /// the same signal. This set does not wait for its end.
+    #[must_use]
+    pub fn new_part(&self) -> Self {
+        Self {
+            tracker: TaskTracker::new(),
+            stop: self.stop.child_token(),
+            crash_signal: self.crash_signal.clone(),
+        }
+    }
+
     /// Starts a task that runs until [`Tasks::stop`]; ending sooner trips the crash signal.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let guard = CrashGuard {
@@ -157,6 +168,16 @@ mod tests {
         let tasks = Tasks::new(crash_signal.clone());
         tasks.spawn("doomed", async { panic!("on purpose") });
         assert_eq!(crash_signal.tripped().await, "doomed");
+    }
+
+    #[tokio::test]
+    async fn part_stops_alone_or_with_its_whole() {
+        let whole = Tasks::new(CrashSignal::default());
+        let (alone, other) = (whole.new_part(), whole.new_part());
+        alone.stop();
+        assert!(alone.is_stopping() && !whole.is_stopping() && !other.is_stopping());
+        whole.stop();
+        assert!(other.is_stopping());
     }
 
     #[tokio::test]

@@ -53,14 +53,20 @@ settings! {
     store_url_file: Option<SecretText>,
         "a file that holds a postgres:// address with name and password"
         .example("\"secrets/store_url\"").secret();
+    /// Second address of the same database, for notifications of other replicas. Set it if a pooler
+    /// in transaction mode, which does not pass them on, is in between; it must lead to the server
+    /// itself. Without it an update on such a database waits up to a second for the other replicas.
+    store_listen_url_file: Option<SecretText>,
+        "a file that holds a postgres:// address with name and password"
+        .example("\"secrets/store_listen_url\"").secret();
     /// Name of this process among those that share the database of store_url_file. Set another name
     /// on each of them. Without a name, one process at a time uses the database. See
     /// docs/replicas.md.
     replica: Option<ReplicaLabel>, "the name of this replica, 1 to 60 of a-z, 0-9, - and _"
         .example("\"dc-2\"");
-    /// Replica that reads the sources of all shops, receives 1C and imports files. What the sources
-    /// have stated is on the disk of that replica, so no other one takes over by itself. It is
-    /// required if replica is set.
+    /// Replica that reads the sources of all shops, receives 1C and imports files. Without it, any
+    /// replica does, and another one takes over when it fails. Set it if only one machine has the
+    /// files or reaches the other side; the sources then stop while that replica does not run.
     sources_on: Option<ReplicaLabel>, "the name of a replica".example("\"dc-1\"");
     /// Address of the Market's API. Change it only for tests against a simulator.
     market_url: BaseUrl,

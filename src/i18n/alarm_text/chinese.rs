@@ -47,6 +47,11 @@ pub(super) const fn alarm_text(kind: AlarmKind) -> AlarmText {
             consequence: "服务仍使用旧配置，新的密钥、列表和规则尚未生效；接收、发送和应答仍在继续。",
             remedy: "请更正告警中指出的错误，然后重新加载配置。请先运行 stockbridge check。",
         },
+        AlarmKind::DatabaseLostChanges => AlarmText {
+            title: "数据库丢失了已确认的变更",
+            consequence: "服务已从内存中重新写入这些变更，因此库存没有丢失；Market 在这段时间内确认的库存会再发送一次。",
+            remedy: "请查明数据库为何回到较早的状态，常见原因是切换到了落后的备库。请设置 synchronous_standby_names，避免再次发生。",
+        },
         AlarmKind::Drift => AlarmText {
             title: "Market 上的数量不一致",
             consequence: "部分 SKU 在 Market 上显示的数量与已发送的不同，因此可能多卖或少卖；发送和应答仍在继续。",
@@ -96,6 +101,11 @@ pub(super) const fn alarm_text(kind: AlarmKind) -> AlarmText {
             title: "店铺没有收到新库存",
             consequence: "Market 请求时仍然得到最后已知的数量，但这些数量可能已经过时，也不再每天发送到 Market。",
             remedy: "请检查为这家店铺提供库存的程序或数据源。下一次提供库存后告警即解除，即使数量没有变化。",
+        },
+        AlarmKind::SourcesUnread => AlarmText {
+            title: "没有副本读取数据源",
+            consequence: "来自该店铺数据源的库存保持不变，会逐渐过时；程序仍然可以更新店铺，库存照常发送。",
+            remedy: "请阅读告警中的原因。启动 sources_on 指定的副本，或者在所有副本上删除该设置，由另一个副本接管。",
         },
         AlarmKind::StoreFailed => AlarmText {
             title: "磁盘无法写入",

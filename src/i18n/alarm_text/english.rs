@@ -48,6 +48,11 @@ pub(super) const fn alarm_text(kind: AlarmKind) -> AlarmText {
                 are not used yet; accepting, sending and answering continue.",
             remedy: "Correct the fault that the alarm names, and reload. Run stockbridge check first.",
         },
+        AlarmKind::DatabaseLostChanges => AlarmText {
+            title: "The database had lost changes",
+            consequence: "They were appended again from memory, so no stock is lost; what the Market acknowledged in that time is sent once more.",
+            remedy: "Find out why the database went back, often a failover to a standby that was behind. Set synchronous_standby_names, so that it cannot happen again.",
+        },
         AlarmKind::Drift => AlarmText {
             title: "Counts on the Market differ",
             consequence: "The Market shows other counts for some SKUs than were sent, so it may sell more or less than you have; sending and answering continue.",
@@ -97,6 +102,11 @@ pub(super) const fn alarm_text(kind: AlarmKind) -> AlarmText {
             title: "The shop gets no stock from you",
             consequence: "The Market still gets the last known counts when it asks, but they may be outdated and are no longer sent to it daily.",
             remedy: "Check the program or the source that feeds the shop. The next delivery clears the alarm, even if no count has changed.",
+        },
+        AlarmKind::SourcesUnread => AlarmText {
+            title: "No replica reads the sources",
+            consequence: "The stock from the shop's sources stays as it was and becomes outdated; programs still update the shop, and the stock is still sent.",
+            remedy: "Read the reason in the alarm. Start the replica that sources_on names, or remove the setting from all replicas, so that another one takes over.",
         },
         AlarmKind::StoreFailed => AlarmText {
             title: "The disk does not accept writes",

@@ -2,8 +2,9 @@
 
 use super::finding::Finding;
 use crate::config::Config;
+use crate::sources::SourceKind;
 // The doctor never opens the store, which would register this configuration's shops.
-use crate::store::{DatabaseFacts, database_facts};
+use crate::store::{DatabaseFacts, check_notifications, database_facts};
 
 const ABOUT: &str = "database";
 
@@ -13,7 +14,16 @@ pub(super) async fn examine(config: &Config) -> Vec<Finding> {
         return Vec::new();
     };
     match database_facts(url).await {
-        Ok(facts) => evaluate(&facts, &url.to_string()),
+        Ok(facts) => {
+            let mut findings = evaluate(&facts, &url.to_string());
+            findings.extend(examine_sources(&facts, config));
+            if config.replica.is_some() || url.has_listen_url() {
+                let arrived = check_notifications(url).await;
+                let arrived = arrived.map_err(|error| error.to_string());
+                findings.push(evaluate_notifications(arrived, url.has_listen_url()));
+            }
+            findings
+        }
         Err(error) => vec![Finding::fail(
             ABOUT,
             error.to_string(),
@@ -73,13 +83,77 @@ fn evaluate(facts: &DatabaseFacts, url: &str) -> Vec<Finding> {
     findings
 }
 
+/// Says which replica reads the sources of each shop, and which sources only one machine may have.
+fn examine_sources(facts: &DatabaseFacts, config: &Config) -> Vec<Finding> {
+    if config.replica.is_none() {
+        return Vec::new();
+    }
+    let mut findings = Vec::new();
+    for shop in &config.shops {
+        let name = &shop.name;
+        let lease = format!("sources {name}");
+        let leader = facts.leases.iter().find(|(name, _)| *name == lease);
+        findings.extend(match (leader, facts.leases.is_empty()) {
+            (Some((_, replica)), _) => Some(Finding::ok(
+                ABOUT,
+                format!("replica {replica} reads the sources of {name}"),
+            )),
+            // No replica runs yet.
+            (None, true) => None,
+            (None, false) => Some(Finding::warn(
+                ABOUT,
+                format!("no replica reads the sources of {name}"),
+                "look at the alarms of the replicas, and start the one of sources_on",
+            )),
+        });
+        if config.sources_on.is_some() {
+            continue;
+        }
+        for source in &shop.sources {
+            if let SourceKind::Files(files) = &source.kind {
+                let (source, path) = (&source.policy.name, files.path.display());
+                findings.push(Finding::warn(
+                    ABOUT,
+                    format!("{name}/{source} reads {path}, which every replica must have"),
+                    "share the directory between the machines, or set sources_on to the one that \
+                     has it",
+                ));
+            }
+        }
+    }
+    findings
+}
+
+fn evaluate_notifications(arrived: Result<bool, String>, has_listen_url: bool) -> Finding {
+    match arrived {
+        Ok(true) => Finding::ok(ABOUT, "notifications between replicas arrive"),
+        Ok(false) if has_listen_url => Finding::fail(
+            ABOUT,
+            "notifications do not arrive at the address in store_listen_url_file",
+            "write the address of the server itself and the same database into the file, without a \
+             pooler in transaction mode",
+        ),
+        Ok(false) => Finding::warn(
+            ABOUT,
+            "notifications do not arrive, as with a pooler in transaction mode: an update waits up \
+             to a second for the other replicas",
+            "set store_listen_url_file to an address of the server itself",
+        ),
+        Err(error) => Finding::fail(
+            ABOUT,
+            format!("notifications cannot be received: {error}"),
+            "check the address in store_listen_url_file, or that in store_url_file without one",
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::finding::Severity;
     use super::*;
 
-    fn levels(change: impl FnOnce(&mut DatabaseFacts)) -> Vec<Severity> {
-        let mut facts = DatabaseFacts {
+    fn facts() -> DatabaseFacts {
+        DatabaseFacts {
             server_version: "15.8".to_owned(),
             fsync: "on".to_owned(),
             full_page_writes: "on".to_owned(),
@@ -89,10 +163,64 @@ mod tests {
             tables: Some(1),
             known_tables: 1,
             may_create: true,
-        };
+            leases: Vec::new(),
+        }
+    }
+
+    fn levels(change: impl FnOnce(&mut DatabaseFacts)) -> Vec<Severity> {
+        let mut facts = facts();
         change(&mut facts);
         let findings = evaluate(&facts, "postgres://db:5432/stock");
         findings.iter().map(|finding| finding.level).collect()
+    }
+
+    #[test]
+    fn sources_of_replicas_are_examined() {
+        let examine = |settings: &str, leases: &[(&str, &str)]| {
+            let directory = tempfile::tempdir().unwrap();
+            let url = "postgres://db:5432/stock";
+            std::fs::write(directory.path().join("address"), url).unwrap();
+            let text = format!(
+                "store_url_file = \"address\"\ninstance = \"test\"\n{settings}\n[[shops]]\n\
+                 name = \"a\"\nwarehouses = [1]\ncampaign = 1\nmigrate = \"off\"\n\
+                 [[shops.sources]]\nname = \"erp\"\nkind = \"file\"\npath = \"stock.csv\"\n"
+            );
+            let secrets = ["PUSH_TOKEN", "FEED_KEY"];
+            let secrets = secrets.map(|key| {
+                (
+                    format!("STOCKBRIDGE_SHOPS_A_{key}"),
+                    "secret-of-a".to_owned(),
+                )
+            });
+            let config = Config::parse(&text, secrets.into(), directory.path()).unwrap();
+            let owned = |(name, owner): &(&str, &str)| ((*name).to_owned(), (*owner).to_owned());
+            let facts = DatabaseFacts {
+                leases: leases.iter().map(owned).collect(),
+                ..facts()
+            };
+            let findings = examine_sources(&facts, &config);
+            findings
+                .iter()
+                .map(|finding| finding.level)
+                .collect::<Vec<_>>()
+        };
+        use Severity::{Ok, Warn};
+        let (own, other) = (("sources a", "one"), ("campaign 1", "one"));
+        assert!(examine("", &[own]).is_empty(), "there is only one process");
+        assert_eq!(examine("replica = \"one\"", &[own, other]), [Ok, Warn]);
+        assert_eq!(examine("replica = \"one\"", &[]), [Warn]);
+        let pinned = "replica = \"one\"\nsources_on = \"one\"";
+        assert_eq!(examine(pinned, &[own]), [Ok]);
+        assert_eq!(examine(pinned, &[other]), [Warn]);
+    }
+
+    #[test]
+    fn missing_notifications_are_found() {
+        let level = |arrived, has_url| evaluate_notifications(arrived, has_url).level;
+        assert_eq!(level(Ok(true), true), Severity::Ok);
+        assert_eq!(level(Ok(false), false), Severity::Warn);
+        assert_eq!(level(Ok(false), true), Severity::Fail);
+        assert_eq!(level(Err("refused".to_owned()), true), Severity::Fail);
     }
 
     #[test]

@@ -60,13 +60,15 @@ impl SourceManager {
         let managed = self
             .shop(shop)
             .ok_or_else(|| PipelineError::NothingToAccept(name.clone()))?;
+        let pipeline = managed.pipeline.read().clone();
+        let pipeline = pipeline.ok_or(PipelineError::NotLeading)?;
         let config = &managed.sources[source].config;
-        if matches!(config.kind, SourceKind::Import) && !managed.pipeline.combines_by_latest() {
+        if matches!(config.kind, SourceKind::Import) && !pipeline.combines_by_latest() {
             let text = "this shop combines its sources: name the source that the file belongs to";
             return Err(PipelineError::Settings(text.to_owned()));
         }
-        let now = Timestamp::from(self.0.clock.now());
-        let settings_and_directory = (&config.read_settings, managed.pipeline.directory());
+        let now = Timestamp::from(self.0.context.clock.now());
+        let settings_and_directory = (&config.read_settings, pipeline.directory());
         let read = async |rows: &mut EntrySender| {
             let summaries =
                 files::read_on_blocking_thread(name, file, format, settings_and_directory, rows)
@@ -75,8 +77,7 @@ impl SourceManager {
                 scope.map_or_else(|| combined_scope(&summaries).into(), Completeness::Certain);
             Ok(ReadReport::from_files(completeness, summaries))
         };
-        managed
-            .pipeline
+        pipeline
             .ingest_delivery(source, now, should_apply, read)
             .await
     }

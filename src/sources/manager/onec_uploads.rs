@@ -3,6 +3,9 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
 use connectors::files::{self, combined_scope};
 use connectors::onec_exchange::{self, ExchangeEndpoint, ImportedFile, RecordRefusedLogin, Upload};
 use connectors::{Completeness, EntrySender, ReadReport};
@@ -11,9 +14,9 @@ use stock::{ShopId, Timestamp};
 use stock_import::formats::Format;
 use strict_http::causes;
 
-use super::SourceManager;
+use super::{SourceLeader, SourceManager};
 use crate::auth_failures::{AuthFailures, Credential};
-use crate::sources::{DeliveryOutcome, DeliveryReport, SourceKind};
+use crate::sources::{DeliveryOutcome, DeliveryReport, PipelineError, SourceKind};
 
 /// Counts wrong logins of 1C, and delays their responses.
 fn record_refused_login(auth_failures: &AuthFailures) -> RecordRefusedLogin {
@@ -47,7 +50,7 @@ impl SourceManager {
                     Box::pin(async move { manager.receive_upload(id, upload).await })
                 }),
                 tasks: tasks.clone(),
-                clock: self.0.clock,
+                clock: self.0.context.clock,
                 record_refused_login: record_refused_login(auth_failures),
             };
             let endpoints = shop
@@ -59,7 +62,7 @@ impl SourceManager {
                         return None;
                     };
                     let name = &source.config.policy.name;
-                    let spool = shop.pipeline.directory().join(format!("exchange-{name}"));
+                    let spool = shop.directory.join(format!("exchange-{name}"));
                     Some(ExchangeEndpoint {
                         source_index: index,
                         name: name.clone(),
@@ -67,9 +70,35 @@ impl SourceManager {
                         spool,
                     })
                 });
-            router = router.merge(onec_exchange::router(&context, endpoints.collect()));
+            let endpoints: Vec<_> = endpoints.collect();
+            if endpoints.is_empty() {
+                continue;
+            }
+            let own = onec_exchange::router(&context, endpoints);
+            let manager = self.clone();
+            let refuse_elsewhere = from_fn(move |request: Request, next: Next| {
+                let refusal = manager.exchange_refusal(id);
+                async move {
+                    match refusal {
+                        Some(refusal) => refusal,
+                        None => next.run(request).await,
+                    }
+                }
+            });
+            router = router.merge(own.route_layer(refuse_elsewhere));
         }
         router
+    }
+
+    /// Returns the response to 1C while another process reads the sources of a shop.
+    fn exchange_refusal(&self, shop: ShopId) -> Option<Response> {
+        match self.leader(shop)? {
+            SourceLeader::This => None,
+            SourceLeader::Replica(replica) => {
+                Some(onec_exchange::elsewhere_response(Some(&replica)))
+            }
+            SourceLeader::Vacant => Some(onec_exchange::elsewhere_response(None)),
+        }
     }
 
     /// Delivers a file that 1C has uploaded.
@@ -77,9 +106,12 @@ impl SourceManager {
         let Some(shop) = self.shop(shop) else {
             return Err("this shop is not configured".to_owned());
         };
+        let Some(pipeline) = shop.pipeline.read().clone() else {
+            return Err(PipelineError::NotLeading.to_string());
+        };
         let read_settings = &shop.sources[upload.source_index].config.read_settings;
-        let now = Timestamp::from(self.0.clock.now());
-        let (pipeline, name) = (&shop.pipeline, upload.name.clone());
+        let now = Timestamp::from(self.0.context.clock.now());
+        let name = upload.name.clone();
         let is_numbered = name.contains(|c: char| c.is_ascii_digit());
         let delivered = pipeline.ingest_delivery(
             upload.source_index,

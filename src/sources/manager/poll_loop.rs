@@ -18,6 +18,7 @@ use crate::sources::{
 /// Poll loop of one source.
 pub(super) struct PollLoop<S> {
     pub(super) manager: SourceManager,
+    pub(super) pipeline: DeliveryPipeline,
     pub(super) shop_index: usize,
     pub(super) source_index: usize,
     pub(super) source: SourcePoller<S>,
@@ -30,7 +31,7 @@ impl<S: Source> PollLoop<S> {
                 let source = self.managed_source();
                 (source.config.poll_interval, Arc::clone(&source.poll_now))
             };
-            let pipeline = self.shop().pipeline.clone();
+            let pipeline = self.pipeline.clone();
             pipeline.record_poll_started(self.source_index);
             tokio::select! {
                 // A delivery that is not complete is cancelled. The next start reads it again.
@@ -57,7 +58,7 @@ impl<S: Source> PollLoop<S> {
     async fn poll(&mut self, pipeline: &DeliveryPipeline) {
         let (known, shop) = (Arc::clone(&self.manager.0.known), self.shop().id);
         let known_skus = Arc::new(move || known(shop));
-        let now = self.manager.0.clock.now();
+        let now = self.manager.0.context.clock.now();
         let index = self.source_index;
         let polled: Result<_, String> = async {
             reapply_if_needed(pipeline, index).await?;
@@ -82,15 +83,14 @@ async fn reapply_if_needed(pipeline: &DeliveryPipeline, index: usize) -> Result<
 /// Loop of a source that pushes its data: applies statements that did not reach the book.
 pub(super) async fn run_passive(
     manager: SourceManager,
-    shop_index: usize,
-    source_index: usize,
+    (shop_index, source_index): (usize, usize),
+    pipeline: DeliveryPipeline,
     tasks: Tasks,
 ) {
-    let shop = &manager.0.shops[shop_index];
-    let (pipeline, source) = (&shop.pipeline, &shop.sources[source_index]);
+    let source = &manager.0.shops[shop_index].sources[source_index];
     loop {
         let reapplied = async {
-            if let Err(reason) = reapply_if_needed(pipeline, source_index).await {
+            if let Err(reason) = reapply_if_needed(&pipeline, source_index).await {
                 pipeline.record_failure(source_index, &reason);
             }
         };
@@ -249,6 +249,8 @@ fn delivery_end(
             | PipelineError::Ingest(_)
             | PipelineError::NothingToAccept(_)
             | PipelineError::DeliveryChanged(_)
+            | PipelineError::NotLeading
+            | PipelineError::Mirror(_)
             | PipelineError::ComparisonInterrupted,
         ) => DeliveryEnd::Interrupted,
     }

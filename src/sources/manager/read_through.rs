@@ -8,6 +8,7 @@ use stock_import::DeliveryScope;
 use strict_http::causes;
 
 use super::SourceManager;
+use crate::sources::DeliveryPipeline;
 
 /// Timeout for the old handler while a request of the Market waits.
 const HANDLER_TIMEOUT: Duration = Duration::from_secs(8);
@@ -30,38 +31,43 @@ impl SourceManager {
             .sources
             .iter()
             .position(|source| source.old_handler.is_some())?;
-        if managed.pipeline.had_snapshot(index) {
+        let pipeline = managed.pipeline.read().clone()?;
+        if pipeline.had_snapshot(index) {
             return None;
         }
         let manager = self.clone();
-        Some(async move { manager.request_now(shop, index, &skus).await })
+        Some(async move { manager.request_now((shop, pipeline), index, &skus).await })
     }
 
-    async fn request_now(&self, shop: ShopId, index: usize, skus: &[Sku]) {
+    async fn request_now(
+        &self,
+        (shop, pipeline): (ShopId, DeliveryPipeline),
+        index: usize,
+        skus: &[Sku],
+    ) {
         let Some(shop) = self.shop(shop) else { return };
         let source = &shop.sources[index];
         let Some(client) = &source.old_handler else {
             return;
         };
-        let now = self.0.clock.now();
+        let now = self.0.context.clock.now();
         let read_settings = &source.config.read_settings;
         let response =
             old_handler::pull_once(client, skus, read_settings, now, HANDLER_TIMEOUT).await;
         if let Some(error) = &response.first_error {
-            shop.pipeline.record_failure(index, &causes(error));
+            pipeline.record_failure(index, &causes(error));
         }
         if response.entries.is_empty() {
             return;
         }
-        let now = Timestamp::from(self.0.clock.now());
+        let now = Timestamp::from(self.0.context.clock.now());
         let delivered =
-            shop.pipeline
-                .ingest_delivery(index, now, true, async |rows: &mut EntrySender| {
-                    for entry in response.entries {
-                        rows.send(entry).await.map_err(|error| error.to_string())?;
-                    }
-                    Ok(Completeness::Certain(DeliveryScope::Delta))
-                });
+            pipeline.ingest_delivery(index, now, true, async |rows: &mut EntrySender| {
+                for entry in response.entries {
+                    rows.send(entry).await.map_err(|error| error.to_string())?;
+                }
+                Ok(Completeness::Certain(DeliveryScope::Delta))
+            });
         // The pipeline records errors in the status of the source.
         let _report = delivered.await;
     }

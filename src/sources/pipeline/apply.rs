@@ -29,8 +29,10 @@ impl DeliveryPipeline {
     /// The statements cannot be read or applied.
     pub async fn reapply_rules(&self) -> Result<(), PipelineError> {
         let _turn = self.0.settings_turn.lock().await;
-        let mut statements = self.statements().await;
-        self.reapply_locked(&mut statements).await
+        let mut statements = self.statements().await?;
+        self.reapply_locked(&mut statements).await?;
+        self.mirror_later_change(&mut statements).await;
+        Ok(())
     }
 
     /// Does the same with the statements that are already locked.
@@ -38,6 +40,8 @@ impl DeliveryPipeline {
         &self,
         statements: &mut LockedStatements,
     ) -> Result<(), PipelineError> {
+        // Statements of an interrupted delivery may not be stored for the other replicas yet.
+        self.mirror(statements).await?;
         let settings = self.settings();
         let digest = &settings.digest;
         let applied_digest = statements.run(|it| it.applied_rules_digest()).await?;
@@ -95,7 +99,7 @@ impl DeliveryPipeline {
     /// The rules have not changed, others are held, or the statements cannot be read or applied.
     pub async fn accept_rules(&self, expected: Option<&str>) -> Result<(), PipelineError> {
         let _turn = self.0.settings_turn.lock().await;
-        let mut statements = self.statements().await;
+        let mut statements = self.statements().await?;
         let settings = self.settings();
         let applied_digest = statements.run(|it| it.applied_rules_digest()).await?;
         if applied_digest == settings.digest {
@@ -109,6 +113,7 @@ impl DeliveryPipeline {
         self.apply_rules(&mut statements, &settings, evaluated.updates)
             .await?;
         self.record_approved_rules();
+        self.mirror_later_change(&mut statements).await;
         Ok(())
     }
 
@@ -121,6 +126,7 @@ impl DeliveryPipeline {
         // Until all stock is evaluated, no rules are the applied ones: not even those from before,
         // if they come back.
         statements.run(|it| it.save_rules_digest("")).await?;
+        self.mirror(statements).await?;
         self.apply(settings, updates).await?;
         let digest = settings.digest.clone();
         statements

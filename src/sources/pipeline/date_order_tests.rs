@@ -1,6 +1,5 @@
 //! Tests of the date under which a result is applied, beside the updates of programs.
 
-use chrono::TimeDelta;
 use stock::{Count, Sku, Update};
 use stock_import::stock_rules::Combine;
 use stock_import::{DeliveryEntry, Row};

@@ -47,7 +47,7 @@ impl DeliveryPipeline {
         if self.is_large(source, rows, delivery.scope).await? {
             return self.decide_large(source, delivery, approval).await;
         }
-        let mut statements = self.statements().await;
+        let mut statements = self.statements().await?;
         let settings = self.settings();
         let collects_skus = self.0.concerned.lock().is_some();
         let compared = self
@@ -72,6 +72,7 @@ impl DeliveryPipeline {
         } = settled;
         self.release(&mut statements, source, &report, released)
             .await?;
+        self.mirror_later_change(&mut statements).await;
         Ok(report)
     }
 
@@ -174,7 +175,7 @@ impl DeliveryPipeline {
             Ok::<_, PipelineError>(statements.hold_delivery(id, staged, held)?)
         });
         self.0.statuses.lock()[source].held = hold.await?;
-        Ok(())
+        self.mirror(statements).await
     }
 
     async fn commit(
@@ -185,7 +186,8 @@ impl DeliveryPipeline {
         (options, facts): (CommitOptions, DeliveryFacts),
     ) -> Result<(), PipelineError> {
         // After the commit, the statements hold. A crash then leaves the mark "unapplied" on disk,
-        // and the book follows at the next start.
+        // and the book follows at the next start. With other replicas they hold when the mirror has
+        // them: a crash before it is as if the delivery had not been read.
         self.0.statuses.lock()[source].has_unapplied = true;
         let (steps, staged) = (self.0.steps.clone(), delivery.staged);
         let commit = statements.run(move |statements| {
@@ -194,7 +196,8 @@ impl DeliveryPipeline {
             steps.reach("committed");
             Ok::<_, StatementError>(())
         });
-        Ok(commit.await?)
+        commit.await?;
+        self.mirror(statements).await
     }
 
     /// Notes that the book has the statements of a source.

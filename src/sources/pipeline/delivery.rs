@@ -269,7 +269,7 @@ impl DeliveryPipeline {
         held: &HeldDelivery,
     ) -> Result<Option<Delivery>, PipelineError> {
         let held = held.clone();
-        let mut statements = self.statements().await;
+        let mut statements = self.statements().await?;
         let open = statements.run(move |statements| {
             if !statements.source_record(source)?.held.contains(&held) {
                 return Ok(None);

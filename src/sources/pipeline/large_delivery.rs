@@ -78,7 +78,7 @@ impl DeliveryPipeline {
                 Some(self.0.settings_turn.lock().await)
             };
             let settings = {
-                let _statements = self.statements().await;
+                let _statements = self.statements().await?;
                 *self.0.concerned.lock() = Some(ConcernedSkus::new());
                 self.settings()
             };
@@ -91,7 +91,7 @@ impl DeliveryPipeline {
                 Some(turn) => turn,
                 None => self.0.settings_turn.lock().await,
             };
-            let statements = self.statements().await;
+            let statements = self.statements().await?;
             delivery = compared.0;
             if Arc::ptr_eq(&settings, &self.settings()) {
                 break (settings, compared.1, settings_turn, statements);
@@ -113,12 +113,13 @@ impl DeliveryPipeline {
         if let Some(updates) = updates {
             drop(statements);
             self.apply_in_groups(&settings, updates).await?;
-            statements = self.statements().await;
+            statements = self.statements().await?;
             self.apply_concerned(&settings).await?;
             self.mark_applied(&mut statements, source).await?;
         }
         self.release(&mut statements, source, &report, released)
             .await?;
+        self.mirror_later_change(&mut statements).await;
         Ok(report)
     }
 
@@ -147,10 +148,11 @@ impl DeliveryPipeline {
             let mut ready: Vec<SourceUpdates> = Vec::new();
             // An error drops the receiver, which ends the reading.
             while groups.recv_many(&mut ready, GROUPS_PER_LOCK).await > 0 {
-                let _statements = self.statements().await;
+                let _statements = self.statements().await?;
                 for group in &mut ready {
                     self.remove_concerned(&mut group.updates);
                 }
+                self.check_leading()?;
                 let ingest = &self.0.context.ingest;
                 let calls = ready
                     .drain(..)

@@ -42,6 +42,8 @@ pub use self::delivery_report::{
     ChangeCounts, DeliveryOutcome, DeliveryReport, SourceState, SourceStatus,
 };
 use self::large_delivery::ConcernedSkus;
+pub(super) use self::locked_statements::LockedStatements;
+use self::locked_statements::SharedStatements;
 use self::outcome::{raise_absence_alarm, raise_held_alarm};
 use self::preview::PreviewCache;
 pub use self::preview::{HeldPreview, HeldRules, PreviewProgress};
@@ -52,6 +54,7 @@ use stock::{ShopId, StockBook, Timestamp};
 use stock_import::RejectedRow;
 use stock_import::stock_rules::{Combine, ShopRules};
 
+use super::mirror::{MirrorError, StatementMirror};
 use super::statements::{
     SORT_BUFFER, SourceId, SourceRecord, StatementError, StatementStore, StepHook, StorageError,
 };
@@ -89,6 +92,12 @@ pub enum PipelineError {
          the new one, and approve that"
     )]
     DeliveryChanged(String),
+    /// Another replica reads the sources. Nothing was applied.
+    #[error("another replica reads the sources of this shop now")]
+    NotLeading,
+    /// The statements cannot be stored for the other replicas, so they are not applied yet.
+    #[error("the statements are not applied yet")]
+    Mirror(#[source] MirrorError),
     /// The comparison of a held delivery with the stock has ended without a result.
     #[error("the comparison with the stock was interrupted: request it again")]
     ComparisonInterrupted,
@@ -121,7 +130,9 @@ struct PipelineState {
     // Names of the sources, in configuration order.
     source_names: Vec<String>,
     settings: RwLock<Arc<PipelineSettings>>,
-    statements: Arc<tokio::sync::Mutex<StatementStore>>,
+    statements: SharedStatements,
+    // Only with other replicas.
+    mirror: Option<Arc<StatementMirror>>,
     // Locks are taken in this order: the turn of a source, that of large deliveries, that of
     // settings, the statements.
     source_turns: Vec<tokio::sync::Mutex<()>>,
@@ -180,8 +191,25 @@ impl DeliveryPipeline {
         rules: ShopRules,
         context: Context,
     ) -> Result<Self, PipelineError> {
-        let own_directory = directory.to_owned();
-        let opened = run_blocking(move || open_statements(&own_directory, policies));
+        Self::open_mirrored(directory, (shop, name), (policies, rules), context, None).await
+    }
+
+    /// Opens them with a mirror, which gets the stored statements of the directory at once.
+    pub(super) async fn open_mirrored(
+        directory: &Path,
+        (shop, name): (ShopId, &str),
+        (policies, rules): (Vec<SourcePolicy>, ShopRules),
+        context: Context,
+        mirror: Option<Arc<StatementMirror>>,
+    ) -> Result<Self, PipelineError> {
+        let (own_directory, tracks_pages) = (directory.to_owned(), mirror.is_some());
+        let opened = run_blocking(move || {
+            let (mut statements, opened) = open_statements(&own_directory, policies)?;
+            if tracks_pages {
+                statements.track_pages()?;
+            }
+            Ok::<_, StatementError>((statements, opened))
+        });
         let (mut statements, opened) = opened.await?;
         let steps = StepHook::default();
         statements.set_steps(steps.clone());
@@ -221,7 +249,8 @@ impl DeliveryPipeline {
             settings_turn: tokio::sync::Mutex::default(),
             concerned: Mutex::default(),
             settings: RwLock::new(PipelineSettings::new(sources, rules)),
-            statements: Arc::new(tokio::sync::Mutex::new(statements)),
+            statements: Arc::new(tokio::sync::Mutex::new(Some(statements))),
+            mirror,
             statuses: Mutex::new(statuses),
             has_new_rules: AtomicBool::new(true),
             held_rules: Mutex::default(),
@@ -277,16 +306,10 @@ impl DeliveryPipeline {
         // before. A large delivery that is only read or compared is not waited for: it is compared
         // again.
         let turn = self.0.settings_turn.lock().await;
-        let mut statements = self.statements().await;
+        let mut statements = self.statements().await?;
         let mut sources = self.settings().sources.clone();
         for (source, policy) in sources.iter_mut().zip(policies) {
-            let old = std::mem::replace(&mut source.policy, policy);
-            source.policy.origin = old.origin;
-            source.policy.scope = old.scope;
-            source.policy.warehouses = old.warehouses;
-            source.policy.variants = old.variants;
-            source.policy.duplicates = old.duplicates;
-            source.policy.read_settings_text = old.read_settings_text;
+            source.policy = source.policy.replaced_by(policy);
         }
         let settings = PipelineSettings::new(sources, rules);
         if settings.digest != self.settings().digest {
@@ -307,6 +330,7 @@ impl DeliveryPipeline {
         }
         *self.0.settings.write() = settings;
         self.reapply_locked(&mut statements).await?;
+        self.mirror_later_change(&mut statements).await;
         drop((statements, turn));
         self.reconsider_held().await;
         Ok(())
@@ -360,9 +384,11 @@ impl DeliveryPipeline {
     /// The state cannot be stored.
     pub async fn save_reader_state(&self, source: usize, state: &str) -> Result<(), PipelineError> {
         let (id, state) = (self.source_id(source), state.to_owned());
-        let mut statements = self.statements().await;
+        let mut statements = self.statements().await?;
         let saved = statements.run(move |it| it.save_reader_state(id, &state));
-        Ok(saved.await?)
+        saved.await?;
+        // Without it, the next leader would read the source again.
+        self.mirror(&mut statements).await
     }
 
     /// Returns the first `limit` rejected and suspicious rows of a source's last delivery.

@@ -30,6 +30,8 @@ impl DeliveryPipeline {
         let status = &mut statuses[source];
         let mut report = match delivered {
             Ok(report) => report,
+            // The new leader reports about the source.
+            Err(error @ PipelineError::NotLeading) => return Err(error),
             Err(error) => {
                 if should_apply {
                     status.is_unreachable = false;

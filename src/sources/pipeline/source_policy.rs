@@ -114,6 +114,23 @@ pub struct SourcePolicy {
     pub variants: VariantPolicy,
 }
 
+impl SourcePolicy {
+    /// Returns the policy after a reload. What belongs to the reading of the source keeps its old
+    /// value.
+    #[must_use]
+    pub(in crate::sources) fn replaced_by(&self, new: Self) -> Self {
+        Self {
+            origin: self.origin,
+            scope: self.scope,
+            warehouses: self.warehouses.clone(),
+            variants: self.variants,
+            duplicates: self.duplicates,
+            read_settings_text: self.read_settings_text.clone(),
+            ..new
+        }
+    }
+}
+
 /// Treatment of a SKU with several rows at one warehouse in a delivery, if neither dates nor parts
 /// order the rows. Setting `duplicates`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]

@@ -215,8 +215,9 @@ impl DeliveryPipeline {
         });
         let (ingest, shop) = (&self.0.context.ingest, self.0.shop);
         let submit = |group: SourceUpdates| async move {
+            self.check_leading()?;
             let accepted = ingest.accept_of_source(shop, group);
-            accepted.await.map(drop)
+            accepted.await.map(drop).map_err(PipelineError::from)
         };
         let submitting = async move {
             let submitted = stream::poll_fn(|cx| groups.poll_recv(cx))

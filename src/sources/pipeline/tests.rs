@@ -1308,7 +1308,7 @@ async fn corrected_rules_release_held_deliveries() {
 async fn corrected_limits_release_held_deliveries() {
     let harness = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
     harness.deliver(0, numbered_rows(0..10, 5)).await;
-    // A product without a SKU is no reason to hold a delivery, also when it is decided again.
+    // A product without a SKU does not hold a delivery, also when it is decided again.
     let without_sku = vec![row_by_id("unknown", 1)];
     let with_zeros = [numbered_rows(0..4, 0), numbered_rows(4..10, 5), without_sku].concat();
     harness.deliver(0, with_zeros).await;

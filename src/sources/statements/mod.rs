@@ -25,6 +25,7 @@ mod duplicates;
 mod encoding;
 mod groups;
 mod held;
+mod page_copy;
 mod preview_rows;
 mod reader;
 mod records;
@@ -41,6 +42,7 @@ mod step_hook;
 #[cfg(test)]
 mod tests;
 mod variants;
+mod wal_frames;
 mod working_copy;
 
 use std::path::{Path, PathBuf};
@@ -55,6 +57,7 @@ pub(super) use delivery_pass::{ComparedDelivery, DeliveryPass};
 pub(super) use groups::{GroupFilter, SkuGroup, StatementRow};
 pub use held::HeldDelivery;
 pub(super) use held::{delivery_mark, short_mark};
+pub(super) use page_copy::{ChangedPages, PageDigests, digests_of_file, page_digest, read_up_to};
 pub(super) use preview_rows::DeliveryPreview;
 pub use preview_rows::PreviewRow;
 pub(super) use reader::StatementReader;
@@ -72,7 +75,7 @@ pub(super) use working_copy::{DIRECTORY_PREFIX, copy_held, copy_statements};
 const FORMAT: u32 = 5;
 
 /// Name of the file in the directory of the shop.
-const FILE_NAME: &str = "stated.db";
+pub(super) const FILE_NAME: &str = "stated.db";
 
 /// Beginning of the names of staging files.
 const STAGING_PREFIX: &str = "staged-";
@@ -163,6 +166,9 @@ impl StatementError {
 pub(super) struct StatementStore {
     directory: PathBuf,
     conn: Connection,
+    // The file of `conn`, if its pages are tracked. It must not be closed before `conn`: the system
+    // takes a process's locks on a file away when the process closes any handle of it.
+    file: Option<std::fs::File>,
     steps: StepHook,
 }
 
@@ -190,6 +196,7 @@ impl StatementStore {
         Ok(Self {
             directory: directory.to_owned(),
             conn,
+            file: None,
             steps: StepHook::default(),
         })
     }

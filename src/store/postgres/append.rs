@@ -7,6 +7,7 @@ use sqlx::postgres::PgConnection;
 use stock::ShopId;
 use tokio::time::Instant;
 
+use super::change_tail;
 use super::connection::{
     PostgresConnection, Purpose, WRITE_TIMEOUT, is_conflict, query, with_limit,
 };
@@ -32,6 +33,18 @@ pub(in crate::store) struct AppendCondition<'a> {
     pub(in crate::store) version: Option<BookVersion>,
     /// Lease under which the changes are made.
     pub(in crate::store) fence: Option<&'a Fence>,
+}
+
+/// Conditions of one attempt.
+#[derive(Clone, Copy)]
+struct AttemptCondition<'a> {
+    /// Positions of further shops whose changes memory must have.
+    only_read: &'a [usize],
+    /// Numbers of the shops whose target must be that of this process.
+    for_target: &'a [i64],
+    /// False if the changes may follow changes that memory does not have yet.
+    depends_on_book: bool,
+    fence: Option<&'a Fence>,
 }
 
 /// Packed records of the shop with this position in the configuration, in order.
@@ -92,9 +105,13 @@ impl PostgresStore {
         if version.is_some_and(|version| version != self.book_version()) {
             return Err(StoreError::Behind);
         }
-        let outcome = self
-            .append_at_end(&mut state, &packed, &only_read, (depends_on_book, fence))
-            .await;
+        let condition = AttemptCondition {
+            only_read: &only_read,
+            for_target: &shops_bound_to_target(changes, &state.logs),
+            depends_on_book,
+            fence,
+        };
+        let outcome = self.append_at_end(&mut state, &packed, condition).await;
         self.publish(&state, outcome.as_ref().err());
         let positions = outcome?;
         for change in changes {
@@ -113,8 +130,7 @@ impl PostgresStore {
         &self,
         state: &mut PostgresState,
         packed: &PackedShops,
-        only_read: &[usize],
-        (depends_on_book, fence): (bool, Option<&Fence>),
+        condition: AttemptCondition<'_>,
     ) -> Result<Vec<(i64, i64)>, StoreError> {
         let started = Instant::now();
         for _ in 0..MAX_ATTEMPTS {
@@ -122,16 +138,19 @@ impl PostgresStore {
             let PostgresState {
                 connection, logs, ..
             } = state;
-            let attempt = append_once(connection, (logs, &self.id), (only_read, fence), &sealed);
+            let attempt = append_once(connection, (logs, &self.id), condition, &sealed);
             match with_limit(WRITE_TIMEOUT, attempt).await {
                 Ok(AppendOutcome::Appended) => {
                     state.last_commit = started.elapsed();
                     return Ok(advance(&mut state.logs, packed, &sealed));
                 }
                 Ok(AppendOutcome::NotLeader) => return Err(StoreError::NotLeader),
+                Ok(AppendOutcome::OtherTarget(shop)) => {
+                    return Err(StoreError::OtherTarget { shop });
+                }
                 Ok(AppendOutcome::Behind) => {
                     self.follow(state).await?;
-                    if depends_on_book {
+                    if condition.depends_on_book {
                         return Err(StoreError::Behind);
                     }
                 }
@@ -151,7 +170,7 @@ impl PostgresStore {
 fn seal(packed: &PackedShops, logs: &[ShopLog]) -> SealedAppend {
     let mut sealed = SealedAppend::default();
     for (index, records) in packed {
-        let ShopLog { id, mut end, .. } = logs[*index];
+        let (id, mut end) = (logs[*index].id, logs[*index].end);
         let mut bytes = 0;
         for record in records {
             let seq = end.ver + 1;
@@ -172,15 +191,23 @@ fn seal(packed: &PackedShops, logs: &[ShopLog]) -> SealedAppend {
 
 /// Advances the known ends of the logs, and returns the position of each first record.
 fn advance(logs: &mut [ShopLog], packed: &PackedShops, sealed: &SealedAppend) -> Vec<(i64, i64)> {
+    let now = Instant::now();
     let ends = sealed.ends.iter().zip(&sealed.bytes);
     let advance_one = |(index, (end, bytes)): (&usize, (&LogEnd, &u64))| {
         let log = &mut logs[*index];
         let first = (log.id, log.end.ver + 1);
+        let mut position = log.end;
+        for PackedRecord { rows, body } in &packed[index] {
+            position = position.after_body(body);
+            log.tail.push(position, *rows, body, now);
+        }
         log.end = *end;
         log.log_bytes += bytes;
         first
     };
-    packed.keys().zip(ends).map(advance_one).collect()
+    let positions = packed.keys().zip(ends).map(advance_one).collect();
+    change_tail::limit_bytes(logs);
+    positions
 }
 
 /// Outcome of one attempt to append.
@@ -190,15 +217,35 @@ enum AppendOutcome {
     Behind,
     /// Another process has the lease. Nothing was written.
     NotLeader,
+    /// Another process has given the shop of this name another target. Nothing was written.
+    OtherTarget(String),
+}
+
+/// Returns the numbers of the shops of which something is stored that only concerns their target.
+fn shops_bound_to_target(changes: &[StoreChange<'_>], logs: &[ShopLog]) -> Vec<i64> {
+    let is_bound = |change: &&StoreChange<'_>| match change {
+        StoreChange::Acked { .. }
+        | StoreChange::Quarantined { .. }
+        | StoreChange::Released { .. } => true,
+        StoreChange::Stock { .. } | StoreChange::Activity { .. } => false,
+    };
+    let bound = changes.iter().filter(is_bound);
+    bound.map(|change| logs[change.shop().index()].id).collect()
 }
 
 /// Appends the records if memory has every change of the shops, and the fence is valid.
 async fn append_once(
     connection: &mut PostgresConnection,
     (logs, own_id): (&[ShopLog], &str),
-    (only_read, fence): (&[usize], Option<&Fence>),
+    condition: AttemptCondition<'_>,
     sealed: &SealedAppend,
 ) -> Result<AppendOutcome, StoreInternalError> {
+    let AttemptCondition {
+        only_read,
+        for_target,
+        fence,
+        ..
+    } = condition;
     let mut work = connection.begin(Purpose::Write).await?;
     let conn = work.conn();
     if let Some(fence) = fence
@@ -213,6 +260,11 @@ async fn append_once(
         let lock = "SELECT id, ver, chain FROM stockbridge.shop WHERE id = ANY($1) ORDER BY id \
                     FOR UPDATE";
         ends.extend(read_ends(conn, lock, &sealed.shops).await?);
+    }
+    // After the rows were locked: only who locks them changes a target.
+    if let Some(shop) = find_other_target(conn, logs, for_target).await? {
+        work.roll_back().await?;
+        return Ok(AppendOutcome::OtherTarget(shop));
     }
     if !only_read.is_empty() {
         let ids: Vec<i64> = only_read.iter().map(|index| logs[*index].id).collect();
@@ -248,6 +300,29 @@ async fn append_once(
     notify(conn, "appended", own_id).await?;
     work.commit().await?;
     Ok(AppendOutcome::Appended)
+}
+
+/// Returns the name of a shop that has another target in the database than in this process.
+pub(super) async fn find_other_target(
+    conn: &mut PgConnection,
+    logs: &[ShopLog],
+    ids: &[i64],
+) -> Result<Option<String>, StoreInternalError> {
+    if ids.is_empty() {
+        return Ok(None);
+    }
+    let rows = query("SELECT id, target FROM stockbridge.shop WHERE id = ANY($1)")
+        .bind(ids)
+        .fetch_all(conn)
+        .await?;
+    for row in rows {
+        let (id, target): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
+        let log = logs.iter().find(|log| log.id == id);
+        if let Some(log) = log.filter(|log| log.target != target) {
+            return Ok(Some(log.name.clone()));
+        }
+    }
+    Ok(None)
 }
 
 async fn read_ends(

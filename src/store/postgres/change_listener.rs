@@ -11,6 +11,9 @@ use super::StoreUrl;
 /// Timeout of connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Channel of all notifications.
+const CHANNEL: &str = "stockbridge";
+
 /// Notification of another process.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ChangeNotice {
@@ -45,7 +48,7 @@ impl ChangeListener {
     /// Returns `None` without a connection; the next call tries again.
     pub async fn next(&mut self) -> Option<ChangeNotice> {
         if self.listener.is_none() {
-            self.listener = timeout(CONNECT_TIMEOUT, connect(&self.url))
+            self.listener = timeout(CONNECT_TIMEOUT, listen(&self.url, CHANNEL))
                 .await
                 .ok()?
                 .ok();
@@ -68,16 +71,17 @@ impl ChangeListener {
     }
 }
 
-async fn connect(url: &StoreUrl) -> Result<PgListener, sqlx::Error> {
+/// Connects to the address for notifications, and listens.
+pub(super) async fn listen(url: &StoreUrl, channel: &str) -> Result<PgListener, sqlx::Error> {
     let pool = PgPoolOptions::new()
         .max_connections(1)
         .max_lifetime(None)
         .idle_timeout(None)
-        .connect_with(url.options().clone())
+        .connect_with(url.listen_options().clone())
         .await?;
     let mut listener = PgListener::connect_with(&pool).await?;
     // A lost connection is reported, so that the tables are read again.
     listener.eager_reconnect(false);
-    listener.listen("stockbridge").await?;
+    listener.listen(channel).await?;
     Ok(listener)
 }

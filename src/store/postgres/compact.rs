@@ -10,6 +10,7 @@ use stock::{Activity, ShopId, SkuId, StockBook};
 use super::connection::{
     BULK_TIMEOUT, PostgresConnection, Purpose, is_conflict, query, with_limit,
 };
+use super::read_log::{read_changes, visit_changes};
 use super::shop_log::{LogEnd, LogRow, SnapshotHead};
 use super::{PostgresStore, ShopLog, check_open};
 use crate::store::error::StoreInternalError;
@@ -152,15 +153,15 @@ async fn write_snapshot(
     };
     let chunks = i64::try_from(packed.len()).unwrap_or(i64::MAX);
     let rows = packed.iter().map(|packed| packed.rows).sum();
-    let mut first = 0;
-    let mut packed = packed.into_iter().peekable();
-    while packed.peek().is_some() {
-        let some = packed.by_ref().take(CHUNKS_PER_STATEMENT).collect();
-        first += insert_chunks(conn, (id, generation), first, some).await?;
-    }
+    insert_snapshot(conn, (id, generation), packed).await?;
     let mut row = LogRow::lock(conn, id).await?;
     if row.snapshot.generation + 1 != generation || row.snapshot.upto.ver > upto.ver {
         // Another process was faster, with a snapshot that is as good.
+        work.roll_back().await?;
+        return Ok(row.snapshot.generation);
+    }
+    if !leads_to_end(conn, &row, upto).await? {
+        // The database has lost changes, or has others at their place: they are appended again first.
         work.roll_back().await?;
         return Ok(row.snapshot.generation);
     }
@@ -186,6 +187,33 @@ async fn write_snapshot(
         .await?;
     work.commit().await?;
     Ok(generation)
+}
+
+/// Returns true if the changes after `upto` lead to the last change in the database.
+async fn leads_to_end(
+    conn: &mut PgConnection,
+    row: &LogRow,
+    upto: LogEnd,
+) -> Result<bool, StoreInternalError> {
+    let changes = read_changes(conn, row.shop.id, upto.ver, row.end.ver).await?;
+    let named = (row.shop.id, row.shop.name.as_str());
+    let (end, _) = visit_changes(named, upto, &changes, |_| Ok(()))?;
+    Ok(end == row.end)
+}
+
+/// Inserts all chunks of a snapshot.
+pub(super) async fn insert_snapshot(
+    conn: &mut PgConnection,
+    (id, generation): (i64, i64),
+    packed: Vec<PackedRecord>,
+) -> Result<(), StoreInternalError> {
+    let mut first = 0;
+    let mut packed = packed.into_iter().peekable();
+    while packed.peek().is_some() {
+        let some = packed.by_ref().take(CHUNKS_PER_STATEMENT).collect();
+        first += insert_chunks(conn, (id, generation), first, some).await?;
+    }
+    Ok(())
 }
 
 /// Inserts chunks with the numbers from `first` on. Returns how many.

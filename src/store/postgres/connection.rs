@@ -37,6 +37,9 @@ pub(super) enum Purpose {
     ReadAll,
     /// Write of a snapshot or of the tables.
     WriteAll,
+    /// Write of an image in batches, for which another process may wait. If this process stops in
+    /// between, the server ends the transaction soon.
+    WriteBatches,
 }
 
 /// Connection that is opened when it is needed.
@@ -70,21 +73,26 @@ impl PostgresConnection {
         purpose: Purpose,
     ) -> Result<PostgresWork<'_>, StoreInternalError> {
         let begin = match purpose {
-            Purpose::Write | Purpose::WriteAll => {
+            Purpose::Write | Purpose::WriteAll | Purpose::WriteBatches => {
                 "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE"
             }
             Purpose::ReadAll => "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
         };
         let limit = match purpose {
             Purpose::Write => WRITE_TIMEOUT,
-            Purpose::ReadAll | Purpose::WriteAll => BULK_TIMEOUT,
+            Purpose::ReadAll | Purpose::WriteAll | Purpose::WriteBatches => BULK_TIMEOUT,
+        };
+        let idle_limit = match purpose {
+            Purpose::WriteBatches => WRITE_TIMEOUT,
+            Purpose::Write | Purpose::ReadAll | Purpose::WriteAll => limit,
         };
         // Local to the transaction, so that a pooler does not keep them. A server that was set to
         // acknowledge before it has written would lose acknowledged changes.
         let (ms, lock_ms) = (limit.as_millis(), WRITE_TIMEOUT.as_millis() / 2);
+        let idle_ms = idle_limit.as_millis();
         let prelude = format!(
             "{begin}; SET LOCAL statement_timeout = {ms}; SET LOCAL lock_timeout = {lock_ms}; \
-             SET LOCAL idle_in_transaction_session_timeout = {ms}; SET LOCAL bytea_output = 'hex'; \
+             SET LOCAL idle_in_transaction_session_timeout = {idle_ms}; SET LOCAL bytea_output = 'hex'; \
              SELECT set_config('synchronous_commit', 'on', true) \
              WHERE current_setting('synchronous_commit') = 'off'"
         );

@@ -30,6 +30,8 @@ pub struct DatabaseFacts {
     pub known_tables: i64,
     /// True if the user may create the tables, or they exist.
     pub may_create: bool,
+    /// Leases that last: name, and the replica that has it.
+    pub leases: Vec<(String, String)>,
 }
 
 /// Reads the facts without a change in the database.
@@ -73,6 +75,19 @@ async fn read_facts(
         None
     };
     let may_create: bool = row.try_get(7)?;
+    let leases = if has_tables {
+        let rows = query(
+            "SELECT name, split_part(owner, '/', 1) FROM stockbridge.lease \
+             WHERE owner <> '' AND until > clock_timestamp() ORDER BY name",
+        )
+        .fetch_all(&mut *conn)
+        .await?;
+        let lease = |row: &PgRow| Ok((row.try_get(0)?, row.try_get(1)?));
+        let leases: Result<_, StoreInternalError> = rows.iter().map(lease).collect();
+        leases?
+    } else {
+        Vec::new()
+    };
     let facts = DatabaseFacts {
         server_version: text(&row, 0)?,
         fsync: text(&row, 1)?,
@@ -83,6 +98,7 @@ async fn read_facts(
         tables,
         known_tables: known_version(),
         may_create: may_create || has_tables,
+        leases,
     };
     work.roll_back().await?;
     Ok(facts)

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use sqlx::Row;
 
+use super::change_tail::{self, ChangeTail};
 use super::connection::{BULK_TIMEOUT, PostgresConnection, Purpose, query, with_limit};
 use super::read_log::{RawRecord, read_changes, read_snapshot, visit_changes};
 use super::shop_log::{LogEnd, LogRow};
@@ -38,15 +39,7 @@ impl PostgresStore {
         } = state;
         let read = with_limit(BULK_TIMEOUT, read_new(connection, logs)).await;
         let (new, lost) = read.map_err(|error| state.connection.to_store_error(error))?;
-        if let Some((name, found, known)) = lost {
-            return Err(StoreError::LostChanges {
-                target: self.url.to_string(),
-                shop: name,
-                found,
-                known,
-            });
-        }
-        if new.is_empty() {
+        if new.is_empty() && lost.is_empty() {
             return Ok(false);
         }
         let Some(on_followed) = self.on_followed.get() else {
@@ -62,13 +55,17 @@ impl PostgresStore {
             self.book_changes.fetch_add(1, Ordering::AcqRel);
             outcome.map_err(|error| state.connection.to_store_error(error))?;
         }
+        for index in lost {
+            self.recover(state, index, on_followed).await?;
+        }
+        change_tail::limit_bytes(&mut state.logs);
         Ok(true)
     }
 }
 
-/// Changes of every shop that memory lacks; and the first shop of which the database lacks changes:
-/// its name, the last change in the database, and the last one in memory.
-type FoundChanges = (Vec<NewChanges>, Option<(String, i64, i64)>);
+/// Changes of every shop that memory lacks; and the positions of the shops of which the database lacks
+/// changes.
+type FoundChanges = (Vec<NewChanges>, Vec<usize>);
 
 async fn read_new(
     connection: &mut PostgresConnection,
@@ -83,7 +80,8 @@ async fn read_new(
         .fetch_all(&mut *conn)
         .await?;
     let mut new = Vec::new();
-    let mut lost = None;
+    // A shop whose row is missing has lost everything.
+    let mut lost: Vec<usize> = (0..logs.len()).collect();
     for found in ends {
         let (id, end): (i64, _) = (
             found.try_get(0)?,
@@ -97,10 +95,10 @@ async fn read_new(
         };
         let log = &logs[index];
         if end == log.end {
+            lost.retain(|lost| *lost != index);
             continue;
         }
         if end.ver <= log.end.ver {
-            lost.get_or_insert((log.name.clone(), end.ver, log.end.ver));
             continue;
         }
         let mut from = log.end;
@@ -125,9 +123,9 @@ async fn read_new(
         }
         let (reached, _) = visit_changes((id, &log.name), from, &changes, |_| Ok(()))?;
         if reached != end {
-            lost.get_or_insert((log.name.clone(), end.ver, log.end.ver));
             continue;
         }
+        lost.retain(|lost| *lost != index);
         new.push(NewChanges {
             index,
             snapshot,
@@ -156,6 +154,7 @@ fn apply_new(
         on_followed(shop, rows);
     };
     if let Some(records) = &new.snapshot {
+        log.tail = ChangeTail::new(new.from);
         // The snapshot has the whole quarantine.
         apply(&[RecordRow::TargetChanged]);
         records.iter().for_each(|rows| apply(rows));
@@ -166,12 +165,13 @@ fn apply_new(
     };
     let (end, bytes) = visit_changes((log.id, &log.name), new.from, &new.changes, visit)?;
     debug_assert_eq!(end, new.end);
+    log.tail.push_all(new.from, &new.changes);
     log.end = end;
     log.log_bytes += bytes;
     Ok(())
 }
 
-fn update_quarantine(quarantine: &mut QuarantineTable, id: i64, row: &RecordRow) {
+pub(super) fn update_quarantine(quarantine: &mut QuarantineTable, id: i64, row: &RecordRow) {
     match row {
         RecordRow::Quarantined(entry) => quarantine.insert(id, entry.clone()),
         RecordRow::Released(sku) => quarantine.remove(id, sku),

@@ -3,9 +3,10 @@
 use chrono::{DateTime, Utc};
 use stock::ShopId;
 
+use super::append::find_other_target;
 use super::connection::{PostgresConnection, Purpose, WRITE_TIMEOUT, with_limit};
 use super::lease::{Fence, check_fence};
-use super::{PostgresStore, check_open, side_tables};
+use super::{PostgresState, PostgresStore, ShopLog, check_open, side_tables};
 use crate::store::error::StoreInternalError;
 use crate::store::loaded_store::shop_of_disk_id;
 use crate::store::{LeaderState, Notes, RecentSend, SendPermission, StoreError};
@@ -43,7 +44,8 @@ impl PostgresStore {
         let reading = async {
             let mut work = state.connection.begin(Purpose::Write).await?;
             let owner = |id| shop_of_disk_id(ids.iter().copied(), id);
-            let notes = side_tables::read_notes(work.conn(), owner).await?;
+            let rows = side_tables::read_notes(work.conn()).await?;
+            let notes = Notes::from_rows(rows, owner);
             work.roll_back().await?;
             Ok(notes)
         };
@@ -60,12 +62,21 @@ impl PostgresStore {
     ) -> Result<SendPermission, StoreError> {
         let mut state = self.state.lock().await;
         check_open(&state)?;
-        let id = state.logs[shop.index()].id;
-        let recording = record_send(&mut state.connection, id, skus, (fence, pause_note));
+        let PostgresState {
+            connection, logs, ..
+        } = &mut *state;
+        let log = &logs[shop.index()];
+        let recording = record_send(connection, log, skus, (fence, pause_note));
         let outcome = with_limit(WRITE_TIMEOUT, recording).await;
+        let shop = log.name.clone();
         let outcome = outcome.map_err(|error| state.connection.to_store_error(error));
         self.publish(&state, outcome.as_ref().err());
-        outcome?.ok_or(StoreError::NotLeader)
+        match outcome? {
+            SendOutcome::Recorded => Ok(SendPermission::Granted),
+            SendOutcome::Paused => Ok(SendPermission::Paused),
+            SendOutcome::NotLeader => Err(StoreError::NotLeader),
+            SendOutcome::OtherTarget => Err(StoreError::OtherTarget { shop }),
+        }
     }
 }
 
@@ -77,30 +88,45 @@ async fn read_beside(
 ) -> Result<(Notes, Vec<RecentSend>), StoreInternalError> {
     let mut work = connection.begin(Purpose::Write).await?;
     let owner = |id| shop_of_disk_id(ids.iter().copied(), id);
-    let notes = side_tables::read_notes(work.conn(), owner).await?;
+    let notes = Notes::from_rows(side_tables::read_notes(work.conn()).await?, owner);
     let sends = side_tables::read_sends_at(work.conn(), id, now).await?;
     work.roll_back().await?;
     Ok((notes, sends))
 }
 
-/// Returns `None` if another process has the lease.
+/// Outcome of recording a send.
+enum SendOutcome {
+    Recorded,
+    Paused,
+    /// Another process has the lease.
+    NotLeader,
+    /// Another process has given the shop another target.
+    OtherTarget,
+}
+
 async fn record_send(
     connection: &mut PostgresConnection,
-    id: i64,
+    log: &ShopLog,
     skus: u32,
     (fence, pause_note): (&Fence, &str),
-) -> Result<Option<SendPermission>, StoreInternalError> {
+) -> Result<SendOutcome, StoreInternalError> {
+    let id = log.id;
     let mut work = connection.begin(Purpose::Write).await?;
     let Some(micros) = check_fence(work.conn(), fence).await? else {
         work.roll_back().await?;
-        return Ok(None);
+        return Ok(SendOutcome::NotLeader);
     };
+    let logs = std::slice::from_ref(log);
+    if find_other_target(work.conn(), logs, &[id]).await?.is_some() {
+        work.roll_back().await?;
+        return Ok(SendOutcome::OtherTarget);
+    }
     if side_tables::has_note(work.conn(), id, pause_note).await? {
         work.roll_back().await?;
-        return Ok(Some(SendPermission::Paused));
+        return Ok(SendOutcome::Paused);
     }
     let at = DateTime::from_timestamp_micros(micros).unwrap_or_default();
     side_tables::write_send(work.conn(), id, RecentSend { at, skus }).await?;
     work.commit().await?;
-    Ok(Some(SendPermission::Granted))
+    Ok(SendOutcome::Recorded)
 }

@@ -15,6 +15,9 @@ use super::connection::{PostgresConnection, Purpose, WRITE_TIMEOUT, query, with_
 use crate::store::StoreError;
 use crate::store::error::StoreInternalError;
 
+/// Name of the lease of a process that uses the database alone.
+pub const WHOLE_DATABASE: &str = "service";
+
 /// Leases in the database, on a connection of their own, so that a renewal never waits for an
 /// append.
 #[derive(Debug)]
@@ -110,6 +113,28 @@ impl LeaseTable {
             work.roll_back().await?;
             let owners = rows.iter().map(|row| Ok(row.try_get(0)?));
             owners.collect()
+        };
+        let outcome: Result<_, StoreInternalError> = with_limit(WRITE_TIMEOUT, reading).await;
+        outcome.map_err(|error| connection.to_store_error(error))
+    }
+
+    /// Returns the owner of a lease, if any process has it.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub async fn holder(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let mut connection = self.connection.lock().await;
+        let reading = async {
+            let mut work = connection.begin(Purpose::Write).await?;
+            let row = query(
+                "SELECT owner FROM stockbridge.lease \
+                 WHERE name = $1 AND owner <> '' AND until > clock_timestamp()",
+            )
+            .bind(name.to_owned())
+            .fetch_optional(work.conn())
+            .await?;
+            work.roll_back().await?;
+            Ok(row.map(|row| row.try_get(0)).transpose()?)
         };
         let outcome: Result<_, StoreInternalError> = with_limit(WRITE_TIMEOUT, reading).await;
         outcome.map_err(|error| connection.to_store_error(error))

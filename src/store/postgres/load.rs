@@ -1,14 +1,18 @@
 //! Start of the store: tables, registration of the configured shops, and loading of their state.
 
-use super::connection::{BULK_TIMEOUT, PostgresConnection, Purpose, query, with_limit};
+use super::change_tail::ChangeTail;
+use super::connection::{
+    BULK_TIMEOUT, PostgresConnection, Purpose, WRITE_TIMEOUT, query, with_limit,
+};
 use super::read_log::{read_changes, read_snapshot, visit_changes};
 use super::schema::{known_version, migrate};
 use super::shop_log::{LogEnd, LogRow};
 use super::{ShopLog, StoreUrl, side_tables};
+use crate::store::copy::check_marks;
 use crate::store::error::StoreInternalError;
 use crate::store::loaded_store::{DiskShop, LoadedStore, ShopTable, shop_of_disk_id};
 use crate::store::record::{MalformedRecord, RecordKey, RecordPacker, missing_changes};
-use crate::store::{ShopIdentity, StoreError};
+use crate::store::{Notes, ShopIdentity, StoreError};
 
 /// Creates or upgrades the tables.
 pub(super) async fn prepare_tables(
@@ -34,6 +38,23 @@ pub(super) async fn prepare_tables(
     Ok(())
 }
 
+/// Refuses a store that a service must not use because of a copy.
+pub(super) async fn check_copy_marks(
+    connection: &mut PostgresConnection,
+    url: &StoreUrl,
+) -> Result<(), StoreError> {
+    let outcome = with_limit(WRITE_TIMEOUT, async {
+        let mut work = connection.begin(Purpose::Write).await?;
+        let notes = side_tables::read_notes(work.conn()).await?;
+        work.roll_back().await?;
+        Ok(notes)
+    });
+    let notes = outcome
+        .await
+        .map_err(|error| connection.to_store_error(error))?;
+    check_marks(&notes, &url.to_string())
+}
+
 /// Assigns numbers to new shops and records changed targets, in one transaction.
 pub(super) async fn register_shops(
     connection: &mut PostgresConnection,
@@ -48,8 +69,9 @@ pub(super) async fn register_shops(
     if shops.iter().all(is_registered) {
         return work.roll_back().await;
     }
-    // Appends wait meanwhile, and other processes that register shops.
-    query("LOCK TABLE stockbridge.shop IN SHARE ROW EXCLUSIVE MODE")
+    // Appends wait meanwhile, and other processes that register shops. A weaker lock would let an
+    // append lock its row and then wait for the table, while this waits for the row.
+    query("LOCK TABLE stockbridge.shop IN EXCLUSIVE MODE")
         .execute(work.conn())
         .await?;
     let known = LogRow::read_all(work.conn()).await?;
@@ -102,7 +124,7 @@ pub(super) async fn load(
     let configured: Vec<&LogRow> = shops.iter().map(row_of).collect::<Result<_, _>>()?;
     let ids: Vec<i64> = configured.iter().map(|row| row.shop.id).collect();
     let owner = |id| shop_of_disk_id(ids.iter().copied(), id);
-    let notes = side_tables::read_notes(conn, owner).await?;
+    let notes = Notes::from_rows(side_tables::read_notes(conn).await?, owner);
     let with_size = |row: &&LogRow| (row.shop.id, usize::try_from(row.snapshot.rows).unwrap_or(0));
     let sizes: Vec<_> = configured.iter().map(with_size).collect();
     let mut loaded = LoadedStore::new(&sizes, shops, notes);
@@ -123,6 +145,8 @@ pub(super) async fn load(
         logs.push(ShopLog {
             id,
             name: row.shop.name.clone(),
+            target: row.shop.target.clone(),
+            tail: ChangeTail::new(end),
             end,
             generation: row.snapshot.generation,
             log_bytes,
@@ -141,7 +165,7 @@ pub(super) async fn load(
 }
 
 /// Checks that the records lead to the last change of the shop.
-fn check_end(row: &LogRow, end: LogEnd) -> Result<(), StoreInternalError> {
+pub(super) fn check_end(row: &LogRow, end: LogEnd) -> Result<(), StoreInternalError> {
     if end.ver != row.end.ver {
         return Err(missing_changes(end.ver + 1, row.end.ver));
     }

@@ -14,19 +14,24 @@
 
 mod append;
 mod change_listener;
+mod change_tail;
 mod compact;
 mod connection;
+mod database_end;
 mod database_facts;
 mod follow;
 mod leading;
 mod lease;
 mod load;
+mod notification_check;
 mod read_log;
+mod recover;
 mod replica_table;
 mod replication;
 mod schema;
 mod shop_log;
 mod side_tables;
+mod statement_images;
 mod store_url;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,14 +44,20 @@ use tokio::sync::Notify;
 
 pub(super) use self::append::AppendCondition;
 pub use self::change_listener::{ChangeListener, ChangeNotice};
+use self::change_tail::ChangeTail;
 use self::connection::{
     BULK_TIMEOUT, PostgresConnection, Purpose, WRITE_TIMEOUT, query, with_limit,
 };
+pub(super) use self::database_end::{DatabaseEnd, DatabaseLease};
 pub use self::database_facts::{DatabaseFacts, database_facts};
-pub use self::lease::{Fence, Lease, LeaseOutcome, LeaseTable};
+pub use self::lease::{Fence, Lease, LeaseOutcome, LeaseTable, WHOLE_DATABASE};
+pub use self::notification_check::check_notifications;
 use self::replica_table::ReplicaTable;
 pub use self::replica_table::{REPLICA_LIFETIME, REPLICA_MARGIN, ReplicaStatus, may_answer_until};
 use self::shop_log::LogEnd;
+pub use self::statement_images::{
+    ImageFile, ImageState, ImageWrite, ImageWriter, PageBatch, StatementImage, StatementImages,
+};
 pub use self::store_url::StoreUrl;
 use super::append_guard::PendingAppends;
 use super::directory::StoreDirectory;
@@ -54,7 +65,8 @@ use super::error::StoreInternalError;
 use super::loaded_store::{LoadedStore, ShopTable};
 use super::quarantine_table::QuarantineTable;
 use super::{
-    BookVersion, OnFollowed, RecentSend, ShopIdentity, StoreError, StoreHealth, StoreStatus, notes,
+    BookVersion, OnFollowed, RecentSend, RecoveredChanges, ShopIdentity, StoreError, StoreHealth,
+    StoreStatus, notes,
 };
 
 /// Open store in a PostgreSQL database; see the [module](self).
@@ -75,6 +87,8 @@ pub(super) struct PostgresStore {
     health: Mutex<StoreHealth>,
     wants_compaction: Mutex<bool>,
     on_followed: OnceLock<OnFollowed>,
+    /// Changes that were appended again and not reported yet.
+    recovered: Mutex<Vec<RecoveredChanges>>,
     directory: Arc<StoreDirectory>,
 }
 
@@ -95,12 +109,16 @@ struct ShopLog {
     /// Number of the shop in the database.
     id: i64,
     name: String,
+    /// Target in the configuration of this process.
+    target: String,
     /// Last change that memory has, or gets from the append that is just returning.
     end: LogEnd,
     /// Generation of the valid snapshot.
     generation: i64,
     log_bytes: u64,
     snapshot_bytes: u64,
+    /// Last changes up to `end`.
+    tail: ChangeTail,
 }
 
 impl PostgresStore {
@@ -112,6 +130,7 @@ impl PostgresStore {
     ) -> Result<(Self, LoadedStore, ShopTable), StoreError> {
         let mut connection = PostgresConnection::new(url.clone());
         load::prepare_tables(&mut connection, &url).await?;
+        load::check_copy_marks(&mut connection, &url).await?;
         let registering = load::register_shops(&mut connection, shops);
         let registered = with_limit(WRITE_TIMEOUT, registering).await;
         registered.map_err(|error| connection.to_store_error(error))?;
@@ -136,6 +155,7 @@ impl PostgresStore {
             health: Mutex::default(),
             wants_compaction: Mutex::new(false),
             on_followed: OnceLock::new(),
+            recovered: Mutex::default(),
             directory,
         };
         let state = store.state.lock().await;
@@ -157,6 +177,12 @@ impl PostgresStore {
         outcome
     }
 
+    /// Refuses the database if it was copied to another place meanwhile.
+    pub(super) async fn check_copy_marks(&self) -> Result<(), StoreError> {
+        let mut state = self.state.lock().await;
+        load::check_copy_marks(&mut state.connection, &self.url).await
+    }
+
     pub(super) fn book_version(&self) -> BookVersion {
         BookVersion(self.book_changes.load(Ordering::Acquire))
     }
@@ -164,6 +190,15 @@ impl PostgresStore {
     /// Returns the leases in the database.
     pub(super) fn leases(&self) -> LeaseTable {
         LeaseTable::new(self.url.clone())
+    }
+
+    /// Returns the images of the statements in the database.
+    pub(super) async fn statement_images(&self) -> StatementImages {
+        let state = self.state.lock().await;
+        StatementImages::new(
+            self.url.clone(),
+            state.logs.iter().map(|log| log.id).collect(),
+        )
     }
 
     /// Returns the quarantine of every shop, by their numbers in the database.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
 use tokio::time::Instant;
@@ -63,6 +64,21 @@ impl ReplicaTable {
             Ok(was_alive)
         };
         let outcome = with_limit(WRITE_TIMEOUT, renewing).await;
+        outcome.map_err(|error| connection.to_store_error(error))
+    }
+
+    /// Returns the time of the database's clock.
+    pub(super) async fn time(&self) -> Result<DateTime<Utc>, StoreError> {
+        let mut connection = self.connection.lock().await;
+        let reading = async {
+            let mut work = connection.begin(Purpose::Write).await?;
+            let row = query("SELECT clock_timestamp()")
+                .fetch_one(work.conn())
+                .await?;
+            work.roll_back().await?;
+            Ok(row.try_get(0)?)
+        };
+        let outcome: Result<_, StoreInternalError> = with_limit(WRITE_TIMEOUT, reading).await;
         outcome.map_err(|error| connection.to_store_error(error))
     }
 
@@ -179,8 +195,8 @@ async fn renew(
             .execute(&mut *conn)
             .await?;
         query(
-            "INSERT INTO stockbridge.replica (id, name, shops, applied, until) \
-             VALUES ($1, $5, $2, $3, clock_timestamp() + $4 * interval '1 millisecond') \
+            "INSERT INTO stockbridge.replica (id, name, shops, applied, release, until) \
+             VALUES ($1, $5, $2, $3, $6, clock_timestamp() + $4 * interval '1 millisecond') \
              ON CONFLICT (id) DO UPDATE SET shops = $2, applied = $3, \
              until = clock_timestamp() + $4 * interval '1 millisecond'",
         )
@@ -189,6 +205,7 @@ async fn renew(
         .bind(&vers)
         .bind(ms)
         .bind(name.to_owned())
+        .bind(env!("CARGO_PKG_VERSION"))
         .execute(&mut *conn)
         .await?;
     }

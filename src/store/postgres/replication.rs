@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio::time::{Instant, timeout};
 
 use super::change_listener::ChangeListener;
@@ -19,6 +20,11 @@ impl PostgresStore {
     pub(in crate::store) async fn renew_replica(&self, name: &str) -> Result<bool, StoreError> {
         let applied = self.applied().await?;
         self.replicas.renew((&self.id, name), &applied).await
+    }
+
+    /// Returns the time of the database's clock.
+    pub(in crate::store) async fn time(&self) -> Result<DateTime<Utc>, StoreError> {
+        self.replicas.time().await
     }
 
     /// Deletes the row of this replica.

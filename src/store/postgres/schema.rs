@@ -8,7 +8,9 @@ use crate::store::error::StoreInternalError;
 /// Statements that lead from each version of the tables to the next. A published one never changes.
 ///
 /// Bodies are packed already, so the server need not try to compress them.
-const MIGRATIONS: [&str; 1] = ["\
+const MIGRATIONS: [&str; 2] = [RECORDS, STATEMENT_IMAGES];
+
+const RECORDS: &str = "\
 CREATE TABLE stockbridge.shop (id bigint PRIMARY KEY, name text NOT NULL UNIQUE, \
 target text NOT NULL, ver bigint NOT NULL, chain bigint NOT NULL, generation bigint NOT NULL, \
 chunks bigint NOT NULL, rows bigint NOT NULL, upto bigint NOT NULL, upto_chain bigint NOT NULL, \
@@ -28,7 +30,17 @@ crc bigint NOT NULL, PRIMARY KEY (shop, name));
 CREATE TABLE stockbridge.lease (name text PRIMARY KEY, owner text NOT NULL, epoch bigint NOT NULL, \
 until timestamptz NOT NULL);
 CREATE TABLE stockbridge.replica (id text PRIMARY KEY, name text NOT NULL, shops bigint[] NOT NULL, \
-applied bigint[] NOT NULL, until timestamptz NOT NULL) WITH (fillfactor = 50);"];
+applied bigint[] NOT NULL, until timestamptz NOT NULL) WITH (fillfactor = 50);";
+
+/// A replica of a release without images leaves its `release` empty.
+const STATEMENT_IMAGES: &str = "\
+CREATE TABLE stockbridge.statement_file (shop bigint NOT NULL, name text NOT NULL, \
+generation bigint NOT NULL, pages bigint NOT NULL, page_bytes bigint NOT NULL, \
+digest bigint NOT NULL, PRIMARY KEY (shop, name));
+CREATE TABLE stockbridge.statement_page (shop bigint NOT NULL, name text NOT NULL, \
+page bigint NOT NULL, body bytea NOT NULL, PRIMARY KEY (shop, name, page));
+ALTER TABLE stockbridge.statement_page ALTER COLUMN body SET STORAGE EXTERNAL;
+ALTER TABLE stockbridge.replica ADD COLUMN release text NOT NULL DEFAULT '';";
 
 /// Key of the lock under which one process at a time changes the tables: "Stbr".
 const SCHEMA_LOCK: i64 = 0x5374_6272;

@@ -6,7 +6,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use super::connection::query;
 use crate::store::error::StoreInternalError;
 use crate::store::loaded_store::DiskShop;
-use crate::store::record::MalformedRecord;
+use crate::store::record::{MalformedRecord, without_checksum};
 
 /// Position in the log of one shop.
 ///
@@ -26,9 +26,11 @@ impl LogEnd {
     pub(super) fn after(self, sealed: &[u8]) -> Self {
         // Without the record's own checksum: the checksum over a text and its checksum is the same
         // for every text.
-        let body = sealed
-            .split_last_chunk::<4>()
-            .map_or(sealed, |(body, _)| body);
+        self.after_body(without_checksum(sealed))
+    }
+
+    /// Returns the position after a record with this body.
+    pub(super) fn after_body(self, body: &[u8]) -> Self {
         let mut crc = crc32fast::Hasher::new();
         crc.update(&self.chain.to_le_bytes());
         crc.update(body);
@@ -83,6 +85,15 @@ impl LogRow {
 
     /// Reads one shop and locks its row until the end of the transaction.
     pub(super) async fn lock(conn: &mut PgConnection, id: i64) -> Result<Self, StoreInternalError> {
+        let row = Self::find_and_lock(conn, id).await?;
+        Ok(row.ok_or(MalformedRecord("a shop is missing"))?)
+    }
+
+    /// Reads one shop like [`LogRow::lock`], if it exists.
+    pub(super) async fn find_and_lock(
+        conn: &mut PgConnection,
+        id: i64,
+    ) -> Result<Option<Self>, StoreInternalError> {
         let row = query(
             "SELECT id, name, target, ver, chain, generation, chunks, rows, upto, upto_chain, crc \
              FROM stockbridge.shop WHERE id = $1 FOR UPDATE",
@@ -90,8 +101,7 @@ impl LogRow {
         .bind(id)
         .fetch_optional(conn)
         .await?;
-        let row = row.ok_or(MalformedRecord("a shop is missing"))?;
-        Self::from_row(&row)
+        row.as_ref().map(Self::from_row).transpose()
     }
 
     /// Writes the row, which may be new.

@@ -9,6 +9,8 @@ use sqlx::postgres::PgConnectOptions;
 #[derive(Clone)]
 pub struct StoreUrl {
     options: Box<PgConnectOptions>,
+    /// Address for notifications, if it is another one.
+    listen_options: Option<Box<PgConnectOptions>>,
     display: String,
 }
 
@@ -39,7 +41,28 @@ impl StoreUrl {
         Some(Self {
             display: format!("postgres://{host}:{port}/{database}"),
             options: Box::new(options),
+            listen_options: None,
         })
+    }
+
+    /// Returns the same address with another one for notifications, because a pooler in between may
+    /// not pass them on.
+    #[must_use]
+    pub fn with_listen_url(self, other: Self) -> Self {
+        Self {
+            listen_options: Some(other.options),
+            ..self
+        }
+    }
+
+    /// Returns true if there is another address for notifications.
+    #[must_use]
+    pub fn has_listen_url(&self) -> bool {
+        self.listen_options.is_some()
+    }
+
+    pub(super) fn listen_options(&self) -> &PgConnectOptions {
+        self.listen_options.as_deref().unwrap_or(&self.options)
     }
 
     pub(super) fn options(&self) -> &PgConnectOptions {

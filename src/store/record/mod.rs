@@ -46,6 +46,14 @@ pub(in crate::store) enum RecordKind {
 }
 
 impl RecordKind {
+    /// Returns the kind of a record with this body.
+    pub(in crate::store) fn of(body: &[u8]) -> Result<Self, MalformedRecord> {
+        body.first()
+            .map_or(Err(MalformedRecord("empty record")), |kind| {
+                Self::from_byte(*kind)
+            })
+    }
+
     fn from_byte(byte: u8) -> Result<Self, MalformedRecord> {
         Ok(match byte {
             1 => Self::Stock,
@@ -129,6 +137,13 @@ impl PackedRecord {
             body: unseal(location, sealed)?.to_vec(),
         })
     }
+}
+
+/// Returns the body of a sealed record, whose checksum is not verified.
+pub(in crate::store) fn without_checksum(sealed: &[u8]) -> &[u8] {
+    sealed
+        .split_last_chunk::<CRC_BYTES>()
+        .map_or(sealed, |(body, _)| body)
 }
 
 /// Verifies the checksum of a sealed record and returns its body.

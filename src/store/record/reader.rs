@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use stock::{Count, Hour, LastStated, Timestamp};
 
 use super::{
-    Acked, FORM_NONE, FORM_OTHER, FORM_SAME, Level, MalformedRecord, PreviousTimes,
+    Acked, FORM_NONE, FORM_OTHER, FORM_SAME, Level, MalformedRecord, PackedRecord, PreviousTimes,
     QuarantineEntry, RecordKind, RecordRow, Sku, SkuActivity,
 };
 
@@ -35,6 +35,17 @@ impl<'a> RecordReader<'a> {
             rest,
             previous: PreviousTimes::default(),
         })
+    }
+
+    /// Returns the record in packed form; call it before the first row is read.
+    pub(in crate::store) fn to_packed(&self) -> PackedRecord {
+        let mut body = Vec::with_capacity(1 + self.rest.len());
+        body.push(self.kind as u8);
+        body.extend_from_slice(self.rest);
+        PackedRecord {
+            rows: self.rows_left,
+            body,
+        }
     }
 
     fn read_row(&mut self) -> Result<RecordRow, MalformedRecord> {

@@ -62,9 +62,12 @@ fn connect_options(path: &std::path::Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-/// Creates the database under a temporary name and renames it, so that `stock.db` is always
-/// complete.
-pub(super) async fn create_database(directory: &StoreDirectory) -> Result<(), StoreError> {
+/// Creates the database under a temporary name, lets `fill` write into it, and renames it, so that
+/// `stock.db` is always complete.
+pub(super) async fn create_database(
+    directory: &StoreDirectory,
+    fill: impl AsyncFnOnce(&mut SqliteConnection) -> Result<(), StoreInternalError>,
+) -> Result<(), StoreError> {
     if directory.wal().exists() {
         return Err(StoreError::Damaged {
             path: directory.database(),
@@ -72,7 +75,7 @@ pub(super) async fn create_database(directory: &StoreDirectory) -> Result<(), St
         });
     }
     let draft = directory.create_draft()?;
-    let build = async || -> Result<(), sqlx::Error> {
+    let build = async || -> Result<(), StoreInternalError> {
         let mut conn = connect_options(&draft).connect().await?;
         sqlx::raw_sql(SCHEMA).execute(&mut conn).await?;
         sqlx::query("INSERT INTO state VALUES (1, 0, 0, 0, 0, 0, 0, ?1)")
@@ -89,12 +92,13 @@ pub(super) async fn create_database(directory: &StoreDirectory) -> Result<(), St
         )))
         .execute(&mut conn)
         .await?;
+        fill(&mut conn).await?;
         // Writes back the log, so that a single file is left.
-        conn.close().await
+        conn.close().await?;
+        Ok(())
     };
-    build()
-        .await
-        .map_err(|error| to_store_error(directory, error.into()))?;
+    let built = build().await;
+    built.map_err(|error| to_store_error(directory, error))?;
     directory.publish(&draft)
 }
 

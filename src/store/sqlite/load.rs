@@ -7,7 +7,7 @@ use super::store_write::StoreWrite;
 use crate::store::error::StoreInternalError;
 use crate::store::loaded_store::{DiskShop, LoadedStore, ShopTable, shop_of_disk_id};
 use crate::store::record::RecordPacker;
-use crate::store::{ShopIdentity, StoreError};
+use crate::store::{Notes, ShopIdentity, StoreError};
 
 /// Assigns numbers to new shops and records changed targets, in one transaction.
 pub(super) async fn register_shops(
@@ -68,7 +68,7 @@ pub(super) async fn load(
     };
     let with_sizes: Vec<_> = configured.iter().map(with_size).collect();
     let owner = |id| shop_of_disk_id(configured.iter().copied(), id);
-    let notes = side_tables::read_notes(conn, owner).await?;
+    let notes = Notes::from_rows(side_tables::read_notes(conn).await?, owner);
     let mut loaded = LoadedStore::new(&with_sizes, shops, notes);
     replay(&mut *conn, header, |shop, reader| {
         loaded.apply_record(shop, reader)

@@ -2,6 +2,7 @@
 
 mod compact;
 mod database_file;
+mod directory_end;
 mod load;
 mod replay;
 mod side_tables;
@@ -16,6 +17,7 @@ use parking_lot::Mutex;
 use stock::{Activity, ShopId, SkuId, StockBook};
 
 use self::compact::SnapshotWriter;
+pub(super) use self::directory_end::DirectoryEnd;
 use self::load::{load, register_shops};
 use self::store_connection::StoreConnection;
 use self::store_header::StoreHeader;
@@ -56,6 +58,7 @@ impl SqliteStore {
         shops: &[ShopIdentity],
     ) -> Result<(Self, LoadedStore, ShopTable), StoreError> {
         let mut connection = StoreConnection::open(Arc::clone(&directory)).await?;
+        connection.check_marks().await?;
         let known = connection.shops().await?;
         let shop_table = register_shops(&mut connection, known, shops).await?;
         let outcome = load(&mut connection, &shop_table.configured, shops).await;

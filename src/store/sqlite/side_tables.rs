@@ -2,10 +2,9 @@
 
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
-use stock::ShopId;
 
 use crate::store::error::StoreInternalError;
-use crate::store::notes::{self, Notes};
+use crate::store::notes::{self, NoteRow};
 use crate::store::recent_sends::{self, RETENTION, RecentSend};
 
 /// Writes a note; `None` deletes it.
@@ -31,21 +30,22 @@ pub(super) async fn write_note(
     Ok(())
 }
 
-/// Reads all notes. Those of shops that are not configured become orphans.
+/// Reads all notes.
 pub(super) async fn read_notes(
     conn: &mut SqliteConnection,
-    shop_of_disk_id: impl Fn(i64) -> Option<ShopId>,
-) -> Result<Notes, StoreInternalError> {
+) -> Result<Vec<NoteRow>, StoreInternalError> {
     let rows = sqlx::query("SELECT shop, name, text, crc FROM note")
         .fetch_all(conn)
         .await?;
-    let mut notes = Notes::default();
-    for row in rows {
-        let shop = row.try_get(0)?;
-        let owner = (shop, shop_of_disk_id(shop));
-        notes.add(owner, (row.try_get(1)?, row.try_get(2)?), row.try_get(3)?)?;
-    }
-    Ok(notes)
+    let notes = rows.iter().map(|row| {
+        let note = NoteRow {
+            shop: row.try_get(0)?,
+            name: row.try_get(1)?,
+            text: row.try_get(2)?,
+        };
+        Ok(note.verified(row.try_get(3)?)?)
+    });
+    notes.collect()
 }
 
 /// Inserts a recent send of a shop, and deletes old ones.
@@ -54,12 +54,21 @@ pub(super) async fn write_send(
     shop: i64,
     send: RecentSend,
 ) -> Result<(), StoreInternalError> {
-    let at = send.at.timestamp_micros();
     sqlx::query("DELETE FROM spent WHERE shop = ?1 AND at < ?2")
         .bind(shop)
         .bind((send.at - RETENTION).timestamp_micros())
         .execute(&mut *conn)
         .await?;
+    insert_send(conn, shop, send).await
+}
+
+/// Inserts a recent send of a shop.
+pub(super) async fn insert_send(
+    conn: &mut SqliteConnection,
+    shop: i64,
+    send: RecentSend,
+) -> Result<(), StoreInternalError> {
+    let at = send.at.timestamp_micros();
     sqlx::query("INSERT INTO spent (shop, at, skus, crc) VALUES (?1, ?2, ?3, ?4)")
         .bind(shop)
         .bind(at)

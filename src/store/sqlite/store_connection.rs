@@ -12,8 +12,10 @@ use tokio::time::Instant;
 
 use super::database_file::{PAGE_BYTES, check_header, create_database, open_connection};
 use super::replay::{replay, snapshot_row_counts};
+use super::side_tables;
 use super::store_header::StoreHeader;
 use super::store_write::{StoreWrite, read_shops, rollback, run_transaction};
+use crate::store::copy::check_marks;
 use crate::store::directory::StoreDirectory;
 use crate::store::error::{StoreInternalError, to_store_error};
 use crate::store::loaded_store::DiskShop;
@@ -53,7 +55,7 @@ impl StoreConnection {
     /// Opens or creates the database, and checks everything except the records.
     pub(super) async fn open(directory: Arc<StoreDirectory>) -> Result<Self, StoreError> {
         if !directory.database().exists() {
-            create_database(&directory).await?;
+            create_database(&directory, async |_| Ok(())).await?;
         }
         let mut connection = Self {
             directory,
@@ -179,6 +181,16 @@ impl StoreConnection {
         outcome.map_err(|error| self.record_failure(error))
     }
 
+    /// Refuses a store that a service must not use because of a copy.
+    pub(super) async fn check_marks(&mut self) -> Result<(), StoreError> {
+        let outcome = match self.conn() {
+            Ok(conn) => side_tables::read_notes(conn).await,
+            Err(error) => Err(error),
+        };
+        let notes = outcome.map_err(|error| self.record_failure(error))?;
+        check_marks(&notes, &self.directory.path().display().to_string())
+    }
+
     pub(super) fn has_failed(&self) -> bool {
         self.failed.is_some()
     }
@@ -207,8 +219,15 @@ impl StoreConnection {
         Ok(())
     }
 
-    /// Writes back SQLite's write-ahead log and closes the connection.
+    /// Writes back SQLite's write-ahead log, closes the connection and unlocks the directory.
     pub(super) async fn close(&mut self) -> Result<(), StoreError> {
+        let closed = self.detach().await;
+        self.directory.unlock();
+        closed
+    }
+
+    /// Writes back SQLite's write-ahead log and closes the connection.
+    pub(super) async fn detach(&mut self) -> Result<(), StoreError> {
         let resolved = match self.check_usable() {
             Ok(()) if self.is_uncertain => self.resolve_uncertain().await,
             other => other,
@@ -225,7 +244,6 @@ impl StoreConnection {
             None => Ok(()),
         };
         self.is_closed = true;
-        self.directory.unlock();
         written?;
         closed.map_err(|error| self.record_failure(error.into()))
     }

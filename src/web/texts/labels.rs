@@ -162,7 +162,8 @@ impl Text {
         Self(["Changes behind", "Отстаёт на изменений", "落后的更改"]);
     pub(crate) const OPEN_REPLICAS: Self =
         Self(["See the replicas", "Посмотреть реплики", "查看副本"]);
-    pub(crate) const READS_SOURCES: Self = Self(["reads them", "читает их", "读取"]);
+    pub(crate) const READS_SOURCES_COLUMN: Self =
+        Self(["Reads sources of", "Читает источники", "读取数据源"]);
     pub(crate) const RENEWED_COLUMN: Self = Self(["Last seen", "Была на связи", "最近在线"]);
     pub(crate) const REPLICA_BEHIND: Self = Self([
         "cannot follow the others",

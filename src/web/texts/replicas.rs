@@ -96,18 +96,20 @@ pub(in crate::web) fn taking_over(shops: &str, language: Language) -> String {
     ])
 }
 
-/// Sentence about sources whose replica is not live.
-pub(in crate::web) fn sources_not_read(name: &str, language: Language) -> String {
+/// Sentence about shops whose sources no live replica reads.
+pub(in crate::web) fn sources_not_read(shops: &str, language: Language) -> String {
     language.choose([
         format!(
-            "Replica {name} reads the sources and is not live: the stock from sources stays as it is \
-             until the replica is back."
+            "No live replica reads the sources of {shops}: this stock stays as it is. Another replica \
+             takes over, unless sources_on names one that does not run."
         ),
         format!(
-            "Источники читает реплика {name}, но она не работает: остатки из источников не \
-             изменятся, пока она не вернётся."
+            "Ни одна работающая реплика не читает источники: {shops}. Эти остатки не изменятся. Чтение \
+             начнёт другая реплика, если в sources_on не задана та, что не работает."
         ),
-        format!("数据源由副本 {name} 读取，但它已离线：恢复之前，来自数据源的库存保持不变。"),
+        format!(
+            "目前没有在线的副本读取数据源：{shops}。这些库存保持不变。其他副本会接替，除非 sources_on 指定了未运行的副本。"
+        ),
     ])
 }
 
@@ -120,12 +122,16 @@ pub(in crate::web) fn old_list(ago: &str, language: Language) -> String {
     ])
 }
 
-/// Sentence about the replica that reads the sources.
-pub(in crate::web) fn sources_on_other(name: &str, language: Language) -> String {
+/// Sentence about the replica that reads the sources of shops.
+pub(in crate::web) fn sources_on_other(name: &str, shops: &str, language: Language) -> String {
     language.choose([
-        format!("Replica {name} reads the sources. Open its page for deliveries and approvals."),
-        format!("Источники читает реплика {name}. Выгрузки и подтверждения — на её странице."),
-        format!("数据源由副本 {name} 读取。各批数据和批准请在它的页面上查看。"),
+        format!(
+            "Replica {name} reads the sources of {shops}. Open its page for deliveries and approvals."
+        ),
+        format!(
+            "Источники ({shops}) читает реплика {name}. Выгрузки и подтверждения — на её странице."
+        ),
+        format!("数据源（{shops}）由副本 {name} 读取。各批数据和批准请在它的页面上查看。"),
     ])
 }
 
@@ -177,7 +183,7 @@ mod tests {
             taking_over,
             sources_not_read,
             old_list,
-            sources_on_other,
+            |name, language| sources_on_other(name, "moscow", language),
             served_by,
         ] {
             let all = Language::ALL.map(|language| sentence("dc-2", language));

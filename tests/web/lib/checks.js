@@ -90,7 +90,7 @@ export function layout(page) {
 // Words in Latin letters that Russian and Chinese pages have too: names, units, and what is typed.
 const KEPT_WORDS = new Set(
   ("stockbridge SKU SKUs API Push push UTC CSV XLSX JSON HTTP URL FBS DBS GO NDJSON YML SQL TLS ms "
-    + "migrate off Api-Key API-Key").split(" "),
+    + "migrate off Api-Key API-Key sources_on").split(" "),
 );
 // Chinese readers know the Market by its English name.
 const KEPT_IN_CHINESE = new Set(["Market", "Yandex"]);

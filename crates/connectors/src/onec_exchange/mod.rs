@@ -144,18 +144,19 @@ pub fn router(context: &Context, endpoints: Vec<ExchangeEndpoint>) -> Router {
         })
 }
 
-/// Builds the router of a process that does not receive 1C: each path responds with 503, in the form
-/// that 1C shows. `replica` is the name of the process that does.
-pub fn router_elsewhere(paths: Vec<String>, replica: &str) -> Router {
-    let text = format!(
-        "failure\nreplica {replica} receives 1C: send the exchange there, in the reverse proxy by its \
-         path\n"
-    );
-    paths.into_iter().fold(Router::new(), |router, path| {
-        let text = text.clone();
-        let refuse = async move || (StatusCode::SERVICE_UNAVAILABLE, text);
-        router.route(&path, any(refuse))
-    })
+/// Returns the response of a process that does not receive 1C now: 503, in the form that 1C shows.
+/// `replica` is the name of the process that does, if any does.
+#[must_use]
+pub fn elsewhere_response(replica: Option<&str>) -> Response {
+    let text = match replica {
+        Some(replica) => format!(
+            "failure\nreplica {replica} receives 1C: let the reverse proxy try the next replica after \
+             a 503\n"
+        ),
+        None => "failure\nno replica receives 1C at the moment: repeat the exchange in a minute\n"
+            .to_owned(),
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
 
 /// State of one endpoint.

@@ -1,10 +1,13 @@
-//! Leases for calling the Market: one replica at a time sends for each budget.
+//! Leases for what one replica at a time does: calling the Market, and reading sources.
 //!
-//! A budget is what the Market limits: a campaign, or a business with all its shops. The leader
-//! sends only while its lease lasts by its own monotonic clock. A request cannot be taken back, so a
-//! new leader first waits as long as a request of the old one may take, unless that one has given
-//! its lease back. Each acknowledgement is stored under the epoch of the lease. So a leader that was
-//! stopped and wakes up late cannot mark anything as sent.
+//! There is one for each budget, which is what the Market limits: a campaign, or a business with all
+//! its shops; and one for the sources of each shop. The leader acts only while its lease lasts by its
+//! own monotonic clock.
+//!
+//! A request to the Market cannot be taken back, so a new leader first waits as long as a request of
+//! the old one may take, unless that one has given its lease back. What a leader writes is stored
+//! under the epoch of its lease. So a leader that was stopped and wakes up late cannot mark anything
+//! as sent, nor store a delivery of a source.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,19 +26,26 @@ const LEASE_DURATION: Duration = Duration::from_secs(30);
 /// Time between two renewals, and between two attempts to take the lease.
 const RENEW_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Time before the end of the lease from which nothing is sent, because this process's monotonic
+/// Time before the end of the lease from which the leader no longer acts, because this process's monotonic
 /// clock may be slower than that of the database.
-const SEND_MARGIN: Duration = Duration::from_secs(3);
+const ACT_MARGIN: Duration = Duration::from_secs(3);
 
-/// Lease of one budget. Clones share its state.
+/// Time for which a leader that cannot do its work leaves the lease to others.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// One lease. Clones share its state.
 #[derive(Clone, Debug)]
-pub struct SendingLease {
+pub struct LeaderLease {
     shared: Option<Arc<SharedLease>>,
 }
 
 #[derive(Debug)]
 struct SharedLease {
     name: String,
+    /// False if this process never takes the lease, and only looks who has it.
+    may_lead: bool,
+    /// Longest time for which an act of another leader may go on after its lease has ended.
+    takeover_wait: Duration,
     view: Mutex<LeaseView>,
     changed: Notify,
 }
@@ -46,6 +56,7 @@ struct LeaseView {
     held: Option<HeldLease>,
     /// Name of the replica that has the lease, if it is another one.
     holder: Option<String>,
+    paused_until: Option<Instant>,
 }
 
 #[derive(Clone, Debug)]
@@ -55,18 +66,31 @@ struct HeldLease {
     may_send_from: Instant,
 }
 
-impl SendingLease {
+impl LeaderLease {
     /// Returns the lease of the only process that uses a store. It never ends.
     #[must_use]
     pub fn unlimited() -> Self {
         Self { shared: None }
     }
 
-    /// Returns a lease that is not held yet.
+    /// Returns a lease that is not held yet. `takeover_wait` is the longest time for which an act of
+    /// another leader may go on after its lease has ended.
     #[must_use]
-    pub fn of_budget(name: String) -> Self {
+    pub fn named(name: String, takeover_wait: Duration) -> Self {
+        Self::shared(name, true, takeover_wait)
+    }
+
+    /// Returns a lease that this process never takes. It only shows who has it.
+    #[must_use]
+    pub fn observed(name: String) -> Self {
+        Self::shared(name, false, Duration::ZERO)
+    }
+
+    fn shared(name: String, may_lead: bool, takeover_wait: Duration) -> Self {
         let shared = SharedLease {
             name,
+            may_lead,
+            takeover_wait,
             view: Mutex::default(),
             changed: Notify::new(),
         };
@@ -94,7 +118,47 @@ impl SendingLease {
         };
         let view = shared.view.lock();
         let held = view.held.as_ref()?;
-        (now + SEND_MARGIN < held.valid_until).then_some(held.may_send_from)
+        (now + ACT_MARGIN < held.valid_until).then_some(held.may_send_from)
+    }
+
+    /// Returns the time at which a leader that may not send now looks again; `None` if it may send,
+    /// or does not lead.
+    #[must_use]
+    pub fn send_check_at(&self, now: Instant) -> Option<Instant> {
+        self.epoch()?;
+        match self.may_send_from(now) {
+            Some(from) => (from > now).then_some(from),
+            // The lease is about to end, or to be renewed.
+            None => Some(now + Duration::from_secs(1)),
+        }
+    }
+
+    /// Returns true if this process leads in this epoch, and does so for the next moments.
+    #[must_use]
+    pub fn may_act_in(&self, epoch: i64) -> bool {
+        let Some(shared) = &self.shared else {
+            return true;
+        };
+        let view = shared.view.lock();
+        let held = view.held.as_ref();
+        held.is_some_and(|held| {
+            held.fence.epoch == epoch && Instant::now() + ACT_MARGIN < held.valid_until
+        })
+    }
+
+    /// Returns the name of the replica that leads, if it is another one.
+    #[must_use]
+    pub fn holder(&self) -> Option<String> {
+        self.shared.as_ref()?.view.lock().holder.clone()
+    }
+
+    /// Leaves the lease to other replicas for a while, because this process cannot do its work.
+    pub fn pause(&self) {
+        if let Some(shared) = &self.shared {
+            let mut view = shared.view.lock();
+            view.paused_until = Some(Instant::now() + PAUSE);
+            view.held = None;
+        }
     }
 
     /// Returns the fence for changes of this process; `None` if the lease is unlimited.
@@ -143,7 +207,13 @@ impl SendingLease {
         }
     }
 
-    fn set(&self, outcome: &LeaseOutcome, owner: &str, takeover_wait: Duration) {
+    fn set_holder(&self, owner: Option<&str>) {
+        if let Some(shared) = &self.shared {
+            shared.view.lock().holder = owner.map(|owner| replica_name(owner).to_owned());
+        }
+    }
+
+    fn set(&self, outcome: &LeaseOutcome, owner: &str) {
         let Some(shared) = &self.shared else {
             return;
         };
@@ -151,7 +221,7 @@ impl SendingLease {
         let before = view.held.as_ref().map(|held| held.fence.epoch);
         match outcome {
             LeaseOutcome::Held(lease) => {
-                let held = held_lease(&shared.name, owner, *lease, &view, takeover_wait);
+                let held = held_lease(shared, owner, *lease, &view);
                 view.held = Some(held);
                 view.holder = None;
             }
@@ -199,23 +269,17 @@ impl SendingReplica {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct NotLeading;
 
-fn held_lease(
-    name: &str,
-    owner: &str,
-    lease: Lease,
-    view: &LeaseView,
-    takeover_wait: Duration,
-) -> HeldLease {
+fn held_lease(shared: &SharedLease, owner: &str, lease: Lease, view: &LeaseView) -> HeldLease {
     let known = view.held.as_ref();
     let known = known.filter(|held| held.fence.epoch == lease.epoch);
     let wait = if lease.is_handed_over {
         Duration::ZERO
     } else {
-        takeover_wait
+        shared.takeover_wait
     };
     HeldLease {
         fence: Fence {
-            lease: name.to_owned(),
+            lease: shared.name.clone(),
             owner: owner.to_owned(),
             epoch: lease.epoch,
         },
@@ -229,34 +293,26 @@ fn replica_name(owner: &str) -> &str {
     owner.split_once('/').map_or(owner, |(name, _)| name)
 }
 
-/// Task that takes and renews the leases of all budgets.
+/// Task that takes and renews leases.
 pub struct LeaseKeeper {
     table: LeaseTable,
     owner: String,
-    leases: Vec<SendingLease>,
-    takeover_wait: Duration,
+    leases: Vec<LeaderLease>,
 }
 
 impl LeaseKeeper {
-    /// Creates the keeper. `takeover_wait` is the longest time that a request of another leader may
-    /// still be on its way after its lease has ended.
+    /// Creates the keeper.
     #[must_use]
-    pub fn new(
-        table: LeaseTable,
-        owner: String,
-        leases: Vec<SendingLease>,
-        takeover_wait: Duration,
-    ) -> Self {
+    pub fn new(table: LeaseTable, owner: String, leases: Vec<LeaderLease>) -> Self {
         Self {
             table,
             owner,
             leases,
-            takeover_wait,
         }
     }
 
     /// Takes and renews until the tasks are stopping, and then gives the leases back. `tasks` end
-    /// after those that send.
+    /// after those that send or read sources.
     pub async fn run(self, tasks: Tasks) {
         let mut ticks = interval(RENEW_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -270,24 +326,39 @@ impl LeaseKeeper {
             }
         }
         for lease in &self.leases {
-            let Some(shared) = &lease.shared else {
-                continue;
-            };
-            if let Err(error) = self.table.release(&shared.name, &self.owner).await {
-                warn!("failed to give back the lease of {}: {error}", shared.name);
+            if let Some(shared) = &lease.shared {
+                self.release(shared).await;
             }
         }
     }
 
-    async fn renew(&self, lease: &SendingLease) {
+    async fn release(&self, shared: &SharedLease) {
+        if let Err(error) = self.table.release(&shared.name, &self.owner).await {
+            warn!("failed to give back the lease of {}: {error}", shared.name);
+        }
+    }
+
+    async fn renew(&self, lease: &LeaderLease) {
         let Some(shared) = &lease.shared else {
             return;
         };
+        let paused_until = shared.view.lock().paused_until;
+        let is_paused = paused_until.is_some_and(|until| Instant::now() < until);
+        if is_paused || !shared.may_lead {
+            if is_paused {
+                self.release(shared).await;
+            }
+            match self.table.holder(&shared.name).await {
+                Ok(owner) => lease.set_holder(owner.as_deref()),
+                Err(error) => warn!("failed to read who leads {}: {error}", shared.name),
+            }
+            return;
+        }
         let acquiring = self
             .table
             .acquire(&shared.name, &self.owner, LEASE_DURATION);
         match acquiring.await {
-            Ok(outcome) => lease.set(&outcome, &self.owner, self.takeover_wait),
+            Ok(outcome) => lease.set(&outcome, &self.owner),
             // The lease ends by itself.
             Err(error) => warn!("failed to renew the lease of {}: {error}", shared.name),
         }
@@ -312,49 +383,52 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn new_leader_waits_for_requests_of_the_old_one() {
-        let lease = SendingLease::of_budget("campaign 1".to_owned());
+        let lease = LeaderLease::named("campaign 1".to_owned(), WAIT);
         assert_eq!(lease.epoch(), None);
         assert_eq!(lease.fence(), Err(NotLeading));
-        lease.set(&held(2, false), "a/1", WAIT);
+        lease.set(&held(2, false), "a/1");
         let start = Instant::now();
         assert_eq!(lease.epoch(), Some(2));
         assert_eq!(lease.may_send_from(start), Some(start + WAIT));
+        assert_eq!(lease.send_check_at(start), Some(start + WAIT));
         assert_eq!(lease.sender(), Some(SendingReplica::This { wait: WAIT }));
         advance(Duration::from_secs(20)).await;
-        lease.set(&held(2, false), "a/1", WAIT);
+        lease.set(&held(2, false), "a/1");
         assert_eq!(lease.may_send_from(Instant::now()), Some(start + WAIT));
         // A lease that was given back needs no wait.
-        lease.set(&held(4, true), "a/1", WAIT);
+        lease.set(&held(4, true), "a/1");
         let now = Instant::now();
         assert_eq!(lease.may_send_from(now), Some(now));
+        assert_eq!(lease.send_check_at(now), None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_sent_near_the_end_of_a_lease() {
-        let lease = SendingLease::of_budget("campaign 1".to_owned());
-        lease.set(&held(1, true), "a/1", WAIT);
-        advance(LEASE_DURATION - SEND_MARGIN).await;
+        let lease = LeaderLease::named("campaign 1".to_owned(), WAIT);
+        lease.set(&held(1, true), "a/1");
+        advance(LEASE_DURATION - ACT_MARGIN).await;
         assert_eq!(lease.may_send_from(Instant::now()), None);
+        assert!(lease.send_check_at(Instant::now()).is_some());
         assert_eq!(lease.epoch(), Some(1), "responses may still be stored");
-        advance(SEND_MARGIN).await;
+        advance(ACT_MARGIN).await;
         assert_eq!(lease.epoch(), None);
         assert_eq!(lease.sender(), Some(SendingReplica::Unknown));
     }
 
     #[tokio::test(start_paused = true)]
     async fn lost_lease_names_the_leader() {
-        let lease = SendingLease::of_budget("campaign 1".to_owned());
-        lease.set(&held(1, true), "a/1", WAIT);
+        let lease = LeaderLease::named("campaign 1".to_owned(), WAIT);
+        lease.set(&held(1, true), "a/1");
         let taken = LeaseOutcome::Taken {
             owner: "b/2".to_owned(),
             left: LEASE_DURATION,
         };
-        lease.set(&taken, "a/1", WAIT);
+        lease.set(&taken, "a/1");
         assert_eq!(lease.epoch(), None);
         assert_eq!(lease.obstacle(), "replica b sends");
         assert_eq!(lease.sender(), Some(SendingReplica::Other("b".to_owned())));
-        assert_eq!(SendingLease::unlimited().sender(), None);
-        let unlimited = SendingLease::unlimited();
+        assert_eq!(LeaderLease::unlimited().sender(), None);
+        let unlimited = LeaderLease::unlimited();
         assert_eq!((unlimited.epoch(), unlimited.fence()), (Some(0), Ok(None)));
     }
 }

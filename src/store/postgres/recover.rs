@@ -1,0 +1,209 @@
+//! Appends changes again that the database has lost, as after a failover to a standby that was behind.
+
+use std::sync::atomic::Ordering;
+
+use sqlx::postgres::PgConnection;
+use tokio::time::Instant;
+
+use super::change_tail::{FoundChange, RecoveryPlan};
+use super::connection::{BULK_TIMEOUT, PostgresConnection, Purpose, query, with_limit};
+use super::follow::update_quarantine;
+use super::load::check_end;
+use super::read_log::{RawRecord, read_changes, visit_changes};
+use super::replica_table::notify;
+use super::shop_log::{LogEnd, LogRow};
+use super::{PostgresState, PostgresStore, ShopLog};
+use crate::store::error::StoreInternalError;
+use crate::store::record::{
+    PackedRecord, RecordKey, RecordKind, RecordReader, RecordRow, without_checksum,
+};
+use crate::store::{OnFollowed, RecoveredChanges, StoreError};
+use stock::ShopId;
+
+/// Changes of one shop that memory lacks, and the database has by now.
+struct Recovery {
+    plan: RecoveryPlan,
+    /// Position that memory and database had in common.
+    common: LogEnd,
+    /// Changes that follow it, with those that were appended again.
+    changes: Vec<RawRecord>,
+}
+
+impl PostgresStore {
+    /// Appends the changes of a shop again that the database lacks, and passes on those that only the
+    /// database has.
+    ///
+    /// Several processes may do so at once: the row of the shop is locked, and the next one finds
+    /// the changes of the first.
+    pub(super) async fn recover(
+        &self,
+        state: &mut PostgresState,
+        index: usize,
+        on_followed: &OnFollowed,
+    ) -> Result<(), StoreError> {
+        let PostgresState {
+            connection, logs, ..
+        } = state;
+        let log = &mut logs[index];
+        let recovering = append_again(connection, log, &self.id);
+        let outcome = with_limit(BULK_TIMEOUT, recovering).await;
+        let recovery = match outcome.map_err(|error| state.connection.to_store_error(error))? {
+            Ok(recovery) => recovery,
+            Err(found) => {
+                let log = &state.logs[index];
+                return Err(StoreError::LostChanges {
+                    target: self.url.to_string(),
+                    shop: log.name.clone(),
+                    found,
+                    known: log.end.ver,
+                });
+            }
+        };
+        // Twice, so that a comparison with a book that is just being changed is not trusted.
+        self.book_changes.fetch_add(1, Ordering::AcqRel);
+        let outcome = apply_recovery(state, index, &recovery, on_followed);
+        self.book_changes.fetch_add(1, Ordering::AcqRel);
+        outcome.map_err(|error| state.connection.to_store_error(error))?;
+        let report = report(&state.logs[index].name, &recovery.plan);
+        if report.skus > 0 || report.acknowledgements > 0 {
+            self.recovered.lock().push(report);
+        }
+        Ok(())
+    }
+
+    /// Returns what was appended again since the last call.
+    pub(in crate::store) fn take_recovered(&self) -> Vec<RecoveredChanges> {
+        std::mem::take(&mut *self.recovered.lock())
+    }
+}
+
+/// Returns the last change in the database if it has no change in common with memory.
+async fn append_again(
+    connection: &mut PostgresConnection,
+    log: &mut ShopLog,
+    own_id: &str,
+) -> Result<Result<Recovery, i64>, StoreInternalError> {
+    let mut work = connection.begin(Purpose::WriteAll).await?;
+    let conn = work.conn();
+    let row = LogRow::find_and_lock(conn, log.id).await?;
+    let Some(mut row) = row.filter(|row| row.shop.name == log.name) else {
+        work.roll_back().await?;
+        return Ok(Err(0));
+    };
+    let upto = row.snapshot.upto;
+    let mut changes = read_changes(conn, log.id, upto.ver, row.end.ver).await?;
+    let (end, _) = visit_changes((log.id, &log.name), upto, &changes, |_| Ok(()))?;
+    check_end(&row, end)?;
+    let mut position = upto;
+    let found: Vec<_> = changes
+        .iter()
+        .map(|change| {
+            position = position.after(&change.body);
+            FoundChange {
+                end: position,
+                body: without_checksum(&change.body),
+            }
+        })
+        .collect();
+    let plan = log.tail.plan(upto, &found, Instant::now())?;
+    let Some(plan) = plan else {
+        work.roll_back().await?;
+        return Ok(Err(row.end.ver));
+    };
+    let common = plan
+        .known
+        .checked_sub(1)
+        .map_or(upto, |last| found[last].end);
+    changes.drain(..plan.known);
+    if plan.again.is_empty() {
+        work.roll_back().await?;
+    } else {
+        let is_target =
+            |packed: &PackedRecord| RecordKind::of(&packed.body) == Ok(RecordKind::TargetChanged);
+        if plan.again.iter().any(is_target) {
+            row.shop.target.clone_from(&log.target);
+        }
+        for packed in &plan.again {
+            let (number, rows) = (row.end.ver + 1, packed.rows);
+            let body = packed
+                .clone()
+                .seal(RecordKey::Change { seq: number }, log.id);
+            row.end = row.end.after(&body);
+            changes.push(RawRecord { number, rows, body });
+        }
+        let appended = &changes[changes.len() - plan.again.len()..];
+        insert_changes(conn, log.id, appended).await?;
+        row.write(conn).await?;
+        notify(conn, "appended", own_id).await?;
+        work.commit().await?;
+    }
+    Ok(Ok(Recovery {
+        plan,
+        common,
+        changes,
+    }))
+}
+
+async fn insert_changes(
+    conn: &mut PgConnection,
+    shop: i64,
+    changes: &[RawRecord],
+) -> Result<(), StoreInternalError> {
+    for RawRecord { number, rows, body } in changes {
+        query("INSERT INTO stockbridge.change (shop, ver, rows, body) VALUES ($1, $2, $3, $4)")
+            .bind(shop)
+            .bind(*number)
+            .bind(*rows)
+            .bind(body.clone())
+            .execute(&mut *conn)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Applies what only the database has, and the changes that were appended again.
+fn apply_recovery(
+    state: &mut PostgresState,
+    index: usize,
+    recovery: &Recovery,
+    on_followed: &OnFollowed,
+) -> Result<(), StoreInternalError> {
+    let PostgresState {
+        logs, quarantine, ..
+    } = state;
+    let log = &mut logs[index];
+    let shop = ShopId(u16::try_from(index).unwrap_or(u16::MAX));
+    let visit = |reader: RecordReader<'_>| {
+        let rows = reader.collect::<Result<Vec<RecordRow>, _>>()?;
+        rows.iter()
+            .for_each(|row| update_quarantine(quarantine, log.id, row));
+        on_followed(shop, &rows);
+        Ok(())
+    };
+    let (end, bytes) = visit_changes(
+        (log.id, &log.name),
+        recovery.common,
+        &recovery.changes,
+        visit,
+    )?;
+    log.tail.truncate(&recovery.plan);
+    log.tail.push_all(recovery.common, &recovery.changes);
+    log.end = end;
+    log.log_bytes += bytes;
+    Ok(())
+}
+
+fn report(shop: &str, plan: &RecoveryPlan) -> RecoveredChanges {
+    let rows = |kind: RecordKind| {
+        let of_kind = plan
+            .again
+            .iter()
+            .filter(|packed| RecordKind::of(&packed.body) == Ok(kind));
+        of_kind.map(|packed| packed.rows.unsigned_abs()).sum()
+    };
+    RecoveredChanges {
+        shop: shop.to_owned(),
+        skus: rows(RecordKind::Stock),
+        acknowledgements: rows(RecordKind::Acked),
+    }
+}
