@@ -183,7 +183,7 @@ mod tests {
             taking_over,
             sources_not_read,
             old_list,
-            |name, language| sources_on_other(name, "moscow", language),
+            |name: &str, language| sources_on_other(name, "moscow", language),
             served_by,
         ] {
             let all = Language::ALL.map(|language| sentence("dc-2", language));
