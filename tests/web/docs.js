@@ -17,7 +17,7 @@ const PICTURES = [
   { file: "overview", screen: "overview", state: "calm", language: "en", width: 1280, height: 430 },
   { file: "overview-alarms", screen: "overview", state: "alarms", language: "en", width: 1100, height: 640 },
   { file: "overview-narrow", screen: "overview", state: "alarms", language: "ru", theme: "dark", width: 360, height: 740 },
-  { file: "replicas", screen: "overview", state: "follower", language: "en", width: 1100, height: 560 },
+  { file: "replicas", screen: "overview", state: "follower", language: "en", width: 1280, height: 640 },
   { file: "shop", screen: "shop", state: "calm", language: "en", width: 1100, height: 900 },
   { file: "sku", screen: "sku", state: "calm", language: "en", width: 1100, height: 560 },
   { file: "sources", screen: "sources", state: "alarms", language: "en", width: 1100, height: 800 },
