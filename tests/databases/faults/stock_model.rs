@@ -11,7 +11,7 @@ use market_sim::SimulatorReport;
 
 /// Response to an update.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum WriteOutcome {
+pub(super) enum PutOutcome {
     /// Status 200.
     Acknowledged,
     /// Status 4xx: nothing was stored.
@@ -105,14 +105,14 @@ impl StockModel {
     }
 
     /// Records the response to an update.
-    pub(super) fn record_write(&mut self, sku: &str, count: u32, outcome: WriteOutcome) {
+    pub(super) fn record_write(&mut self, sku: &str, count: u32, outcome: PutOutcome) {
         let history = self.history(sku);
         match outcome {
-            WriteOutcome::Acknowledged => history.acknowledged = history.acknowledged.max(count),
-            WriteOutcome::Refused => history.refused.push(count),
-            WriteOutcome::Unknown => history.unknown.push(count),
+            PutOutcome::Acknowledged => history.acknowledged = history.acknowledged.max(count),
+            PutOutcome::Refused => history.refused.push(count),
+            PutOutcome::Unknown => history.unknown.push(count),
         }
-        if outcome == WriteOutcome::Acknowledged {
+        if outcome == PutOutcome::Acknowledged {
             self.acknowledged += 1;
         }
     }
@@ -231,10 +231,10 @@ mod tests {
         model.add_sku("UNDATED", Dates::OfArrival);
         for sku in ["DATED", "UNDATED"] {
             for outcome in [
-                WriteOutcome::Acknowledged,
-                WriteOutcome::Unknown,
-                WriteOutcome::Acknowledged,
-                WriteOutcome::Refused,
+                PutOutcome::Acknowledged,
+                PutOutcome::Unknown,
+                PutOutcome::Acknowledged,
+                PutOutcome::Refused,
             ] {
                 let count = model.issue(sku);
                 model.record_write(sku, count, outcome);
@@ -261,7 +261,7 @@ mod tests {
         // A response to an earlier request may be older.
         let bound = model.bound(["DATED"]);
         let count = model.issue("DATED");
-        model.record_write("DATED", count, WriteOutcome::Acknowledged);
+        model.record_write("DATED", count, PutOutcome::Acknowledged);
         let counts = BTreeMap::from([("DATED".to_owned(), 3)]);
         model.check_read("one", &bound, &counts);
         for count in [1, 2, 3, 5] {

@@ -13,7 +13,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
 
-use super::stock_model::{Dates, ReadBound, StockModel, WriteOutcome};
+use super::stock_model::{Dates, PutOutcome, ReadBound, StockModel};
 use crate::service_process::{CAMPAIGN, WAREHOUSE, exchange};
 
 /// Number of writers. Each has SKUs of its own.
@@ -92,7 +92,7 @@ impl SellerLoad {
     pub(super) fn write_last(&self, entry: &Entry) {
         let mut client = Client::new(self, StdRng::seed_from_u64(0));
         let skus = self.model.lock().skus();
-        while client.put(entry, &skus) != WriteOutcome::Acknowledged {}
+        while client.put(entry, &skus) != PutOutcome::Acknowledged {}
     }
 
     /// Requests every SKU at one address. Returns the counts, or the status of an error.
@@ -182,7 +182,7 @@ impl Client {
         self.entries[number].clone()
     }
 
-    fn put(&mut self, (_, address): &Entry, skus: &[String]) -> WriteOutcome {
+    fn put(&mut self, (_, address): &Entry, skus: &[String]) -> PutOutcome {
         // Dates rise, also within one tick of the clock.
         self.last_date = Utc::now().max(self.last_date + TimeDelta::microseconds(1));
         let date = self.last_date.to_rfc3339_opts(SecondsFormat::Micros, true);
@@ -205,9 +205,9 @@ impl Client {
         let request = ("PUT", target.as_str(), "Api-Key: feed-key", body.as_str());
         let (status, _) = self.exchange(*address, request);
         let outcome = match status {
-            200 => WriteOutcome::Acknowledged,
-            400..=499 => WriteOutcome::Refused,
-            _ => WriteOutcome::Unknown,
+            200 => PutOutcome::Acknowledged,
+            400..=499 => PutOutcome::Refused,
+            _ => PutOutcome::Unknown,
         };
         let mut model = self.model.lock();
         for (sku, count) in skus.iter().zip(counts) {
