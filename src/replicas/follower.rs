@@ -82,6 +82,7 @@ impl Follower {
                 () = tasks.stopping() => break,
                 _ = ticks.tick() => {}
                 () = self.wake.notified() => {}
+                () = self.store.kept_back_renewal() => {}
             }
             let failure = self.round().await.err().map(|error| error.to_string());
             self.report_recovered();
@@ -113,7 +114,8 @@ impl Follower {
         let is_fresh = self
             .renewed_at
             .is_some_and(|at| at.elapsed() < POLL_INTERVAL / 2);
-        if !is_new && is_fresh {
+        // An append may have read the changes of the others before this call. They wait for the row.
+        if !is_new && is_fresh && !self.store.needs_renewal().await? {
             return Ok(());
         }
         let renewed_at = Instant::now();

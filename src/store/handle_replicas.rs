@@ -1,5 +1,7 @@
 //! Calls for several processes on one database. In a directory there is only one process.
 
+use std::future::pending;
+
 use chrono::{DateTime, Utc};
 use stock::ShopId;
 
@@ -51,6 +53,26 @@ impl Store {
         match self.backend() {
             Backend::Sqlite(_) => Ok(true),
             Backend::Postgres(store) => store.renew_replica(name).await,
+        }
+    }
+
+    /// Returns true if memory has more changes than the row of this replica says.
+    ///
+    /// # Errors
+    /// The store is closed.
+    pub async fn needs_renewal(&self) -> Result<bool, StoreError> {
+        match self.backend() {
+            Backend::Sqlite(_) => Ok(false),
+            Backend::Postgres(store) => store.needs_renewal().await,
+        }
+    }
+
+    /// Waits until memory has the appends that kept the last renewal back. Without any, it waits for
+    /// ever.
+    pub async fn kept_back_renewal(&self) {
+        match self.backend() {
+            Backend::Sqlite(_) => pending().await,
+            Backend::Postgres(store) => store.kept_back_renewal().await,
         }
     }
 

@@ -60,6 +60,36 @@ async fn acknowledgement_waits_for_every_live_replica() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn renewal_follows_what_memory_has() {
+    let server = DatabaseServer::postgresql();
+    let url = new_database(&server, "renews").await;
+    let (one, other) = (database_subject(url.clone()), database_subject(url.clone()));
+    let (one, other) = (one.open().await, other.open().await);
+    other.store.renew_replica("two").await.unwrap();
+    assert!(!other.store.needs_renewal().await.unwrap());
+    // Changes of others may be read by an append, so the follower does not find them new.
+    append(&one, 1).await;
+    other.store.catch_up().await.unwrap();
+    assert!(other.store.needs_renewal().await.unwrap());
+    // While an own append is not in memory, the row cannot name the change.
+    let rows = rows(3..4, 2);
+    let change = StoreChange::Stock {
+        shop: SHOP_A,
+        rows: &rows,
+    };
+    let guard = other.store.append(&[change]).await.unwrap();
+    other.store.renew_replica("two").await.unwrap();
+    assert!(!other.store.needs_renewal().await.unwrap());
+    let mut kept_back = Box::pin(other.store.kept_back_renewal());
+    assert!(timeout(SOON, &mut kept_back).await.is_err());
+    drop(guard);
+    kept_back.await;
+    other.store.renew_replica("two").await.unwrap();
+    let mut unblocked = Box::pin(other.store.kept_back_renewal());
+    assert!(timeout(SOON, &mut unblocked).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn notifications_wake_the_other_processes() {
     let server = DatabaseServer::postgresql();
     let url = new_database(&server, "wakes").await;

@@ -59,7 +59,7 @@ pub use self::statement_images::{
     ImageFile, ImageState, ImageWrite, ImageWriter, PageBatch, StatementImage, StatementImages,
 };
 pub use self::store_url::StoreUrl;
-use super::append_guard::PendingAppends;
+use super::append_guard::{LogPosition, PendingAppends};
 use super::directory::StoreDirectory;
 use super::error::StoreInternalError;
 use super::loaded_store::{LoadedStore, ShopTable};
@@ -78,6 +78,8 @@ pub(super) struct PostgresStore {
     /// Id of this process among those that use the database.
     id: String,
     replicas: ReplicaTable,
+    /// What the row of this replica says.
+    renewed: Mutex<AppliedChanges>,
     others_applied: Notify,
     /// Grows before and after a change of another process reaches memory.
     book_changes: AtomicU64,
@@ -90,6 +92,15 @@ pub(super) struct PostgresStore {
     /// Changes that were appended again and not reported yet.
     recovered: Mutex<Vec<RecoveredChanges>>,
     directory: Arc<StoreDirectory>,
+}
+
+/// Changes that memory has.
+#[derive(Debug, Default, Eq, PartialEq)]
+struct AppliedChanges {
+    /// Last change of each shop that memory surely has.
+    positions: Vec<LogPosition>,
+    /// True if an append that was just stored, but is not in memory yet, keeps a position back.
+    is_kept_back: bool,
 }
 
 /// State behind the lock of the connection.
@@ -141,6 +152,7 @@ impl PostgresStore {
             compaction: tokio::sync::Mutex::new(PostgresConnection::new(url.clone())),
             id: format!("{:016x}", rand::random::<u64>()),
             replicas: ReplicaTable::new(url.clone()),
+            renewed: Mutex::default(),
             others_applied: Notify::new(),
             book_changes: AtomicU64::new(0),
             url,

@@ -1,5 +1,6 @@
 //! What several processes on one database need of each other: what each of them has applied.
 
+use std::future::pending;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -7,9 +8,9 @@ use tokio::time::{Instant, timeout};
 
 use super::change_listener::ChangeListener;
 use super::replica_table::{REPLICA_LIFETIME, ReplicaStatus};
-use super::{PostgresStore, check_open};
+use super::{AppliedChanges, PostgresStore, check_open};
 use crate::store::StoreError;
-use crate::store::append_guard::{AppendedChanges, LogPosition};
+use crate::store::append_guard::AppendedChanges;
 
 /// Longest time between two looks at what the other replicas have applied. Notifications make it
 /// shorter.
@@ -19,7 +20,34 @@ impl PostgresStore {
     /// Renews the row of this replica. Returns false if it had ended or did not exist.
     pub(in crate::store) async fn renew_replica(&self, name: &str) -> Result<bool, StoreError> {
         let applied = self.applied().await?;
-        self.replicas.renew((&self.id, name), &applied).await
+        let id = (&*self.id, name);
+        let was_alive = self.replicas.renew(id, &applied.positions).await?;
+        *self.renewed.lock() = applied;
+        Ok(was_alive)
+    }
+
+    /// Returns true if memory has more changes than the row of this replica says.
+    pub(in crate::store) async fn needs_renewal(&self) -> Result<bool, StoreError> {
+        let applied = self.applied().await?;
+        Ok(applied.positions != self.renewed.lock().positions)
+    }
+
+    /// Waits until memory has the appends that kept the last renewal back. Without any, it waits for
+    /// ever.
+    pub(in crate::store) async fn kept_back_renewal(&self) {
+        if !self.renewed.lock().is_kept_back {
+            return pending().await;
+        }
+        loop {
+            // Before the look, so that a release in between is not missed.
+            let released = self.pending_appends.released();
+            if self.needs_renewal().await.unwrap_or(true) {
+                // Once: if the renewal fails, the next one is by time.
+                self.renewed.lock().is_kept_back = false;
+                return;
+            }
+            released.await;
+        }
     }
 
     /// Returns the time of the database's clock.
@@ -65,14 +93,16 @@ impl PostgresStore {
         }
     }
 
-    /// Returns the last change of each shop that memory surely has.
-    async fn applied(&self) -> Result<Vec<LogPosition>, StoreError> {
+    async fn applied(&self) -> Result<AppliedChanges, StoreError> {
         let state = self.state.lock().await;
         check_open(&state)?;
-        let applied = state.logs.iter().map(|log| {
+        let mut applied = AppliedChanges::default();
+        for log in &state.logs {
             let pending = self.pending_appends.first(log.id);
-            (log.id, pending.map_or(log.end.ver, |first| first - 1))
-        });
-        Ok(applied.collect())
+            let position = pending.map_or(log.end.ver, |first| first - 1);
+            applied.positions.push((log.id, position));
+            applied.is_kept_back |= pending.is_some();
+        }
+        Ok(applied)
     }
 }
