@@ -6,11 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use tokio::task::block_in_place;
-use yaml_rust2::yaml::Hash;
-use yaml_rust2::{Yaml, YamlLoader};
 
 use super::load_balancer::{LoadBalancer, config_file, haproxy};
 use crate::postgres_store::new_database;
@@ -25,17 +23,17 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 /// Services of the compose file, with the values that `<<` refers to.
 struct Compose {
-    services: BTreeMap<String, Yaml>,
+    services: BTreeMap<String, Value>,
     secrets: Vec<String>,
 }
 
 impl Compose {
     fn read() -> Self {
         let text = std::fs::read_to_string(in_repository(COMPOSE_FILE)).unwrap();
-        let document = YamlLoader::load_from_str(&text).unwrap().remove(0);
+        let document: Value = serde_yaml_ng::from_str(&text).unwrap();
         let names = |key: &str| {
-            let entries = document[key].as_hash().unwrap().iter();
-            entries.map(|(name, value)| (name.as_str().unwrap().to_owned(), merged(value)))
+            let entries = document[key].as_object().unwrap().iter();
+            entries.map(|(name, value)| (name.clone(), merged(value)))
         };
         Self {
             services: names("services").collect(),
@@ -45,11 +43,11 @@ impl Compose {
 
     /// Returns the variables of a service.
     fn environment(&self, service: &str) -> BTreeMap<String, String> {
-        let variables = self.services[service]["environment"].as_hash().unwrap();
-        let text = |yaml: &Yaml| yaml.as_str().unwrap().to_owned();
+        let variables = self.services[service]["environment"].as_object().unwrap();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
         variables
             .iter()
-            .map(|(name, value)| (text(name), text(value)))
+            .map(|(name, value)| (name.clone(), text(value)))
             .collect()
     }
 
@@ -62,19 +60,18 @@ impl Compose {
 }
 
 /// Returns a value with what the key `<<` of a map refers to.
-fn merged(value: &Yaml) -> Yaml {
-    let Some(map) = value.as_hash() else {
+fn merged(value: &Value) -> Value {
+    let Some(map) = value.as_object() else {
         return value.clone();
     };
-    let merge = Yaml::String("<<".to_owned());
-    let mut all = Hash::new();
-    if let Some(base) = map.get(&merge) {
-        all.extend(merged(base).into_hash().unwrap());
+    let mut all = Map::new();
+    if let Some(Value::Object(base)) = map.get("<<").map(merged) {
+        all.extend(base);
     }
-    for (key, value) in map.iter().filter(|(key, _)| **key != merge) {
+    for (key, value) in map.iter().filter(|(key, _)| *key != "<<") {
         all.insert(key.clone(), merged(value));
     }
-    Yaml::Hash(all)
+    Value::Object(all)
 }
 
 /// Files of the directory of the compose file, and a directory in the place of `/run/secrets`.
@@ -203,12 +200,12 @@ async fn documented_compose_is_accepted() {
         assert_eq!(environment["STOCKBRIDGE_REPLICA"], *name);
         accepts(&mut directory.stockbridge("check", &environment));
         let service = &compose.services[*name];
-        let secrets = service["secrets"].as_vec().unwrap().iter();
+        let secrets = service["secrets"].as_array().unwrap().iter();
         for secret in secrets {
             let secret = secret.as_str().unwrap();
             assert!(compose.secrets.iter().any(|it| it == secret), "{secret}");
         }
-        let volumes = service["volumes"].as_vec().unwrap();
+        let volumes = service["volumes"].as_array().unwrap();
         assert_eq!(volumes[0].as_str(), Some(format!("{name}:/data").as_str()));
     }
     let mut command = haproxy();
