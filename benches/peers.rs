@@ -34,7 +34,7 @@ use std::io::{BufWriter, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
@@ -44,6 +44,7 @@ use peer_process::{Missing, PeerProcess, children_cpu};
 use program::Program;
 use protocol::Protocol;
 use serving::ServerThread;
+use tokio::time::Instant;
 
 /// Peers that answer requests: name, protocol.
 const SERVERS: &[(&str, Protocol)] = &[
@@ -273,8 +274,9 @@ fn requests_of_a_turn(turn: impl Fn(usize) -> anyhow::Result<Duration>) -> anyho
     turn(TRIAL)?;
     let started = Instant::now();
     turn(TRIAL)?;
-    let number = TRIAL as f64 * TURN.as_secs_f64() / started.elapsed().as_secs_f64();
-    let whole = number as usize / turn::CONNECTIONS * turn::CONNECTIONS;
+    let elapsed = started.elapsed().as_nanos().max(1);
+    let number = usize::try_from(TRIAL as u128 * TURN.as_nanos() / elapsed)?;
+    let whole = number / turn::CONNECTIONS * turn::CONNECTIONS;
     Ok(whole.max(turn::CONNECTIONS))
 }
 

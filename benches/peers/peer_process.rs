@@ -5,9 +5,10 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
+use tokio::time::Instant;
 
 /// Ticks per second of the times in `/proc/PID/stat`, which Linux fixes for user space.
 const TICKS: u64 = 100;
@@ -57,6 +58,10 @@ impl PeerProcess {
         Ok(Self(child.with_context(|| format!("start {command:?}"))?))
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a peer is a program of another make, which tells by no event that it listens"
+    )]
     pub(crate) fn wait_until_open(&self, addr: SocketAddr) -> anyhow::Result<()> {
         let started = Instant::now();
         while TcpStream::connect(addr).is_err() {

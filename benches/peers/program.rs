@@ -17,7 +17,7 @@ use crate::{goods, protocol};
 const FEED_KEY: &str = "ACMA:bench";
 
 /// SKUs of one request.
-const BATCH: u64 = 2000;
+const BATCH: u16 = 2000;
 
 pub(crate) struct Program {
     pub(crate) process: PeerProcess,
@@ -83,8 +83,8 @@ impl Program {
         let mut client = BlockingClient::connect(self.public)?;
         for shop in 0..u64::from(market::SHOPS) {
             let first = shop * skus_per_shop;
-            for from in (first..first + skus_per_shop).step_by(BATCH as usize) {
-                let until = (from + BATCH).min(first + skus_per_shop);
+            for from in (first..first + skus_per_shop).step_by(BATCH.into()) {
+                let until = (from + u64::from(BATCH)).min(first + skus_per_shop);
                 let items: Vec<String> = (from..until).map(item).collect();
                 let body = format!(r#"{{"skus":[{}]}}"#, items.join(","));
                 let request = Request::put(format!("/v2/campaigns/{}/offers/stocks", shop + 1))

@@ -200,8 +200,11 @@ fn find_reply(bytes: &[u8]) -> anyhow::Result<Option<(usize, usize)>> {
     }
 }
 
-/// Returns the strings of an array and its length in bytes, or `None` while it is incomplete.
-fn bulk_strings(bytes: &[u8]) -> anyhow::Result<Option<(Vec<&[u8]>, usize)>> {
+/// Strings of an array, and its length in bytes.
+type BulkStrings<'b> = (Vec<&'b [u8]>, usize);
+
+/// Returns the strings of an array, or `None` while it is incomplete.
+fn bulk_strings(bytes: &[u8]) -> anyhow::Result<Option<BulkStrings<'_>>> {
     let Some((count, mut at)) = number_after(b'*', bytes, 0)? else {
         return Ok(None);
     };

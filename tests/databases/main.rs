@@ -5,6 +5,12 @@
 //! it at its end. The servers must be installed; servers that already run are not touched. Built
 //! only with `--test databases`.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "the faults have clocks, tasks and variables of their own, and print their course"
+)]
 
 mod database_tests;
 mod faults;

@@ -62,14 +62,14 @@ impl Takeover {
     }
 
     /// Starts a replica. The first one gets the leases.
-    async fn start(&mut self, index: usize) {
+    fn start(&mut self, index: usize) {
         self.services[index] = Some(self.configs[index].serve());
     }
 
     async fn start_both(&mut self) {
-        self.start(0).await;
+        self.start(0);
         self.wait_for_leader(0).await;
-        self.start(1).await;
+        self.start(1);
     }
 
     fn service(&self, index: usize) -> &Service {
@@ -248,7 +248,7 @@ async fn another_replica_reads_after_a_kill() {
         401
     );
     // The first one comes back with old files, which the next takeover replaces.
-    takeover.start(0).await;
+    takeover.start(0);
     takeover
         .wait_for_stock(0, &[("A", 4), ("B", 0), ("C", 5)])
         .await;
@@ -261,7 +261,7 @@ async fn another_replica_reads_after_a_kill() {
     let log = takeover.service(0).log();
     assert!(log.contains("took stated.db of moscow over"), "{log}");
     // An ordered stop gives the lease back.
-    takeover.start(1).await;
+    takeover.start(1);
     takeover.service(0).signal("-TERM");
     takeover.services[0].take().unwrap().wait_for_exit().await;
     takeover.wait_for_leader(1).await;
@@ -284,7 +284,7 @@ async fn delivery_survives_a_kill_at_each_step() {
     drop(blocked);
     takeover.wait_for_stock(1, &[("A", 2), ("B", 0)]).await;
     // Committed locally, but not stored: the next leader reads the list again.
-    takeover.start(0).await;
+    takeover.start(0);
     let (generation, blocked) = (takeover.generation().await, takeover.block_images().await);
     takeover.export(&[("B", 3)]);
     takeover.wait_for_blocked().await;
@@ -294,7 +294,7 @@ async fn delivery_survives_a_kill_at_each_step() {
     takeover.wait_for_stock(0, &[("A", 0), ("B", 3)]).await;
     assert!(takeover.generation().await > generation);
     // The killed one has a delivery that only its own file has. It is dropped when it leads again.
-    takeover.start(1).await;
+    takeover.start(1);
     takeover.export(&[("A", 9), ("B", 3)]);
     takeover.wait_for_stock(1, &[("A", 9), ("B", 3)]).await;
     takeover.kill(0).await;
@@ -391,14 +391,14 @@ async fn process_without_name_takes_the_image_with_it() {
     takeover.kill(0).await;
     takeover.kill(1).await;
     takeover.export(&[("A", 4)]);
-    takeover.start(2).await;
+    takeover.start(2);
     takeover.wait_for_stock(2, &[("A", 4), ("B", 0)]).await;
     assert_eq!(takeover.generation().await, 0);
     assert_eq!(takeover.sources_on(2), None);
     assert!(takeover.statements(2).exists());
     // Replicas do not know what it has read.
     takeover.kill(2).await;
-    takeover.start(1).await;
+    takeover.start(1);
     wait_until("it says what is missing", async || {
         takeover.service(1).has_alarm("sources_unread")
     })
@@ -424,7 +424,7 @@ async fn small_changes_store_few_pages() {
     };
     let all = skus as u64;
     takeover.export(&list(&|_| 5));
-    takeover.start(0).await;
+    takeover.start(0);
     let first = takeover.delivery(all, "first list").await;
     takeover.export(&list(&|_| 5));
     let unchanged = takeover.delivery(0, "unchanged list").await;
@@ -448,7 +448,7 @@ async fn small_changes_store_few_pages() {
     let started = tokio::time::Instant::now();
     takeover.kill(0).await;
     let stopped = tokio::time::Instant::now();
-    takeover.start(1).await;
+    takeover.start(1);
     takeover.wait_for_leader(1).await;
     let (all, start) = (started.elapsed(), stopped.elapsed());
     println!("{skus} SKUs: takeover by a new process in {all:?}, its start included in {start:?}");
@@ -458,7 +458,7 @@ async fn small_changes_store_few_pages() {
 async fn only_a_named_replica_brings_old_statements() {
     let mut takeover = Takeover::new("seeds", NO_GUARD).await;
     takeover.export(&[("A", 5), ("B", 5)]);
-    takeover.start(0).await;
+    takeover.start(0);
     takeover.wait_for_stock(0, &[("A", 5), ("B", 5)]).await;
     takeover.kill(0).await;
     // As after an upgrade from a release without images: the statements are on the disk of one.
@@ -466,7 +466,7 @@ async fn only_a_named_replica_brings_old_statements() {
         execute(&takeover.url, &format!("DELETE FROM stockbridge.{table}")).await;
     }
     takeover.export(&[("A", 4)]);
-    takeover.start(1).await;
+    takeover.start(1);
     wait_until("it says what is missing", async || {
         takeover.service(1).has_alarm("sources_unread")
     })
@@ -481,9 +481,9 @@ async fn only_a_named_replica_brings_old_statements() {
     for config in &takeover.configs {
         config.prepend("sources_on = \"one\"\n");
     }
-    takeover.start(0).await;
+    takeover.start(0);
     takeover.wait_for_stock(0, &[("A", 4), ("B", 0)]).await;
-    takeover.start(1).await;
+    takeover.start(1);
     wait_until("the other one knows who reads", async || {
         takeover.sources_on(1).as_deref() == Some("one")
     })

@@ -4,7 +4,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 
-/// ReplicaFault of one round.
+/// Fault of one round.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum ReplicaFault {
     /// `kill -9` of a replica, and its next start.

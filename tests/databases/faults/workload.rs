@@ -61,7 +61,7 @@ impl SellerLoad {
             let skus = workload.add_skus(writer);
             let rng = StdRng::seed_from_u64(seed.wrapping_add(writer));
             workload.spawn(Client::new(&workload, rng), move |client| {
-                client.write(&skus)
+                client.write(&skus);
             });
         }
         for reader in 0..READERS {
