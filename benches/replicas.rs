@@ -5,7 +5,10 @@
 //! the length of each measurement of updates (10). `--no-crash` omits the wait of 65 to 95 seconds
 //! for a new sender. The variable `TMPDIR` puts database and stores on another disk.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
-#![expect(clippy::print_stderr, reason = "the log of a process that failed is printed")]
+#![expect(
+    clippy::print_stderr,
+    reason = "the log of a process that failed is printed"
+)]
 #![expect(clippy::unwrap_used, reason = "a failed step ends the benchmark")]
 
 #[path = "../tests/process/mod.rs"]
