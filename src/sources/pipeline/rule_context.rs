@@ -236,14 +236,14 @@ impl EvaluatedSku {
     /// no longer configured. Then the book has the date of one of them, and the result replaces it
     /// although it may be older. A later date that is not of a statement is that of a program, whose
     /// count stays.
-    pub(super) fn over(self, in_book: Option<Level>) -> (Sku, EvaluatedStock) {
+    pub(super) fn over(&self, in_book: Option<Level>) -> EvaluatedStock {
         let mut result = self.result;
         if let Some(known) = in_book
             && self.replaceable_dates.contains(&known.updated_at)
         {
             result.stated_at = result.stated_at.max(known.updated_at);
         }
-        (self.sku, result)
+        result
     }
 }
 

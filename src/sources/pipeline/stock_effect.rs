@@ -94,18 +94,18 @@ impl<'a> StockEffect<'a> {
         let entries = self.state.context.book.get_many(self.state.shop, skus);
         for (evaluated, entry) in pending.drain(..).zip(entries) {
             let in_book = entry.map(BookEntry::level);
-            let is_applied = evaluated.is_applied;
-            let is_absent = evaluated.is_absent;
-            let (sku, result) = evaluated.over(in_book);
+            let result = evaluated.over(in_book);
             let mut payload = [0; 17];
             payload[..8].copy_from_slice(&result.stated_at.as_micros().to_le_bytes());
             payload[8..12].copy_from_slice(&result.count.get().to_le_bytes());
             let source = u32::try_from(result.source).unwrap_or(u32::MAX);
             payload[12..16].copy_from_slice(&source.to_le_bytes());
-            payload[16] = u8::from(is_applied);
-            let pushed = self.updates.push(sku.as_str().as_bytes(), &payload);
+            payload[16] = u8::from(evaluated.is_applied);
+            let pushed = self
+                .updates
+                .push(evaluated.sku.as_str().as_bytes(), &payload);
             pushed.map_err(StorageError::from)?;
-            self.count(&sku, (result, is_applied, is_absent), in_book)?;
+            self.count(&evaluated, result, in_book)?;
         }
         self.pending = pending;
         Ok(())
@@ -113,15 +113,15 @@ impl<'a> StockEffect<'a> {
 
     fn count(
         &mut self,
-        sku: &Sku,
-        (result, is_applied, is_absent): (EvaluatedStock, bool, bool),
+        evaluated: &EvaluatedSku,
+        result: EvaluatedStock,
         in_book: Option<Level>,
     ) -> Result<(), PipelineError> {
         let known = match &self.list {
             Some(list) => {
                 let compared_skus = &self.state.previews.compared_skus;
                 compared_skus.fetch_add(1, Ordering::Relaxed);
-                list.level(sku.as_str())?.or(in_book)
+                list.level(evaluated.sku.as_str())?.or(in_book)
             }
             None => in_book,
         };
@@ -138,7 +138,7 @@ impl<'a> StockEffect<'a> {
                 changes.unchanged += 1;
                 return Ok(());
             }
-            Some(known) if is_applied && known.updated_at == result.stated_at => {
+            Some(known) if evaluated.is_applied && known.updated_at == result.stated_at => {
                 changes.outdated += 1;
                 return Ok(());
             }
@@ -153,7 +153,12 @@ impl<'a> StockEffect<'a> {
                 updated_at: result.stated_at,
             };
             let old = in_book.map(|level| level.count.get());
-            list.add(sku.as_str(), old, ListedLevel { level, is_absent })?;
+            let is_absent = evaluated.is_absent;
+            list.add(
+                evaluated.sku.as_str(),
+                old,
+                ListedLevel { level, is_absent },
+            )?;
         }
         Ok(())
     }
