@@ -2,16 +2,16 @@
 //!
 //! A look-up misses the cache three times: for the control bytes of the index, for the number, and
 //! for the record. One after the other they would take most of the time of a request. So a block of
-//! look-ups goes through three loops, one for each miss, in which the misses overlap. Short and
-//! long SKUs are in separate blocks, because a branch on the length would be predicted wrongly in
-//! each loop.
+//! look-ups goes through three loops, one for each miss, in which the misses overlap. Short,
+//! medium and long SKUs are in separate blocks, because a branch on the length would be predicted
+//! wrongly in each loop.
 
 use std::hint::black_box;
 
 use super::book::BookEntry;
 use super::shop_stock::{IndexSlot, SHARDS_AT_A_TIME, SHARDS_PER_SHOP, ShopStock};
 use super::sku_records::{RecordPages, SkuFacts, SkuRecord};
-use super::sku_words::{LONG_WORDS, SHORT_WORDS, SkuWords, hash_words};
+use super::sku_words::{LONG_WORDS, MEDIUM_WORDS, SHORT_WORDS, SkuWords, hash_words};
 
 /// Groups of shards whose read locks are held together.
 const GROUPS: usize = SHARDS_PER_SHOP / SHARDS_AT_A_TIME;
@@ -27,10 +27,14 @@ struct SkuLookup<const N: usize> {
     position: usize,
 }
 
+/// Look-ups of SKUs of one length in one group of shards.
+type LookupBlock<const N: usize> = Vec<SkuLookup<N>>;
+
 /// Look-ups in one group of shards.
 struct LookupGroup {
-    short: Vec<SkuLookup<SHORT_WORDS>>,
-    long: Vec<SkuLookup<LONG_WORDS>>,
+    short: LookupBlock<SHORT_WORDS>,
+    medium: LookupBlock<MEDIUM_WORDS>,
+    long: LookupBlock<LONG_WORDS>,
 }
 
 impl ShopStock {
@@ -45,32 +49,19 @@ impl ShopStock {
         let capacity = texts.len().div_ceil(GROUPS).min(BLOCK_LENGTH);
         let mut groups: [LookupGroup; GROUPS] = std::array::from_fn(|_| LookupGroup {
             short: Vec::with_capacity(capacity),
-            long: Vec::with_capacity(capacity),
+            medium: Vec::with_capacity(capacity),
+            long: Vec::new(),
         });
-        let state = self.index.hasher();
         for (position, text) in texts.enumerate() {
-            let is_full = match SkuWords::of(text) {
+            let full = match SkuWords::of(text) {
                 Some(SkuWords::Short(words)) => {
-                    let hash = hash_words(state, &words);
-                    let number = self.group_of(hash);
-                    let block = &mut groups[number].short;
-                    block.push(SkuLookup {
-                        words,
-                        hash,
-                        position,
-                    });
-                    (block.len() == BLOCK_LENGTH).then_some(number)
+                    self.add_to_block(words, position, &mut groups, |group| &mut group.short)
+                }
+                Some(SkuWords::Medium(words)) => {
+                    self.add_to_block(words, position, &mut groups, |group| &mut group.medium)
                 }
                 Some(SkuWords::Long(words)) => {
-                    let hash = hash_words(state, &words);
-                    let number = self.group_of(hash);
-                    let block = &mut groups[number].long;
-                    block.push(SkuLookup {
-                        words,
-                        hash,
-                        position,
-                    });
-                    (block.len() == BLOCK_LENGTH).then_some(number)
+                    self.add_to_block(words, position, &mut groups, |group| &mut group.long)
                 }
                 Some(words @ SkuWords::VeryLong(_)) => {
                     found[position] = self.get(&words, &visit);
@@ -78,7 +69,7 @@ impl ShopStock {
                 }
                 None => None,
             };
-            if let Some(number) = is_full {
+            if let Some(number) = full {
                 self.look_up_group(number, &mut groups[number], &mut found, &visit);
             }
         }
@@ -86,6 +77,26 @@ impl ShopStock {
             self.look_up_group(number, group, &mut found, &visit);
         }
         found
+    }
+
+    /// Adds a look-up to its block. Returns the number of the group if the block is full.
+    #[inline]
+    fn add_to_block<const N: usize>(
+        &self,
+        words: [u64; N],
+        position: usize,
+        groups: &mut [LookupGroup; GROUPS],
+        block_of: impl Fn(&mut LookupGroup) -> &mut LookupBlock<N>,
+    ) -> Option<usize> {
+        let hash = hash_words(self.index.hasher(), &words);
+        let number = self.group_of(hash);
+        let block = block_of(&mut groups[number]);
+        block.push(SkuLookup {
+            words,
+            hash,
+            position,
+        });
+        (block.len() == BLOCK_LENGTH).then_some(number)
     }
 
     #[inline]
@@ -101,54 +112,28 @@ impl ShopStock {
         found: &mut [Option<BookEntry>],
         visit: &impl Fn(&SkuFacts),
     ) {
-        if group.short.is_empty() && group.long.is_empty() {
+        if group.short.is_empty() && group.medium.is_empty() && group.long.is_empty() {
             return;
         }
-        let first = number * SHARDS_AT_A_TIME;
+        let start = number * SHARDS_AT_A_TIME;
         let shards = self.index.shards();
-        let tables: [_; SHARDS_AT_A_TIME] = std::array::from_fn(|n| shards[first + n].read());
+        let tables: [_; SHARDS_AT_A_TIME] = std::array::from_fn(|n| shards[start + n].read());
         let table_of = |hash| &tables[self.shard_of(hash) % SHARDS_AT_A_TIME];
-        let first_candidate = |hash| table_of(hash).get(hash, |_| true);
+        let first = |hash| table_of(hash).get(hash, |_| true);
+        let exact = |hash, is_same: IsSameSlot<'_>| table_of(hash).get(hash, is_same);
         let records = &self.records;
-        let exact = |lookup: &SkuLookup<SHORT_WORDS>| {
-            let is_same = |slot: &IndexSlot| has_words(&records.short, slot, &lookup.words);
-            table_of(lookup.hash).get(lookup.hash, is_same)
-        };
-        look_up_block(
-            &group.short,
-            &records.short,
-            first_candidate,
-            exact,
-            found,
-            visit,
-        );
-        let exact = |lookup: &SkuLookup<LONG_WORDS>| {
-            let is_same = |slot: &IndexSlot| has_words(&records.long, slot, &lookup.words);
-            table_of(lookup.hash).get(lookup.hash, is_same)
-        };
-        look_up_block(
-            &group.long,
-            &records.long,
-            first_candidate,
-            exact,
-            found,
-            visit,
-        );
+        look_up_block(&group.short, &records.short, first, exact, found, visit);
+        look_up_block(&group.medium, &records.medium, first, exact, found, visit);
+        look_up_block(&group.long, &records.long, first, exact, found, visit);
         drop(tables);
         group.short.clear();
+        group.medium.clear();
         group.long.clear();
     }
 }
 
-fn has_words<const N: usize>(
-    pages: &RecordPages<SkuRecord<N>>,
-    slot: &IndexSlot,
-    words: &[u64; N],
-) -> bool {
-    pages
-        .get(slot.0)
-        .is_some_and(|record| record.has_words(words))
-}
+/// Comparison of a slot's record with a text.
+type IsSameSlot<'a> = &'a dyn Fn(&IndexSlot) -> bool;
 
 /// Looks a block up. `first_candidate` returns the first slot whose tag equals that of the hash,
 /// which is the right one nearly always; `exact` compares the text too.
@@ -156,10 +141,13 @@ fn look_up_block<'a, const N: usize>(
     block: &[SkuLookup<N>],
     pages: &'a RecordPages<SkuRecord<N>>,
     first_candidate: impl Fn(u64) -> Option<&'a IndexSlot>,
-    exact: impl Fn(&SkuLookup<N>) -> Option<&'a IndexSlot>,
+    exact: impl Fn(u64, IsSameSlot<'_>) -> Option<&'a IndexSlot>,
     found: &mut [Option<BookEntry>],
     visit: &impl Fn(&SkuFacts),
 ) {
+    if block.is_empty() {
+        return;
+    }
     let mut slots = [None; BLOCK_LENGTH];
     for (lookup, slot) in block.iter().zip(&mut slots) {
         *slot = first_candidate(lookup.hash);
@@ -181,7 +169,8 @@ fn look_up_block<'a, const N: usize>(
         let known = known.or_else(|| {
             // Another SKU with the same tag: about one look-up in twenty.
             let _another = (*slot)?;
-            let slot = exact(lookup)?;
+            let is_same = |slot: &IndexSlot| pages.facts_with(slot.0, &lookup.words).is_some();
+            let slot = exact(lookup.hash, &is_same)?;
             Some((slot, pages.get(slot.0)?))
         });
         if let Some((slot, record)) = known {

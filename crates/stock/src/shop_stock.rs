@@ -1,8 +1,8 @@
 //! Stock of one shop: records in pages, and an index over their numbers.
 //!
 //! The index is a `DashMap` of numbers of four bytes. It hashes the text of a record, and compares
-//! a text with that of a record. So a SKU takes a record of 32 or 64 bytes and 6 to 11 bytes of the
-//! index.
+//! a text with that of a record. So a SKU takes a record of 32, 48 or 64 bytes and 6 to 11 bytes of
+//! the index.
 //!
 //! # Locks
 //!

@@ -1,7 +1,8 @@
 //! Records of SKUs, in pages that never move.
 //!
-//! A record is 32 bytes for a text of up to 16 bytes, else 64, and never lies in two cache lines.
-//! The number of a record tells its page and its place in it. A page has records of one length.
+//! A record is 32 bytes for a text of up to 16 bytes, 48 for one of up to 32 bytes, else 64. Half of
+//! those of 48 bytes lie in two cache lines; the others never do. The number of a record tells its
+//! page and its place in it. A page has records of one length.
 //! [`super::shop_stock`] states which locks protect what.
 
 use std::ops::ControlFlow;
@@ -11,7 +12,7 @@ use std::sync::atomic::{AtomicI64, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
-use super::sku_words::{LONG_WORDS, SHORT_WORDS, SkuWords, hash_words};
+use super::sku_words::{LONG_WORDS, MEDIUM_WORDS, SHORT_WORDS, SkuWords, hash_words};
 use super::{Count, Level, Timestamp};
 
 /// Records per page.
@@ -19,6 +20,9 @@ const PAGE_LENGTH: usize = 1024;
 
 /// Pages in the first segment of a page table. Each further segment has twice as many.
 const FIRST_SEGMENT: usize = 16;
+
+/// Bytes of a cache line.
+const LINE_BYTES: usize = 64;
 
 /// Segments of a page table: enough for the pages of all numbers of 32 bits.
 const SEGMENTS: usize = 19;
@@ -54,8 +58,8 @@ impl SkuFacts {
 
 /// Record with a text of up to `N` words.
 ///
-/// The first word of a text of more than 48 bytes is 0, which no text begins with. The second word
-/// is the hash, and the third one the number of the text in [`SkuRecords::texts`].
+/// A text of more than 48 bytes has a long record. Its first word is 0, which no text begins with.
+/// The second word is the hash, and the third one the number of the text in [`SkuRecords::texts`].
 #[derive(Debug)]
 pub(super) struct SkuRecord<const N: usize> {
     text: [AtomicU64; N],
@@ -78,14 +82,19 @@ impl<const N: usize> SkuRecord<N> {
     /// Loads the record into the cache. The result only keeps the compiler from removing the load.
     #[inline]
     pub(super) fn touch(&self) -> u64 {
-        self.text[0].load(Ordering::Relaxed)
+        let first = self.text[0].load(Ordering::Relaxed);
+        if LINE_BYTES.is_multiple_of(size_of::<Self>()) {
+            return first;
+        }
+        // The end may lie in the next cache line.
+        first ^ u64::from(self.facts.count.load(Ordering::Relaxed))
     }
 
     fn words(&self) -> [u64; N] {
         std::array::from_fn(|number| self.text[number].load(Ordering::Relaxed))
     }
 
-    fn set_words(&self, words: &[u64]) {
+    fn set_words(&self, words: &[u64; N]) {
         for (place, word) in self.text.iter().zip(words) {
             place.store(*word, Ordering::Relaxed);
         }
@@ -101,7 +110,7 @@ impl<const N: usize> Default for SkuRecord<N> {
     }
 }
 
-// The alignment keeps every record in one cache line.
+// The alignment, that of a cache line, keeps every record of 32 or 64 bytes in one line.
 #[derive(Debug)]
 #[repr(align(64))]
 struct RecordPage<T>([T; PAGE_LENGTH]);
@@ -145,6 +154,27 @@ impl<T: Default> RecordPages<T> {
         };
         let pages = self.segments[segment].get_or_init(empty);
         pages[place].get_or_init(|| Box::new(RecordPage(std::array::from_fn(|_| T::default()))));
+    }
+}
+
+impl<const N: usize> RecordPages<SkuRecord<N>> {
+    /// Returns the facts of a record if it has this text.
+    pub(super) fn facts_with(&self, number: u32, words: &[u64; N]) -> Option<&SkuFacts> {
+        let record = self.get(number)?;
+        record.has_words(words).then_some(&record.facts)
+    }
+
+    /// Takes the next number and writes the text of its record.
+    fn add(
+        &self,
+        open_page: &mut OpenPage,
+        next_page: &mut usize,
+        words: &[u64; N],
+    ) -> (u32, &SkuFacts) {
+        let number = open_page.take(next_page, self);
+        let record = self.get(number).expect(PAGE_EXISTS);
+        record.set_words(words);
+        (number, &record.facts)
     }
 }
 
@@ -205,6 +235,7 @@ impl OpenPage {
 struct NextNumbers {
     page: usize,
     short: OpenPage,
+    medium: OpenPage,
     long: OpenPage,
     text: u32,
 }
@@ -213,6 +244,7 @@ struct NextNumbers {
 #[derive(Debug)]
 pub(super) struct SkuRecords {
     pub(super) short: RecordPages<SkuRecord<SHORT_WORDS>>,
+    pub(super) medium: RecordPages<SkuRecord<MEDIUM_WORDS>>,
     pub(super) long: RecordPages<SkuRecord<LONG_WORDS>>,
     // Texts of more than 48 bytes.
     texts: RecordPages<OnceLock<Box<str>>>,
@@ -223,11 +255,13 @@ impl SkuRecords {
     pub(super) fn new() -> Self {
         Self {
             short: RecordPages::new(),
+            medium: RecordPages::new(),
             long: RecordPages::new(),
             texts: RecordPages::new(),
             next: Mutex::new(NextNumbers {
                 page: 0,
                 short: OpenPage::NONE,
+                medium: OpenPage::NONE,
                 long: OpenPage::NONE,
                 text: 0,
             }),
@@ -236,37 +270,26 @@ impl SkuRecords {
 
     /// Returns the facts of a record.
     pub(super) fn facts(&self, number: u32) -> Option<&SkuFacts> {
-        match self.short.get(number) {
-            Some(record) => Some(&record.facts),
-            None => self.long.get(number).map(|record| &record.facts),
-        }
+        let short = || self.short.get(number).map(|record| &record.facts);
+        let medium = || self.medium.get(number).map(|record| &record.facts);
+        let long = || self.long.get(number).map(|record| &record.facts);
+        short().or_else(medium).or_else(long)
     }
 
     /// Loads a record into the cache. The result only keeps the compiler from removing the load.
     pub(super) fn touch(&self, number: u32) -> u64 {
-        match self.short.get(number) {
-            Some(record) => record.touch(),
-            None => self.long.get(number).map_or(0, SkuRecord::touch),
-        }
+        let short = || self.short.get(number).map(SkuRecord::touch);
+        let medium = || self.medium.get(number).map(SkuRecord::touch);
+        let long = || self.long.get(number).map(SkuRecord::touch);
+        short().or_else(medium).or_else(long).unwrap_or(0)
     }
 
     /// Returns the facts of a record if it has this text.
     pub(super) fn facts_of(&self, number: u32, words: &SkuWords<'_>) -> Option<&SkuFacts> {
         match words {
-            SkuWords::Short(words) => {
-                let record = self
-                    .short
-                    .get(number)
-                    .filter(|record| record.has_words(words));
-                record.map(|record| &record.facts)
-            }
-            SkuWords::Long(words) => {
-                let record = self
-                    .long
-                    .get(number)
-                    .filter(|record| record.has_words(words));
-                record.map(|record| &record.facts)
-            }
+            SkuWords::Short(words) => self.short.facts_with(number, words),
+            SkuWords::Medium(words) => self.medium.facts_with(number, words),
+            SkuWords::Long(words) => self.long.facts_with(number, words),
             SkuWords::VeryLong(text) => {
                 let record = self.long.get(number)?;
                 let is_same = self.very_long(&record.words()) == Some(*text);
@@ -278,6 +301,9 @@ impl SkuRecords {
     /// Returns the hash of a record's text.
     pub(super) fn hash(&self, number: u32, state: &RandomState) -> u64 {
         if let Some(record) = self.short.get(number) {
+            return hash_words(state, &record.words());
+        }
+        if let Some(record) = self.medium.get(number) {
             return hash_words(state, &record.words());
         }
         match self.long.get(number).map(SkuRecord::words) {
@@ -293,27 +319,17 @@ impl SkuRecords {
         let NextNumbers {
             page,
             short,
+            medium,
             long,
             text: next_text,
         } = &mut *next;
         let (number, facts) = match words {
-            SkuWords::Short(words) => {
-                let number = short.take(page, &self.short);
-                let record = self.short.get(number).expect(PAGE_EXISTS);
-                record.set_words(words);
-                (number, &record.facts)
-            }
-            SkuWords::Long(words) => {
-                let number = long.take(page, &self.long);
-                let record = self.long.get(number).expect(PAGE_EXISTS);
-                record.set_words(words);
-                (number, &record.facts)
-            }
+            SkuWords::Short(words) => self.short.add(short, page, words),
+            SkuWords::Medium(words) => self.medium.add(medium, page, words),
+            SkuWords::Long(words) => self.long.add(long, page, words),
             SkuWords::VeryLong(text) => {
-                let number = long.take(page, &self.long);
-                let record = self.long.get(number).expect(PAGE_EXISTS);
-                record.set_words(&[0, hash, self.add_text(next_text, text).into()]);
-                (number, &record.facts)
+                let text = self.add_text(next_text, text).into();
+                self.long.add(long, page, &[0, hash, text, 0, 0, 0])
             }
         };
         facts.set_level(level);
@@ -347,24 +363,34 @@ impl SkuRecords {
         // A number that was taken before this lock has a complete record.
         let next = *self.next.lock();
         for page in 0..next.page {
-            let number = |place| number_of(page, place);
             if let Some(records) = self.short.page(page) {
                 let used = next.short.used_of(page);
-                for (place, record) in records.0[..used].iter().enumerate() {
-                    let words = SkuWords::Short(record.words());
-                    visit(number(place), words, &record.facts)?;
-                }
+                visit_page(page, &records.0[..used], SkuWords::Short, &mut visit)?;
+            } else if let Some(records) = self.medium.page(page) {
+                let used = next.medium.used_of(page);
+                visit_page(page, &records.0[..used], SkuWords::Medium, &mut visit)?;
             } else if let Some(records) = self.long.page(page) {
                 let used = next.long.used_of(page);
-                for (place, record) in records.0[..used].iter().enumerate() {
-                    let words = record.words();
-                    let words = self
-                        .very_long(&words)
-                        .map_or(SkuWords::Long(words), SkuWords::VeryLong);
-                    visit(number(place), words, &record.facts)?;
-                }
+                let words_of = |words| {
+                    let very_long = self.very_long(&words);
+                    very_long.map_or(SkuWords::Long(words), SkuWords::VeryLong)
+                };
+                visit_page(page, &records.0[..used], words_of, &mut visit)?;
             }
         }
         ControlFlow::Continue(())
     }
+}
+
+fn visit_page<'a, const N: usize, B>(
+    page: usize,
+    records: &[SkuRecord<N>],
+    words_of: impl Fn([u64; N]) -> SkuWords<'a>,
+    visit: &mut impl FnMut(u32, SkuWords<'_>, &SkuFacts) -> ControlFlow<B>,
+) -> ControlFlow<B> {
+    let mut numbered = (0..).zip(records);
+    numbered.try_for_each(|(place, record)| {
+        let number = number_of(page, place);
+        visit(number, words_of(record.words()), &record.facts)
+    })
 }

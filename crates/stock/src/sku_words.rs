@@ -13,6 +13,9 @@ use super::Sku;
 /// Words of a short SKU: up to 16 bytes.
 pub(super) const SHORT_WORDS: usize = 2;
 
+/// Words of a medium SKU: up to 32 bytes.
+pub(super) const MEDIUM_WORDS: usize = 4;
+
 /// Words of a long SKU: up to 48 bytes.
 pub(super) const LONG_WORDS: usize = 6;
 
@@ -20,6 +23,7 @@ pub(super) const LONG_WORDS: usize = 6;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum SkuWords<'a> {
     Short([u64; SHORT_WORDS]),
+    Medium([u64; MEDIUM_WORDS]),
     Long([u64; LONG_WORDS]),
     /// More than 48 bytes, which is rare.
     VeryLong(&'a str),
@@ -27,8 +31,8 @@ pub(super) enum SkuWords<'a> {
 
 impl<'a> SkuWords<'a> {
     /// Returns the words of a trimmed text. `None` if it cannot be a SKU because it is empty, or
-    /// ends with U+0000, which looks like padding, or is long and begins with it, which looks like
-    /// the mark of a text of more than 48 bytes.
+    /// ends with U+0000, which looks like padding, or has 33 to 48 bytes and begins with it, which
+    /// looks like the mark of a text of more than 48 bytes.
     #[inline]
     pub(super) fn of(text: &'a str) -> Option<Self> {
         let bytes = text.as_bytes();
@@ -37,7 +41,8 @@ impl<'a> SkuWords<'a> {
         }
         match bytes.len() {
             ..=16 => Some(Self::Short(short_words(bytes))),
-            17..=48 => (bytes[0] != 0).then(|| Self::Long(long_words(bytes))),
+            17..=32 => Some(Self::Medium(padded_words(bytes))),
+            33..=48 => (bytes[0] != 0).then(|| Self::Long(padded_words(bytes))),
             _ => Some(Self::VeryLong(text)),
         }
     }
@@ -49,6 +54,7 @@ impl<'a> SkuWords<'a> {
     pub(super) fn hash(&self, state: &RandomState) -> u64 {
         match self {
             Self::Short(words) => hash_words(state, words),
+            Self::Medium(words) => hash_words(state, words),
             Self::Long(words) => hash_words(state, words),
             Self::VeryLong(text) => {
                 let mut hasher = state.build_hasher();
@@ -62,6 +68,7 @@ impl<'a> SkuWords<'a> {
         let mut bytes = [0; 8 * LONG_WORDS];
         let words: &[u64] = match &self {
             Self::Short(words) => words,
+            Self::Medium(words) => words,
             Self::Long(words) => words,
             Self::VeryLong(text) => return Sku(CompactString::new(text)),
         };
@@ -110,10 +117,10 @@ fn short_words(bytes: &[u8]) -> [u64; SHORT_WORDS] {
     [word, 0]
 }
 
-/// Returns the words of 17 to 48 bytes.
+/// Returns the words of 8 to `8 * N` bytes.
 #[inline]
-fn long_words(bytes: &[u8]) -> [u64; LONG_WORDS] {
-    let mut words = [0; LONG_WORDS];
+fn padded_words<const N: usize>(bytes: &[u8]) -> [u64; N] {
+    let mut words = [0; N];
     let (whole, rest) = bytes.as_chunks::<8>();
     for (word, chunk) in words.iter_mut().zip(whole) {
         *word = u64::from_le_bytes(*chunk);
@@ -139,21 +146,22 @@ mod tests {
 
     #[test]
     fn texts_that_padding_would_change_are_refused() {
-        for text in ["", "\0", "A\0", "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01"] {
+        let with_mark = format!("{}A", "\0".repeat(32));
+        for text in ["", "\0", "A\0", &with_mark] {
             assert_eq!(SkuWords::of(text), None, "{text:?}");
         }
     }
 
     #[test]
-    fn kinds_have_limits_of_16_and_48_bytes() {
-        let words = |length: usize| "A".repeat(length);
-        assert!(matches!(SkuWords::of(&words(16)), Some(SkuWords::Short(_))));
-        assert!(matches!(SkuWords::of(&words(17)), Some(SkuWords::Long(_))));
-        assert!(matches!(SkuWords::of(&words(48)), Some(SkuWords::Long(_))));
-        assert!(matches!(
-            SkuWords::of(&words(49)),
-            Some(SkuWords::VeryLong(_))
-        ));
+    fn kinds_have_limits_of_16_32_and_48_bytes() {
+        let kind = |length: usize| match SkuWords::of(&"A".repeat(length)) {
+            Some(SkuWords::Short(_)) => 16,
+            Some(SkuWords::Medium(_)) => 32,
+            Some(SkuWords::Long(_)) => 48,
+            Some(SkuWords::VeryLong(_)) | None => 0,
+        };
+        assert_eq!([1, 16, 17, 32].map(kind), [16, 16, 32, 32]);
+        assert_eq!([33, 48, 49].map(kind), [48, 48, 0]);
     }
 
     proptest! {
@@ -167,6 +175,7 @@ mod tests {
             let chunks = || padded.as_chunks::<8>().0.iter().map(|chunk| u64::from_le_bytes(*chunk));
             match words {
                 SkuWords::Short(words) => prop_assert!(chunks().take(2).eq(words)),
+                SkuWords::Medium(words) => prop_assert!(chunks().take(4).eq(words)),
                 SkuWords::Long(words) => prop_assert!(chunks().take(6).eq(words)),
                 SkuWords::VeryLong(_) => prop_assert!(padded[48] != 0),
             }
