@@ -299,7 +299,7 @@ impl SyncWorker {
                 // dirty here too.
                 let is_void = matches!(
                     stored,
-                    Err(StoreError::NotLeader | StoreError::OtherTarget { .. })
+                    Err(StoreError::NotLeader { .. } | StoreError::OtherTarget { .. })
                 );
                 if !is_void {
                     let acked = rows.iter().map(|(_, acked)| *acked);

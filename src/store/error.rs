@@ -5,6 +5,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::Fence;
 use super::directory::StoreDirectory;
 use super::record::MalformedRecord;
 
@@ -152,9 +153,13 @@ pub enum StoreError {
         /// Place of the copy, and the time.
         copy: String,
     },
-    /// Another process has the lease under which the change was to be made. Nothing was written.
-    #[error("another replica sends now")]
-    NotLeader,
+    /// This process does not have the lease under which the change was to be made. Nothing was
+    /// written.
+    #[error("{}", describe_other_leader(lease.as_deref()))]
+    NotLeader {
+        /// Name of the lease; `None` if this process has not taken any.
+        lease: Option<String>,
+    },
     /// Another process has given the shop another target, so what concerns the target of this
     /// process is void. Nothing was written.
     #[error(
@@ -172,6 +177,13 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Returns the error of a change under a lease that this process does not have.
+    pub(super) fn not_leader(fence: Option<&Fence>) -> Self {
+        Self::NotLeader {
+            lease: fence.map(|fence| fence.lease.clone()),
+        }
+    }
+
     /// Returns true if the file must be verified with [`super::Store::reopen_and_verify`] before
     /// the next change.
     pub(super) fn is_fatal(&self) -> bool {
@@ -189,11 +201,18 @@ impl StoreError {
             | Self::LostChanges { .. }
             | Self::UnfinishedCopy { .. }
             | Self::CopiedAway { .. }
-            | Self::NotLeader
+            | Self::NotLeader { .. }
             | Self::OtherTarget { .. }
             | Self::Behind => false,
         }
     }
+}
+
+fn describe_other_leader(lease: Option<&str>) -> String {
+    lease.map_or_else(
+        || "this replica has no lease for this change".to_owned(),
+        |lease| format!("another replica has the lease {lease}"),
+    )
 }
 
 fn holder(pid: Option<u32>) -> String {
@@ -308,5 +327,23 @@ pub(super) fn to_store_error(
             path,
             source: std::io::Error::other(what),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refused_change_names_the_lease() {
+        let fence = Fence {
+            lease: "sources moscow".to_owned(),
+            owner: "a/1".to_owned(),
+            epoch: 4,
+        };
+        let text = StoreError::not_leader(Some(&fence)).to_string();
+        assert_eq!(text, "another replica has the lease sources moscow");
+        let text = StoreError::not_leader(None).to_string();
+        assert_eq!(text, "this replica has no lease for this change");
     }
 }

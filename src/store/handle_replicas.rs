@@ -129,7 +129,7 @@ impl Store {
     ) -> Result<AppendGuard<'_>, StoreError> {
         match (self.backend(), fence) {
             (Backend::Sqlite(store), _) => store.append(changes).await,
-            (Backend::Postgres(_), None) => Err(StoreError::NotLeader),
+            (Backend::Postgres(_), None) => Err(StoreError::not_leader(None)),
             (Backend::Postgres(store), fence) => {
                 let condition = AppendCondition {
                     fence,
@@ -157,7 +157,7 @@ impl Store {
                     .permit_send(shop, send.skus, (fence, pause_note))
                     .await
             }
-            (Backend::Postgres(_), None) => Err(StoreError::NotLeader),
+            (Backend::Postgres(_), None) => Err(StoreError::not_leader(None)),
             (Backend::Sqlite(store), _) => {
                 store.record_send(shop, send).await?;
                 Ok(SendPermission::Granted)

@@ -79,7 +79,7 @@ pub enum MirrorError {
 impl From<StoreError> for MirrorError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::NotLeader => Self::NotLeading,
+            StoreError::NotLeader { .. } => Self::NotLeading,
             error => Self::Database(error),
         }
     }

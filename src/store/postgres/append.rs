@@ -144,7 +144,9 @@ impl PostgresStore {
                     state.last_commit = started.elapsed();
                     return Ok(advance(&mut state.logs, packed, &sealed));
                 }
-                Ok(AppendOutcome::NotLeader) => return Err(StoreError::NotLeader),
+                Ok(AppendOutcome::NotLeader) => {
+                    return Err(StoreError::not_leader(condition.fence));
+                }
                 Ok(AppendOutcome::OtherTarget(shop)) => {
                     return Err(StoreError::OtherTarget { shop });
                 }

@@ -176,7 +176,7 @@ impl DatabaseEnd {
         let outcome = with_limit(WRITE_TIMEOUT, writing).await;
         match outcome.map_err(|error| self.connection.to_store_error(error))? {
             true => Ok(()),
-            false => Err(StoreError::NotLeader),
+            false => Err(StoreError::not_leader(self.fence.as_ref())),
         }
     }
 

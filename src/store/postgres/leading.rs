@@ -74,7 +74,7 @@ impl PostgresStore {
         match outcome? {
             SendOutcome::Recorded => Ok(SendPermission::Granted),
             SendOutcome::Paused => Ok(SendPermission::Paused),
-            SendOutcome::NotLeader => Err(StoreError::NotLeader),
+            SendOutcome::NotLeader => Err(StoreError::not_leader(Some(fence))),
             SendOutcome::OtherTarget => Err(StoreError::OtherTarget { shop }),
         }
     }

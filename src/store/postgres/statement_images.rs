@@ -245,7 +245,7 @@ impl ImageWrite<'_> {
         };
         match with_limit(WRITE_TIMEOUT, finishing).await {
             Ok(true) => Ok(()),
-            Ok(false) => Err(StoreError::NotLeader),
+            Ok(false) => Err(StoreError::not_leader(Some(fence))),
             Err(error) => Err(to_store_error(url, error)),
         }
     }
