@@ -324,7 +324,7 @@ pub struct RecoveredChanges {
     pub acknowledgements: u64,
 }
 
-/// Answer to a process that wants to send.
+/// Outcome of a request for permission to send.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SendPermission {
     /// The send is recorded and may be made.
