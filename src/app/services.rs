@@ -172,8 +172,8 @@ impl Services {
         tasks: &TaskGroups,
         registry: &mut Registry,
     ) -> anyhow::Result<(Migrator, migrator::Metrics)> {
-        let client =
-            strict_http::client(&config.outbound()).context("prepare to call the Market")?;
+        let outbound = config.outbound();
+        let client = strict_http::client(&outbound).context("prepare to call the Market")?;
         let metrics = migrator::Metrics::default();
         metrics.register(registry);
         let context = migrator::Context {
@@ -183,6 +183,7 @@ impl Services {
             store: Arc::clone(&self.store),
             leases,
             market: MarketClient::new(client, &config.market_url),
+            request_timeout: outbound.total_timeout,
             clock: self.clock,
             alarms: self.alarms.clone(),
             events: self.events.clone(),

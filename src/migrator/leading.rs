@@ -87,6 +87,7 @@ impl Leading {
             metrics: context.metrics.clone(),
             limiter: self.limiter.clone(),
             rejected_keys: self.rejected_keys.clone(),
+            request_timeout: context.request_timeout,
         };
         let readback_context = ReadbackContext {
             target: target.clone(),

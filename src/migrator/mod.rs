@@ -166,6 +166,8 @@ pub struct Context {
     pub leases: ShopLeases,
     /// Client of the Market's API.
     pub market: MarketClient,
+    /// Longest duration of a request of that client.
+    pub request_timeout: Duration,
     /// Wall clock, for dates and for pauses that survive a restart.
     pub clock: Clock,
     /// Alarms for pauses, quarantine, drift and missing acknowledgements.

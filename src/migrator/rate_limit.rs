@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::RateLimitStatus;
+use super::planner::Now;
+use crate::store::RecentSend;
 
 /// Length of the sliding period in which the Market counts. Source: the limits page, 2026.
 pub const WINDOW: Duration = Duration::from_secs(60);
@@ -55,6 +57,14 @@ impl SharedRateLimiter {
             },
         };
         Self(Arc::new(Mutex::new(window)))
+    }
+
+    /// Adds requests of an earlier run. `request_timeout` is the longest duration of a request.
+    pub fn add_earlier(&self, sends: &[RecentSend], request_timeout: Duration, now: Now) {
+        let mut window = self.lock();
+        for (skus, ended_at) in latest_ends(sends, request_timeout, now) {
+            window.end_request(skus, ended_at);
+        }
     }
 
     /// Returns the window. It is not locked while the Market is called.
@@ -253,6 +263,20 @@ impl SlidingWindow {
     }
 }
 
+/// Returns the SKUs of earlier requests, with the latest time at which each may have ended: it ended
+/// between its sending and now, at the latest after the timeout.
+fn latest_ends(
+    sends: &[RecentSend],
+    request_timeout: Duration,
+    now: Now,
+) -> impl Iterator<Item = (usize, Instant)> {
+    sends.iter().filter_map(move |RecentSend { at, skus }| {
+        let ended_at = (*at + request_timeout).min(now.wall);
+        let elapsed = (now.wall - ended_at).to_std().unwrap_or_default();
+        Some((*skus as usize, now.monotonic.checked_sub(elapsed)?))
+    })
+}
+
 /// Returns `share` of a limit, rounded down, at least 1.
 fn scale(limit: u32, share: f64) -> u32 {
     #[expect(
@@ -266,6 +290,7 @@ fn scale(limit: u32, share: f64) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use chrono::TimeDelta;
     use proptest::prelude::*;
 
     use super::*;
@@ -372,6 +397,33 @@ mod tests {
         );
         limiter.lock().end_readback();
         assert!(limiter.lock().try_begin_request(1, t + WINDOW));
+    }
+
+    fn sent(seconds_ago: i64, skus: u32, now: Now) -> RecentSend {
+        RecentSend {
+            at: now.wall - TimeDelta::seconds(seconds_ago),
+            skus,
+        }
+    }
+
+    fn now_at(wall: &str) -> Now {
+        Now {
+            monotonic: Instant::now() + secs(1000),
+            wall: wall.parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn earlier_request_ends_at_the_timeout() {
+        let now = now_at("2026-11-20T10:00:00Z");
+        let t = now.monotonic;
+        let address = MarketAddress::Campaign { id: 1 };
+        for (timeout, free_after) in [(10, 40), (30, 60), (90, 60)] {
+            let limiter = SharedRateLimiter::new(&address, 1.0);
+            limiter.add_earlier(&[sent(30, 100_000, now)], secs(timeout), now);
+            let at = limiter.lock().next_available_at(100_000, t);
+            assert_eq!(at, Some(t + secs(free_after)), "timeout of {timeout} s");
+        }
     }
 
     #[test]

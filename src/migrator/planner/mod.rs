@@ -45,14 +45,11 @@ use super::rescan::{Rescan, RescanResult};
 use super::status::WorkerStatus;
 use super::{MarketTarget, Metrics, RestoredState, ShopData, readback};
 use crate::history::EventKind;
-use crate::store::{QuarantineEntry, RecentSend};
+use crate::store::QuarantineEntry;
 use crate::telemetry::Alarms;
 
 /// Interval between rescans, which find changes whose notification was lost.
 const RESCAN_EVERY: Duration = Duration::from_mins(5);
-
-/// Longest duration of a request: the timeout of the client.
-const CLIENT_TIMEOUT: TimeDelta = TimeDelta::seconds(60);
 
 /// Monotonic and wall-clock time of the same moment.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +79,8 @@ pub struct PlannerDeps {
     pub limiter: SharedRateLimiter,
     /// Rejected Api-Keys, shared by all workers.
     pub rejected_keys: RejectedKeys,
+    /// Longest duration of a request: the timeout of the client.
+    pub request_timeout: Duration,
 }
 
 /// Decides the batches of one shop and evaluates their responses.
@@ -126,7 +125,8 @@ impl Planner {
         if let Some(Ok(remaining)) = limited_until.map(|until| (until - now.wall).to_std()) {
             policy.resume_rate_limit(now.monotonic, remaining);
         }
-        restore_limiter(&deps.limiter, &restored.recent_sends, now);
+        deps.limiter
+            .add_earlier(&restored.recent_sends, deps.request_timeout, now);
         // Stock is stored before its rejection, so the book knows every entry.
         let quarantined = restored.quarantined.into_iter().filter_map(|entry| {
             let known = deps.data.book.get(target.shop, entry.sku.as_str())?;
@@ -330,17 +330,5 @@ impl Planner {
     pub fn replace_keys(&mut self, keys: Vec<Secret>) {
         self.policy.replace_keys(keys.len());
         self.target.keys = keys;
-    }
-}
-
-fn restore_limiter(limiter: &SharedRateLimiter, recent_sends: &[RecentSend], now: Now) {
-    for RecentSend { at, skus } in recent_sends {
-        // It ended between its sending and now, at the latest after the client's timeout. The
-        // latest possible time counts.
-        let ended_at: DateTime<Utc> = (*at + CLIENT_TIMEOUT).min(now.wall);
-        let elapsed = (now.wall - ended_at).to_std().unwrap_or_default();
-        if let Some(ended_at) = now.monotonic.checked_sub(elapsed) {
-            limiter.lock().end_request(*skus as usize, ended_at);
-        }
     }
 }

@@ -74,6 +74,7 @@ impl PlannerHarness {
             metrics: Metrics::default(),
             limiter: SharedRateLimiter::new(address, 1.0),
             rejected_keys: RejectedKeys::default(),
+            request_timeout: Duration::from_secs(60),
         };
         let rng = StdRng::seed_from_u64(7);
         let planner = Planner::new(target, deps, restored, now, rng);

@@ -284,6 +284,7 @@ impl MigratorSimulation {
             metrics: Metrics::default(),
             limiter,
             rejected_keys: keys,
+            request_timeout: CLIENT_TIMEOUT,
         }
     }
 
