@@ -193,10 +193,21 @@ impl LeaderLease {
     pub fn obstacle(&self) -> String {
         match self.sender() {
             Some(SendingReplica::Other(holder)) => format!("replica {holder} sends"),
-            Some(SendingReplica::This { .. } | SendingReplica::Unknown) | None => {
-                "no replica has been chosen to send yet".to_owned()
+            Some(SendingReplica::Unknown) => {
+                let name = self.name();
+                format!(
+                    "no replica has the lease {name}, so none sends; if it stays so for two minutes, \
+                     check the database"
+                )
             }
+            Some(SendingReplica::This { .. }) | None => "this replica begins to send".to_owned(),
         }
+    }
+
+    /// Returns the name of the lease; empty if it is unlimited.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.shared.as_ref().map_or("", |shared| &shared.name)
     }
 
     /// Waits for a change of the state.
@@ -234,9 +245,9 @@ impl LeaderLease {
         drop(view);
         if before != now {
             if let Some(epoch) = now {
-                info!("leads {} in epoch {epoch}", shared.name);
+                info!("this replica has the lease {}, epoch {epoch}", shared.name);
             } else {
-                info!("no longer leads {}", shared.name);
+                info!("this replica no longer has the lease {}", shared.name);
             }
             shared.changed.notify_waiters();
         }
@@ -334,7 +345,7 @@ impl LeaseKeeper {
 
     async fn release(&self, shared: &SharedLease) {
         if let Err(error) = self.table.release(&shared.name, &self.owner).await {
-            warn!("failed to give back the lease of {}: {error}", shared.name);
+            warn!("failed to give back the lease {}: {error}", shared.name);
         }
     }
 
@@ -350,7 +361,7 @@ impl LeaseKeeper {
             }
             match self.table.holder(&shared.name).await {
                 Ok(owner) => lease.set_holder(owner.as_deref()),
-                Err(error) => warn!("failed to read who leads {}: {error}", shared.name),
+                Err(error) => warn!("failed to read who has the lease {}: {error}", shared.name),
             }
             return;
         }
@@ -360,7 +371,7 @@ impl LeaseKeeper {
         match acquiring.await {
             Ok(outcome) => lease.set(&outcome, &self.owner),
             // The lease ends by itself.
-            Err(error) => warn!("failed to renew the lease of {}: {error}", shared.name),
+            Err(error) => warn!("failed to renew the lease {}: {error}", shared.name),
         }
     }
 }
@@ -413,6 +424,11 @@ mod tests {
         advance(ACT_MARGIN).await;
         assert_eq!(lease.epoch(), None);
         assert_eq!(lease.sender(), Some(SendingReplica::Unknown));
+        assert_eq!(
+            lease.obstacle(),
+            "no replica has the lease campaign 1, so none sends; if it stays so for two minutes, check \
+             the database"
+        );
     }
 
     #[tokio::test(start_paused = true)]

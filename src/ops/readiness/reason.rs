@@ -103,7 +103,9 @@ fn other_replica(name: Option<&str>) -> String {
         Some(name) => format!(
             "replica {name} sends for this shop, and only it knows the Market's copy: ask there"
         ),
-        None => "no replica has been chosen to send yet: ask again in a minute".to_owned(),
+        None => "no replica sends for this shop at the moment: ask again in two minutes, and then \
+                 check the database"
+            .to_owned(),
     }
 }
 
@@ -146,7 +148,8 @@ mod tests {
             ),
             (
                 ReadinessReason::OtherReplica(None),
-                "no replica has been chosen to send yet: ask again in a minute",
+                "no replica sends for this shop at the moment: ask again in two minutes, and then check \
+                 the database",
             ),
             (
                 ReadinessReason::NoStock,
