@@ -254,6 +254,18 @@ impl LeaderLease {
     }
 }
 
+impl SharedLease {
+    /// Returns true if the next owner may act at once.
+    ///
+    /// Not while an act of an earlier owner may go on. That is also the case if this process does not
+    /// know whether it has the lease.
+    fn may_hand_over(&self, now: Instant) -> bool {
+        let view = self.view.lock();
+        let is_over = |held: &HeldLease| held.may_send_from <= now && now < held.valid_until;
+        self.takeover_wait.is_zero() || view.held.as_ref().is_some_and(is_over)
+    }
+}
+
 /// Replica that calls the Market for a shop, as this process knows it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum SendingReplica {
@@ -344,6 +356,10 @@ impl LeaseKeeper {
     }
 
     async fn release(&self, shared: &SharedLease) {
+        if !shared.may_hand_over(Instant::now()) {
+            // It ends by itself, and the next owner waits.
+            return;
+        }
         if let Err(error) = self.table.release(&shared.name, &self.owner).await {
             warn!("failed to give back the lease {}: {error}", shared.name);
         }
@@ -411,6 +427,34 @@ mod tests {
         let now = Instant::now();
         assert_eq!(lease.may_send_from(now), Some(now));
         assert_eq!(lease.send_check_at(now), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_leader_does_not_hand_over() {
+        let lease = LeaderLease::named("campaign 1".to_owned(), WAIT);
+        let may_hand_over = || {
+            let shared = lease.shared.as_ref().unwrap();
+            shared.may_hand_over(Instant::now())
+        };
+        // Perhaps the response of the attempt to take it was lost.
+        assert!(!may_hand_over());
+        lease.set(&held(2, false), "a/1");
+        // Requests of the one before may be on their way.
+        for _ in 0..11 {
+            assert!(!may_hand_over());
+            advance(RENEW_INTERVAL).await;
+            lease.set(&held(2, false), "a/1");
+        }
+        assert!(!may_hand_over());
+        advance(RENEW_INTERVAL).await;
+        lease.set(&held(2, false), "a/1");
+        assert!(may_hand_over());
+        // Another process may have taken it after its end.
+        advance(LEASE_DURATION).await;
+        assert!(!may_hand_over());
+        // What the last leader of sources still writes is rejected, so the next one need not wait.
+        let of_sources = LeaderLease::named("sources moscow".to_owned(), Duration::ZERO);
+        assert!(of_sources.shared.unwrap().may_hand_over(Instant::now()));
     }
 
     #[tokio::test(start_paused = true)]
