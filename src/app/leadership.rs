@@ -20,7 +20,24 @@ use crate::store::Store;
 /// Time between two looks at notes that other replicas may have changed.
 const NOTES_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Time by which a request may end later than its timeout says.
+/// Time for which a new leader waits in addition to the timeout of a request.
+///
+/// No request of the old leader is on its way when the new one begins. Let E be the end of the lease
+/// by the clock of the database:
+///
+/// 1. The old leader looks at its lease at the time L, after the database has permitted the request,
+///    and sends only if the lease lasts for 3 s more by its own monotonic clock. It counts the lease
+///    from before its last renewal. So L + 3 s < E; if its clock is slower by up to 3 s in the 30 s of
+///    the lease, L < E.
+/// 2. Between L and the beginning of the request it waits for nothing. Let s be the time that this
+///    takes. Connection, request and response end `total_timeout` later, at L + s + 60 s.
+/// 3. The new leader has the lease at E or later, and waits for `total_timeout` and this margin: it
+///    begins at E + 65 s or later.
+///
+/// So 8 s are left, or 5 s with the slow clock, for s, for what the network still delivers of a request
+/// that was given up, and for a clock of the new leader that is too fast. If s is longer, because the
+/// process is stopped or its machine suspended exactly there, the request is late: see
+/// `docs/replicas.md`.
 const TIMEOUT_MARGIN: Duration = Duration::from_secs(5);
 
 /// Starts to take and renew the leases for the Market and for sources. Alone, this process always

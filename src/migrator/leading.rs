@@ -13,17 +13,17 @@ use super::readback::{ReadbackContext, ReadbackDriver};
 use super::rejected_keys::RejectedKeys;
 use super::restored_state::RestoredState;
 use super::selftest::SelftestRunner;
-use super::worker::read_clocks;
+use super::worker::{LEAD_CHECK_INTERVAL, read_clocks};
 use super::{Context, MarketTarget};
-use crate::replicas::LeaderLease;
+use crate::replicas::{LeadRight, LeaderLease};
 use crate::store::{Fence, RecentSend, SendPermission, Store, StoreError};
 use crate::telemetry::AlarmKind;
 
 /// Lead of one shop.
 pub(super) struct Leading {
     lease: LeaderLease,
-    // Epoch whose state the planner has.
-    epoch: Option<i64>,
+    // Right to act in the epoch whose state the planner has.
+    right: Option<LeadRight>,
     limiter: SharedRateLimiter,
     rejected_keys: RejectedKeys,
     selftests: SelftestRunner,
@@ -35,8 +35,8 @@ pub(super) enum LeadStep {
     Lead,
     /// Another replica calls the Market, or requests of an earlier lead are in flight.
     Wait,
-    /// It begins to lead in this epoch, and must read its state first.
-    Begin(i64),
+    /// It begins to lead with this right, and must read its state first.
+    Begin(LeadRight),
 }
 
 /// Reason why a batch may not be sent.
@@ -63,10 +63,11 @@ impl Leading {
         selftests: SelftestRunner,
         (limiter, rejected_keys): (SharedRateLimiter, RejectedKeys),
     ) -> Self {
+        let lease = context.leases.of_shop(target.shop);
         Self {
-            lease: context.leases.of_shop(target.shop),
             // The only process has read the state at its start.
-            epoch: (!context.store.is_shared()).then_some(0),
+            right: lease.right().filter(|_| !context.store.is_shared()),
+            lease,
             limiter,
             rejected_keys,
             selftests,
@@ -102,17 +103,19 @@ impl Leading {
     }
 
     pub(super) fn next_step(&self, is_idle: bool) -> LeadStep {
-        match self.lease.epoch() {
-            None => LeadStep::Wait,
-            Some(epoch) if self.epoch == Some(epoch) => LeadStep::Lead,
-            Some(_) if !is_idle => LeadStep::Wait,
-            Some(epoch) => LeadStep::Begin(epoch),
+        let Some(right) = self.lease.right() else {
+            return LeadStep::Wait;
+        };
+        match &self.right {
+            Some(begun) if begun.epoch() == right.epoch() => LeadStep::Lead,
+            Some(_) | None if !is_idle => LeadStep::Wait,
+            Some(_) | None => LeadStep::Begin(right),
         }
     }
 
-    /// Records that the planner has the state of this epoch.
-    pub(super) fn begun(&mut self, epoch: i64) {
-        self.epoch = Some(epoch);
+    /// Records that the planner has the state of the epoch of this right.
+    pub(super) fn begun(&mut self, right: LeadRight) {
+        self.right = Some(right);
     }
 
     /// Reads what the last leader has left.
@@ -138,22 +141,29 @@ impl Leading {
             .resume_interrupted(restored.hidden_skus.clone());
     }
 
-    /// Returns true if a batch may be sent now.
-    pub(super) fn may_send(&self, now: Instant) -> bool {
-        self.lease
-            .may_send_from(now)
-            .is_some_and(|from| from <= now)
+    /// Returns the right to send batches now; `None` if none may be sent.
+    ///
+    /// It belongs to the state that the planner has. A lease that was lost and taken again since does
+    /// not count: the state of the new epoch must be read first.
+    pub(super) fn right_to_send(&self, now: Instant) -> Option<LeadRight> {
+        let right = self.right.as_ref();
+        right.filter(|right| right.may_send(now)).cloned()
     }
 
     /// Returns the time of the next look if nothing may be sent now, although this process leads.
     /// Without it a worker without updates would begin to send up to a minute late.
     pub(super) fn send_check_at(&self, now: Instant) -> Option<Instant> {
-        self.lease.send_check_at(now)
+        let has_begun = |epoch| self.right.as_ref().is_some_and(|it| it.epoch() == epoch);
+        match self.lease.epoch() {
+            // Lost and taken again since the last step.
+            Some(epoch) if !has_begun(epoch) => Some(now + LEAD_CHECK_INTERVAL),
+            Some(_) | None => self.lease.send_check_at(now),
+        }
     }
 
-    /// Returns the fence of this process's changes.
-    pub(super) fn fence(&self) -> Option<Fence> {
-        self.lease.fence().unwrap_or_default()
+    /// Returns the fence of changes that the planner has decided.
+    pub(super) fn fence(&self) -> Option<&Fence> {
+        self.right.as_ref()?.fence()
     }
 
     /// Waits for a change of the lease.
@@ -167,18 +177,27 @@ impl Leading {
     }
 }
 
-/// Records a send. With other replicas, an error forbids it.
+/// Records a send, and then looks at the lease again. With other replicas, an error forbids it. The
+/// caller must begin the request without waiting for anything.
 pub(super) async fn permit_send(
     store: &Store,
     shop: ShopId,
     send: RecentSend,
-    fence: Option<&Fence>,
+    right: &LeadRight,
 ) -> Result<(), SendObstacle> {
     let obstacle = |reason: String, is_paused| SendObstacle { reason, is_paused };
     match store
-        .permit_send(shop, send, (fence, OPERATOR_PAUSE_NOTE))
+        .permit_send(shop, send, (right.fence(), OPERATOR_PAUSE_NOTE))
         .await
     {
+        // This process may have been stopped meanwhile, or the answer of the database may have been
+        // late. Then another one may have the lease, and has sent newer stock.
+        Ok(SendPermission::Granted) if !right.may_act() => {
+            let name = right.lease_name();
+            let reason =
+                format!("not sent: the lease {name} ended before the database had permitted it");
+            Err(obstacle(reason, false))
+        }
         Ok(SendPermission::Granted) => Ok(()),
         Ok(SendPermission::Paused) => Err(obstacle(OPERATOR_PAUSE_REASON.to_owned(), true)),
         Err(error) if store.is_shared() => Err(obstacle(error.to_string(), false)),
@@ -186,5 +205,61 @@ pub(super) async fn permit_send(
             warn!(error = %error, "failed to persist rate-limit usage");
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::store::{Config, Lease, LeaseOutcome, ShopIdentity};
+
+    #[tokio::test]
+    async fn late_permission_is_not_used() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = Config {
+            path: directory.path().to_owned(),
+            url: None,
+        };
+        let shop = ShopIdentity {
+            name: "moscow".to_owned(),
+            target: "campaign 1".to_owned(),
+            warehouses: vec![7],
+        };
+        let store = Store::open(&config, &[shop]).await.unwrap().store;
+        let lease = LeaderLease::named("campaign 1".to_owned(), Duration::ZERO);
+        let hold_until = |epoch, valid_until| {
+            let held = Lease {
+                epoch,
+                valid_until,
+                is_handed_over: true,
+            };
+            lease.set(&LeaseOutcome::Held(held), "a/1");
+        };
+        let minute = Duration::from_mins(1);
+        hold_until(1, Instant::now() + minute);
+        let right = lease.right().unwrap();
+        let send = RecentSend {
+            at: "2026-11-20T10:00:00Z".parse().unwrap(),
+            skus: 1,
+        };
+        // The store permits it each time, as a database whose answer comes late.
+        let permit = async || permit_send(&store, ShopId(0), send, &right).await;
+        assert!(permit().await.is_ok());
+        let refused = "not sent: the lease campaign 1 ended before the database had permitted it";
+        let ends = [
+            // It ends while a request may last.
+            (1, Instant::now() + Duration::from_secs(2)),
+            (1, Instant::now()),
+            // It was lost and taken again.
+            (3, Instant::now() + minute),
+        ];
+        for (epoch, valid_until) in ends {
+            hold_until(epoch, valid_until);
+            let obstacle = permit().await.unwrap_err();
+            assert_eq!((&*obstacle.reason, obstacle.is_paused), (refused, false));
+        }
+        store.close().await.unwrap();
     }
 }

@@ -29,13 +29,14 @@ use super::sending_events::{SendingEvents, readback_finished};
 use super::status::{WorkerHandle, WorkerState, WorkerStatus};
 use super::{Context, MarketTarget, Mode};
 use crate::event_log::ServiceEvent;
+use crate::replicas::LeadRight;
 use crate::store::{RecentSend, StoreChange, StoreError};
 
 /// Delay before a read-back is tried again when the planner has no capacity for it.
 const READBACK_RETRY_DELAY: Duration = Duration::from_millis(250);
 
 /// Time between two checks if another replica still leads; a change of the lease is noticed at once.
-const LEAD_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const LEAD_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Longest sleep while no read-back is scheduled.
 const IDLE_WAIT: Duration = Duration::from_mins(1);
@@ -156,7 +157,7 @@ impl SyncWorker {
         match self.leading.next_step(is_idle) {
             LeadStep::Lead => true,
             LeadStep::Wait => false,
-            LeadStep::Begin(epoch) => {
+            LeadStep::Begin(right) => {
                 let restored = match self.leading.restore(&self.target, &self.context).await {
                     Ok(restored) => restored,
                     Err(error) => {
@@ -171,7 +172,7 @@ impl SyncWorker {
                     .leading
                     .begin(&self.target, &self.context, restored, rng);
                 (self.planner, self.readback) = begun;
-                self.leading.begun(epoch);
+                self.leading.begun(right);
                 true
             }
         }
@@ -232,9 +233,11 @@ impl SyncWorker {
         if self.readback.is_due(now) && self.planner.begin_readback(self.readback.gap(), now) {
             in_flight.push(self.send_readback(now, tasks));
         }
-        if self.target.mode == Mode::On && self.leading.may_send(now.monotonic) {
+        if self.target.mode == Mode::On
+            && let Some(right) = self.leading.right_to_send(now.monotonic)
+        {
             while let Some((batch, body)) = self.planner.next_batch(now) {
-                in_flight.push(self.send_batch(batch, body, tasks));
+                in_flight.push(self.send_batch(batch, body, right.clone(), tasks));
             }
         }
     }
@@ -254,7 +257,13 @@ impl SyncWorker {
         })
     }
 
-    fn send_batch(&self, batch: UpdateBatch, body: Vec<u8>, tasks: &Tasks) -> InFlight {
+    fn send_batch(
+        &self,
+        batch: UpdateBatch,
+        body: Vec<u8>,
+        right: LeadRight,
+        tasks: &Tasks,
+    ) -> InFlight {
         let Context {
             market,
             store,
@@ -264,14 +273,14 @@ impl SyncWorker {
         } = self.context.clone();
         let (shop, address) = (self.target.shop, self.target.address.clone());
         let key = self.target.keys[batch.key_index()].clone();
-        let (fence, handle) = (self.leading.fence(), Arc::clone(&self.handle));
+        let handle = Arc::clone(&self.handle);
         spawn_request(tasks, async move {
             // Recorded before sending, so that the rate limit still holds after a crash with
             // requests in flight, and for the next leader.
             let skus = u32::try_from(batch.sku_count()).unwrap_or(u32::MAX);
             let at = clock.now();
             let send = RecentSend { at, skus };
-            let permission = leading::permit_send(&store, shop, send, fence.as_ref()).await;
+            let permission = leading::permit_send(&store, shop, send, &right).await;
             if let Err(obstacle) = permission {
                 if obstacle.is_paused {
                     handle.set_paused_since(Some(clock.now()));
@@ -291,7 +300,7 @@ impl SyncWorker {
                 // again after the next start. `stored` lives until the ledger has the rows: it
                 // keeps a compaction from dropping them from the log.
                 let change = StoreChange::Acked { shop, rows: &rows };
-                let stored = store.append_fenced(&[change], fence.as_ref()).await;
+                let stored = store.append_fenced(&[change], right.fence()).await;
                 if let Err(error) = &stored {
                     warn!(error = %error, "failed to persist an acknowledgement");
                 }
@@ -399,10 +408,7 @@ impl SyncWorker {
             return;
         }
         let fence = self.leading.fence();
-        let appending = self
-            .context
-            .store
-            .append_fenced(&store_changes, fence.as_ref());
+        let appending = self.context.store.append_fenced(&store_changes, fence);
         if let Err(error) = appending.await {
             warn!(error = %error, "failed to persist a change of the quarantine");
         }

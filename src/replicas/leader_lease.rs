@@ -5,9 +5,10 @@
 //! own monotonic clock.
 //!
 //! A request to the Market cannot be taken back, so a new leader first waits as long as a request of
-//! the old one may take, unless that one has given its lease back. What a leader writes is stored
-//! under the epoch of its lease. So a leader that was stopped and wakes up late cannot mark anything
-//! as sent, nor store a delivery of a source.
+//! the old one may take, unless that one has given its lease back. The old one looks at its lease
+//! again just before each request, so that none begins later, however long the permission took. What
+//! a leader writes is stored under the epoch of its lease. So a leader that was stopped and wakes up
+//! late cannot mark anything as sent, nor store a delivery of a source.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,8 +27,11 @@ const LEASE_DURATION: Duration = Duration::from_secs(30);
 /// Time between two renewals, and between two attempts to take the lease.
 const RENEW_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Time before the end of the lease from which the leader no longer acts, because this process's monotonic
-/// clock may be slower than that of the database.
+/// Time before the end of the lease from which the leader no longer acts, because this process's
+/// monotonic clock may be slower than that of the database: by up to a tenth of [`LEASE_DURATION`].
+///
+/// An act that needs an answer of the database looks at the lease again after the answer. So the time
+/// of the answer is not part of the margin.
 const ACT_MARGIN: Duration = Duration::from_secs(3);
 
 /// Time for which a leader that cannot do its work leaves the lease to others.
@@ -224,7 +228,8 @@ impl LeaderLease {
         }
     }
 
-    fn set(&self, outcome: &LeaseOutcome, owner: &str) {
+    /// Records the outcome of an attempt to take or renew the lease.
+    pub(crate) fn set(&self, outcome: &LeaseOutcome, owner: &str) {
         let Some(shared) = &self.shared else {
             return;
         };

@@ -8,11 +8,13 @@
 //! knows that by its own monotonic clock, and then answers the Market with 503.
 
 mod follower;
+mod lead_right;
 mod leader_lease;
 mod replica_board;
 mod serving_permit;
 
 pub use self::follower::Follower;
+pub use self::lead_right::LeadRight;
 pub use self::leader_lease::{LeaderLease, LeaseKeeper, NotLeading, SendingReplica};
 pub use self::replica_board::ReplicaBoard;
 pub use self::serving_permit::ServingPermit;

@@ -14,6 +14,7 @@
 
 mod database_tests;
 mod faults;
+mod late_permit;
 mod lost_changes;
 mod postgres_store;
 #[path = "../process/mod.rs"]

@@ -231,6 +231,16 @@ impl Service {
         (status, serde_json::from_str(&text).unwrap_or(Value::Null))
     }
 
+    /// Returns how many batches have ended, with and without a response of the Market.
+    pub(crate) fn ended_batches(&self) -> u64 {
+        let (_, text) = send(self.ops, "GET", "/metrics", "X-Stockbridge: 1", "");
+        let counts = text
+            .lines()
+            .filter(|line| line.contains("market_requests_total{"))
+            .filter_map(|line| line.rsplit(' ').next());
+        counts.map(|count| count.parse::<u64>().unwrap()).sum()
+    }
+
     pub(crate) fn has_alarm(&self, name: &str) -> bool {
         let (_, status) = self.ops("GET", "/status");
         let alarms = status["alarms"].as_array().unwrap().iter();
