@@ -118,20 +118,26 @@ impl Leading {
         self.right = Some(right);
     }
 
-    /// Reads what the last leader has left.
+    /// Reads what the last leader has left. The rate limiter gets the requests of all shops that the
+    /// Market counts together: another one may not have begun yet.
     pub(super) async fn restore(
         &self,
-        target: &MarketTarget,
+        (target, right): (&MarketTarget, &LeadRight),
         context: &Context,
     ) -> Result<RestoredState, StoreError> {
-        let now = context.clock.now();
-        let Some(state) = context.store.leader_state(target.shop, now).await? else {
+        let Context { store, leases, .. } = context;
+        let shop = target.shop;
+        let counted = leases.counted_with(shop);
+        let read = store.leader_state(shop, &counted, context.clock.now());
+        let Some(state) = read.await? else {
             return Ok(RestoredState::default());
         };
+        let (now, timeout) = (read_clocks(context.clock), context.request_timeout);
+        self.limiter
+            .restore_in(right.epoch(), &state.recent_sends, timeout, now);
         Ok(RestoredState {
             quarantined: state.quarantined,
-            recent_sends: state.recent_sends,
-            ..(context.leases.restore)(target.shop, &state.notes)
+            ..(leases.restore)(shop, &state.notes)
         })
     }
 

@@ -210,6 +210,18 @@ impl ShopLeases {
         let lease = self.by_shop.get(&shop).cloned();
         lease.unwrap_or_else(LeaderLease::unlimited)
     }
+
+    /// Returns this shop and the others whose requests the Market counts together with its own: they
+    /// have one lease.
+    fn counted_with(&self, shop: ShopId) -> Vec<ShopId> {
+        let lease = self.of_shop(shop);
+        let is_counted =
+            |(id, other): &(&ShopId, &LeaderLease)| **id == shop || lease.is_same(other);
+        let shops = self.by_shop.iter().filter(is_counted);
+        let mut shops: Vec<ShopId> = shops.map(|(id, _)| *id).collect();
+        shops.sort_unstable();
+        shops
+    }
 }
 
 impl fmt::Debug for ShopLeases {
@@ -402,4 +414,27 @@ fn rate_limiters(targets: &[(MarketTarget, RestoredState)]) -> HashMap<ShopId, S
         limiters.insert(target.shop, limiter);
     }
     limiters
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shops_with_one_lease_are_counted_together() {
+        let lease = |name: &str| LeaderLease::named(name.to_owned(), Duration::ZERO);
+        let (business, campaign) = (lease("business 9"), lease("campaign 1"));
+        let by_shop = [
+            (ShopId(0), business.clone()),
+            (ShopId(1), campaign),
+            (ShopId(2), business),
+        ];
+        let restore: RestoreFn = Arc::new(|_, _| RestoredState::default());
+        let leases = ShopLeases::new(by_shop.into(), restore);
+        for (shop, expected) in [(0, &[0, 2][..]), (1, &[1]), (2, &[0, 2])] {
+            let counted = leases.counted_with(ShopId(shop));
+            let counted: Vec<u16> = counted.into_iter().map(|shop| shop.0).collect();
+            assert_eq!(counted, expected, "shop {shop}");
+        }
+    }
 }

@@ -67,6 +67,33 @@ impl SharedRateLimiter {
         }
     }
 
+    /// Replaces the completed requests by those of all processes, for a process that begins to lead in
+    /// this epoch. Later calls for the epoch, of the other shops with the same limit, change nothing.
+    ///
+    /// No request that the limiter knows is lost: each was recorded for the others before it was
+    /// sent. One that is still in flight counts twice until it ends.
+    pub fn restore_in(
+        &self,
+        epoch: i64,
+        sends: &[RecentSend],
+        request_timeout: Duration,
+        now: Now,
+    ) {
+        let mut window = self.lock();
+        // A worker that begins late may also have read the state of an older epoch.
+        if window.restored_epoch.is_some_and(|known| epoch <= known) {
+            return;
+        }
+        window.restored_epoch = Some(epoch);
+        window.completed.clear();
+        window.used = 0;
+        for (skus, ended_at) in latest_ends(sends, request_timeout, now) {
+            let units = window.cost(skus);
+            window.used += units;
+            window.completed.push_back((ended_at, units));
+        }
+    }
+
     /// Returns the window. It is not locked while the Market is called.
     pub fn lock(&self) -> MutexGuard<'_, SlidingWindow> {
         self.0.lock()
@@ -97,6 +124,8 @@ pub struct SlidingWindow {
     readbacks_in_flight: u32,
     last_readback_at: Option<Instant>,
     server_limit: Option<ServerLimit>,
+    // Epoch in which this process leads and has read what all processes have sent.
+    restored_epoch: Option<i64>,
 }
 
 /// Rate limit of the Market's last headers.
@@ -122,6 +151,7 @@ impl SlidingWindow {
             readbacks_in_flight: 0,
             last_readback_at: None,
             server_limit: None,
+            restored_epoch: None,
         }
     }
 
@@ -424,6 +454,36 @@ mod tests {
             let at = limiter.lock().next_available_at(100_000, t);
             assert_eq!(at, Some(t + secs(free_after)), "timeout of {timeout} s");
         }
+    }
+
+    #[test]
+    fn new_leader_counts_all_requests_once() {
+        let now = now_at("2026-11-20T10:00:00Z");
+        let t = now.monotonic;
+        let address = MarketAddress::Business {
+            id: 9,
+            warehouses: vec![7],
+        };
+        // The limit is 50 requests a minute. Two workers share it.
+        let (one, other) = {
+            let limiter = SharedRateLimiter::new(&address, 1.0);
+            (limiter.clone(), limiter)
+        };
+        let own = one.lock().try_begin_request(1, t);
+        assert!(own);
+        one.lock().end_request(1, t);
+        let sends: Vec<RecentSend> = (0..40).map(|_| sent(20, 2000, now)).collect();
+        // The own request is among them. Another worker may have read the epoch later or earlier.
+        one.restore_in(3, &sends, secs(60), now);
+        other.restore_in(3, &sends, secs(60), now);
+        other.restore_in(2, &[], secs(60), now);
+        let free = |limiter: &SharedRateLimiter| limiter.lock().available(t);
+        assert_eq!((free(&one), free(&other)), (10, 10));
+        // In a later epoch other processes may have sent more.
+        let more: Vec<RecentSend> = (0..45).map(|_| sent(5, 2000, now)).collect();
+        assert!(one.lock().try_begin_request(1, t));
+        other.restore_in(5, &more, secs(60), now);
+        assert_eq!((free(&one), free(&other)), (4, 4), "one is in flight");
     }
 
     #[test]

@@ -158,7 +158,8 @@ impl SyncWorker {
             LeadStep::Lead => true,
             LeadStep::Wait => false,
             LeadStep::Begin(right) => {
-                let restored = match self.leading.restore(&self.target, &self.context).await {
+                let lead = (&self.target, &right);
+                let restored = match self.leading.restore(lead, &self.context).await {
                     Ok(restored) => restored,
                     Err(error) => {
                         warn!("failed to begin to send for {}: {error}", self.target.name);

@@ -114,6 +114,13 @@ impl LeaderLease {
         (Instant::now() < held.valid_until).then_some(held.fence.epoch)
     }
 
+    /// Returns true if both are the same lease of this process.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let shared = self.shared.as_ref().zip(other.shared.as_ref());
+        shared.is_some_and(|(one, other)| Arc::ptr_eq(one, other))
+    }
+
     /// Returns the time from which this process may send; `None` if it may not.
     #[must_use]
     pub fn may_send_from(&self, now: Instant) -> Option<Instant> {

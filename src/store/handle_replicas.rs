@@ -165,19 +165,20 @@ impl Store {
         }
     }
 
-    /// Reads what a new leader of a shop must know; `None` for a directory, whose only process has
-    /// read it at its start.
+    /// Reads what a new leader of a shop must know, with the recent sends of all shops that the Market
+    /// counts together with it; `None` for a directory, whose only process has read it at its start.
     ///
     /// # Errors
     /// The database cannot be used.
     pub async fn leader_state(
         &self,
         shop: ShopId,
+        counted: &[ShopId],
         now: DateTime<Utc>,
     ) -> Result<Option<LeaderState>, StoreError> {
         match self.backend() {
             Backend::Sqlite(_) => Ok(None),
-            Backend::Postgres(store) => store.leader_state(shop, now).await.map(Some),
+            Backend::Postgres(store) => store.leader_state(shop, counted, now).await.map(Some),
         }
     }
 

@@ -307,7 +307,8 @@ pub struct AbsentShop {
 pub struct LeaderState {
     /// Rejected SKUs, ordered by SKU.
     pub quarantined: Vec<QuarantineEntry>,
-    /// Sends of all processes in the last minutes, by this process's clock.
+    /// Sends of all processes in the last minutes, by this process's clock, for all shops that the
+    /// Market counts together.
     pub recent_sends: Vec<RecentSend>,
     /// Notes of the store and of all configured shops.
     pub notes: Notes,

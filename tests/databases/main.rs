@@ -15,6 +15,7 @@
 mod database_tests;
 mod faults;
 mod late_permit;
+mod leases;
 mod lost_changes;
 mod postgres_store;
 #[path = "../process/mod.rs"]

@@ -12,10 +12,12 @@ use crate::store::loaded_store::shop_of_disk_id;
 use crate::store::{LeaderState, Notes, RecentSend, SendPermission, StoreError};
 
 impl PostgresStore {
-    /// Reads what a new leader of a shop must know besides book and ledger.
+    /// Reads what a new leader of a shop must know besides book and ledger, with the recent sends of
+    /// the shops that the Market counts together.
     pub(in crate::store) async fn leader_state(
         &self,
         shop: ShopId,
+        counted: &[ShopId],
         now: DateTime<Utc>,
     ) -> Result<LeaderState, StoreError> {
         let mut state = self.state.lock().await;
@@ -25,7 +27,8 @@ impl PostgresStore {
         let ids: Vec<i64> = state.logs.iter().map(|log| log.id).collect();
         let id = ids[shop.index()];
         let quarantined = state.quarantine.entries(id).cloned().collect();
-        let reading = read_beside(&mut state.connection, &ids, id, now);
+        let counted: Vec<i64> = counted.iter().map(|shop| ids[shop.index()]).collect();
+        let reading = read_beside(&mut state.connection, &ids, &counted, now);
         let outcome = with_limit(WRITE_TIMEOUT, reading).await;
         let (notes, recent_sends) =
             outcome.map_err(|error| state.connection.to_store_error(error))?;
@@ -83,13 +86,13 @@ impl PostgresStore {
 async fn read_beside(
     connection: &mut PostgresConnection,
     ids: &[i64],
-    id: i64,
+    counted: &[i64],
     now: DateTime<Utc>,
 ) -> Result<(Notes, Vec<RecentSend>), StoreInternalError> {
     let mut work = connection.begin(Purpose::Write).await?;
     let owner = |id| shop_of_disk_id(ids.iter().copied(), id);
     let notes = Notes::from_rows(side_tables::read_notes(work.conn()).await?, owner);
-    let sends = side_tables::read_sends_at(work.conn(), id, now).await?;
+    let sends = side_tables::read_sends_at(work.conn(), counted, now).await?;
     work.roll_back().await?;
     Ok((notes, sends))
 }

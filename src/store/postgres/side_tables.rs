@@ -82,11 +82,11 @@ pub(super) async fn insert_send(
     Ok(())
 }
 
-/// Reads the recent sends of a shop as if their times were those of a clock that shows `now`, the
-/// oldest first.
+/// Reads the recent sends of these shops as if their times were those of a clock that shows `now`,
+/// the oldest first.
 pub(super) async fn read_sends_at(
     conn: &mut PgConnection,
-    shop: i64,
+    shops: &[i64],
     now: DateTime<Utc>,
 ) -> Result<Vec<RecentSend>, StoreInternalError> {
     let row = query("SELECT floor(extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
@@ -94,11 +94,18 @@ pub(super) async fn read_sends_at(
         .await?;
     let database_micros: i64 = row.try_get(0)?;
     let ahead = TimeDelta::microseconds(now.timestamp_micros() - database_micros);
-    let mut sends = read_sends(conn, shop).await?;
-    for send in &mut sends {
+    let rows =
+        query("SELECT shop, at, skus, crc FROM stockbridge.spent WHERE shop = ANY($1) ORDER BY at")
+            .bind(shops.to_vec())
+            .fetch_all(conn)
+            .await?;
+    let sends = rows.iter().map(|row| {
+        let sent = (row.try_get(1)?, row.try_get(2)?);
+        let mut send = RecentSend::from_row(row.try_get(0)?, sent, row.try_get(3)?)?;
         send.at += ahead;
-    }
-    Ok(sends)
+        Ok(send)
+    });
+    sends.collect()
 }
 
 /// Returns true if the shop has a note of this name.
