@@ -58,8 +58,15 @@ fn apply(data: &ShopData, migrator: &Migrator, shop: ShopId, rows: &[RecordRow])
         data.ledger.record(shop, void);
     }
     data.ledger.record(shop, effect.acked.into_iter());
-    if !effect.changed.is_empty() {
-        migrator.notify_changed(shop, &effect.changed);
+    // Also what is sent again although its stock is the same. Otherwise a leader would find it only in
+    // its next rescan.
+    for skus in [&effect.changed, &effect.void] {
+        if !skus.is_empty() {
+            migrator.notify_changed(shop, skus);
+        }
+    }
+    if effect.is_target_changed {
+        migrator.request_rescan(shop);
     }
     !effect.changed.is_empty()
 }

@@ -323,6 +323,13 @@ impl Migrator {
         }
     }
 
+    /// Lets the shop's worker compare all SKUs; does nothing if the shop has no worker.
+    pub fn request_rescan(&self, shop: ShopId) {
+        if let Some(worker) = self.worker(shop) {
+            worker.request_rescan();
+        }
+    }
+
     /// Requests a read-back pass now. Returns false if the shop has no worker, or another replica
     /// calls the Market for it.
     #[must_use]

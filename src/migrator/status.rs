@@ -35,7 +35,7 @@ pub(super) struct WorkerHandle {
 #[derive(Debug, Default)]
 pub(super) struct ChangedSkus {
     pub(super) skus: Vec<Sku>,
-    /// True if more SKUs changed than were kept.
+    /// True if more SKUs changed than were kept, or any may have.
     pub(super) is_incomplete: bool,
 }
 
@@ -154,6 +154,12 @@ impl WorkerHandle {
             changed.skus.extend_from_slice(skus);
         }
         drop(changed);
+        self.wake.notify_one();
+    }
+
+    /// Wakes the worker to look at all SKUs.
+    pub(super) fn request_rescan(&self) {
+        self.changed.lock().is_incomplete = true;
         self.wake.notify_one();
     }
 

@@ -11,6 +11,8 @@ pub struct FollowedEffect {
     pub changed: Vec<Sku>,
     /// Acknowledgements of the Market, in their order.
     pub acked: Vec<(SkuId, Acked)>,
+    /// SKUs whose acknowledgement has become void, so that they are sent again.
+    pub void: Vec<Sku>,
     /// The shop has another target, so its earlier acknowledgements are void.
     pub is_target_changed: bool,
 }
@@ -33,6 +35,9 @@ pub fn apply_followed(
             }
             RecordRow::Acked(sku, acked) => {
                 let entry = book.get(shop, sku.as_str());
+                if entry.is_some() && *acked == Acked::default() {
+                    effect.void.push(sku.clone());
+                }
                 effect.acked.extend(entry.map(|entry| (entry.id(), *acked)));
             }
             RecordRow::Full(sku, level, acked, sku_activity) => {
@@ -73,4 +78,41 @@ fn merge_activity(
         requested: other.requested.iter().filter(is_new).copied().collect(),
     };
     activity.restore(shop, sku, id, &later);
+}
+
+#[cfg(test)]
+mod tests {
+    use stock::{Count, Level};
+
+    use super::*;
+
+    const SHOP: ShopId = ShopId(0);
+
+    #[test]
+    fn void_acknowledgements_are_reported() {
+        let book = StockBook::new([0]);
+        let activity = Activity::new(&book, vec![vec![7]]);
+        let level = Level {
+            count: Count::try_from(3).unwrap(),
+            updated_at: stock::Timestamp::from_micros(1_000_000).unwrap(),
+        };
+        let acked = Acked::new(level, level.updated_at.to_utc());
+        let [known, unknown] = ["A", "B"].map(|sku| Sku::parse(sku).unwrap());
+        let apply = |rows: &[RecordRow]| apply_followed(&book, &activity, SHOP, rows);
+        let stated = apply(&[
+            RecordRow::Stock(known.clone(), level),
+            RecordRow::Acked(known.clone(), acked),
+        ]);
+        assert_eq!(
+            (stated.changed, stated.acked.len()),
+            (vec![known.clone()], 1)
+        );
+        assert_eq!(stated.void, []);
+        let void = apply(&[
+            RecordRow::Acked(known.clone(), Acked::default()),
+            RecordRow::Acked(unknown, Acked::default()),
+        ]);
+        assert_eq!((void.changed.len(), void.acked.len()), (0, 1));
+        assert_eq!(void.void, [known]);
+    }
 }
