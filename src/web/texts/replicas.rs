@@ -71,13 +71,13 @@ pub(in crate::web) fn no_sender(shops: &str, language: Language) -> String {
     language.choose([
         format!(
             "No replica sends for {shops} at the moment. After a crash of the one that sent, another \
-             one begins within 95 seconds."
+             one begins within 100 seconds."
         ),
         format!(
             "Сейчас ни одна реплика не отправляет остатки: {shops}. После сбоя отправлявшей реплики \
-             другая начнёт не позже чем через 95 секунд."
+             другая начнёт не позже чем через 100 секунд."
         ),
-        format!("目前没有副本发送：{shops}。发送的副本崩溃后，另一个会在 95 秒内接替。"),
+        format!("目前没有副本发送：{shops}。发送的副本崩溃后，另一个会在 100 秒内接替。"),
     ])
 }
 
