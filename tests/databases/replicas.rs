@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::postgres_store::{execute, new_database};
 use super::server::DatabaseServer;
@@ -11,6 +11,12 @@ use super::service_process::{Market, Service, ServiceConfig, wait_until};
 /// Gives the lease for the Market back, as its owner would. The test need not wait for its end.
 pub(crate) const HAND_OVER: &str = "UPDATE stockbridge.lease SET owner = '', until = now() \
                          WHERE name LIKE 'campaign%'";
+
+/// Time in which a request would reach the Market: a send takes some milliseconds.
+const NOTHING_SENT: Duration = Duration::from_secs(2);
+
+/// Time between two looks at the Market.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Two replicas and what they share.
 struct Replicas {
@@ -49,6 +55,20 @@ impl Replicas {
             self.market.counts(&skus) == counts
         })
         .await;
+    }
+
+    /// Requires that nothing reaches the Market in the time of several sends.
+    async fn market_stays(&self, stock: &[(&str, u32)]) {
+        let updates = || self.market.simulator.report().updates;
+        let before = updates();
+        let end = Instant::now() + NOTHING_SENT;
+        while Instant::now() < end {
+            for (sku, count) in stock {
+                assert_eq!(self.market.counts(&[sku]), [Some(*count)], "{sku}");
+            }
+            assert_eq!(updates(), before, "requests to the Market");
+            sleep(POLL_INTERVAL).await;
+        }
     }
 }
 
@@ -117,7 +137,7 @@ async fn one_replica_sends_and_another_takes_over() {
         status["shops"][0]["migrator"]["paused_since"].is_string()
     })
     .await;
-    assert_eq!(replicas.market.counts(&["A"]), [Some(1)]);
+    replicas.market_stays(&[("A", 1)]).await;
     assert_eq!(replicas.two.ops("POST", "/resume").0, 200);
     replicas.wait_for_market(&[("A", 2)]).await;
     // The leader does not know yet that another one leads: its sends are refused.
@@ -135,7 +155,7 @@ async fn one_replica_sends_and_another_takes_over() {
         !replicas.one.sends()
     })
     .await;
-    assert_eq!(replicas.market.counts(&["A"]), [Some(2)]);
+    replicas.market_stays(&[("A", 2)]).await;
     // After a kill of a leader the next one sends what is left.
     replicas.one.kill();
     execute(&replicas.url, HAND_OVER).await;

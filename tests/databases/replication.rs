@@ -1,9 +1,13 @@
 //! Several processes on one database: what each has applied, and who waits for whom.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use lifecycle::Clock;
 use sqlx::{Connection as _, Executor as _, PgConnection};
+use stockbridge::replicas::Follower;
 use stockbridge::store::{ChangeNotice, StoreChange, StoreUrl, check_notifications};
+use stockbridge::telemetry::Alarms;
 use tokio::time::timeout;
 
 use super::postgres_store::{database_subject, execute, new_database, query_text};
@@ -57,6 +61,27 @@ async fn acknowledgement_waits_for_every_live_replica() {
     assert!(timeout(SOON, &mut waiting).await.is_err());
     other.store.leave_replicas().await.unwrap();
     waiting.await;
+}
+
+/// Without the database nothing proves that the others have applied a change. It is acknowledged when
+/// none of them may answer any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn acknowledgement_outlasts_permits_of_others() {
+    let server = DatabaseServer::postgresql();
+    let url = new_database(&server, "proof").await;
+    let one = database_subject(url.clone()).open().await;
+    let SuiteStore { store, .. } = database_subject(url).open().await;
+    let alarms = Alarms::new(Clock::wall());
+    let mut other = Follower::new(Arc::new(store), Some("two"), alarms);
+    let permit = other.permit();
+    // It reads all changes as late as possible, and not the next one.
+    other.join().await.unwrap();
+    let appended = append(&one, 1).await;
+    server.stop();
+    let waiting = one.store.replicated(&appended);
+    assert!(permit.is_valid(), "it may answer with what it has");
+    waiting.await;
+    assert!(!permit.is_valid());
 }
 
 #[tokio::test(flavor = "multi_thread")]
