@@ -40,7 +40,7 @@ pub(super) struct FaultLengths {
     /// others no longer wait for it.
     pub(super) outage: Option<Duration>,
     /// Part of the killed processes whose leases the test hands over, `0.0..=1.0`. The others end
-    /// after 15 s (the name) and 65 to 95 s (sending).
+    /// after 15 s (the name) and up to 100 s (sending).
     pub(super) handed_over: f64,
 }
 
