@@ -33,11 +33,14 @@ pub(super) async fn start(
         services.alarms.clone(),
         services.names.clone(),
     );
-    services.store.follow_with(Box::new(move |shop, rows| {
+    let on_followed = Box::new(move |shop: ShopId, rows: &[RecordRow]| {
         if apply(&data, &migrator, shop, rows) {
             alarms.clear(AlarmKind::SourceSilent, &names[shop.index()]);
         }
-    }));
+    });
+    let book = Arc::clone(&services.data.book);
+    let levels = Box::new(move |shop| book.levels(shop));
+    services.store.follow_with(on_followed, levels);
     let (store, alarms) = (Arc::clone(&services.store), services.alarms.clone());
     let mut follower = Follower::new(store, replica, alarms);
     follower.join().await.context("join the other replicas")?;

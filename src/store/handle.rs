@@ -10,8 +10,8 @@ use super::directory::StoreDirectory;
 use super::postgres::{AppendCondition, LeaseTable, PostgresStore};
 use super::sqlite::SqliteStore;
 use super::{
-    Acked, BookVersion, Config, OnFollowed, OpenedStore, RecentSend, ShopIdentity, StoreChange,
-    StoreError, StoreStatus,
+    Acked, BookVersion, Config, OnFollowed, OpenedStore, ReadLevels, RecentSend, ShopIdentity,
+    StoreChange, StoreError, StoreStatus,
 };
 
 /// Open store; see the [module](super) for the guarantees.
@@ -49,13 +49,14 @@ impl Store {
         Ok(loaded.into_opened(Self { backend }, &shop_table, &quarantine))
     }
 
-    /// Sets the callback that gets changes of other processes. Before that, changes that another
-    /// process has made since [`Store::open`] make appends fail.
-    pub fn follow_with(&self, on_followed: OnFollowed) {
+    /// Sets the callback that gets changes of other processes, and the one that returns the levels in
+    /// memory. Before that, changes that another process has made since [`Store::open`] make appends
+    /// fail.
+    pub fn follow_with(&self, on_followed: OnFollowed, levels: ReadLevels) {
         match &self.backend {
             // One process owns a directory.
-            Backend::Sqlite(_) => drop(on_followed),
-            Backend::Postgres(store) => store.follow_with(on_followed),
+            Backend::Sqlite(_) => drop((on_followed, levels)),
+            Backend::Postgres(store) => store.follow_with(on_followed, levels),
         }
     }
 

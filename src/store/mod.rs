@@ -122,6 +122,10 @@ pub struct BookVersion(u64);
 /// in the order of its log. It runs while appends wait, so it must be quick.
 pub type OnFollowed = Box<dyn Fn(ShopId, &[RecordRow]) + Send + Sync>;
 
+/// Callback that returns all levels of a shop in memory. It runs while appends wait, and only if the
+/// log in the database does not show if it has lost changes.
+pub type ReadLevels = Box<dyn Fn(ShopId) -> Vec<(Sku, Level)> + Send + Sync>;
+
 /// Identity of a configured shop; its index in the list is its [`ShopId`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ShopIdentity {

@@ -2,7 +2,7 @@
 
 use stockbridge::store::{Acked, StoreChange, StoreError};
 
-use super::postgres_store::{database_subject, execute, new_database};
+use super::postgres_store::{database_subject, execute, new_database, query_text};
 use super::server::DatabaseServer;
 use super::service_process::{Market, Service, ServiceConfig, wait_until};
 use super::store_suite::samples::{rows, shops};
@@ -130,6 +130,63 @@ async fn newer_changes_after_the_loss_stay() {
         }
     }
     assert_eq!(database_subject(url).open().await.contents(), contents);
+}
+
+/// A compaction replaces the place in the log where memory and database differ.
+#[tokio::test(flavor = "multi_thread")]
+async fn loss_before_a_snapshot_is_found() {
+    let server = DatabaseServer::postgresql();
+    // The database goes on until its log is longer than that in memory, or as long.
+    for (name, micros) in [("longer", 60..70), ("equal", 60..61)] {
+        let (url, [one, _]) = two_processes(&server, name).await;
+        keep_copy(&url).await;
+        append_what_gets_lost(&one).await;
+        // It has read the lost changes at its start, so it does not know their place in the log.
+        let late = database_subject(url.clone()).open().await;
+        go_back(&url).await;
+        let fresh = database_subject(url.clone()).open().await;
+        for micros in micros {
+            fresh.append_stock(SHOP_A, &rows(0..10, micros)).await;
+            fresh.append_stock(SHOP_A, &rows(10..20, 30)).await;
+            fresh.append_stock(SHOP_A, &rows(500..505, 30)).await;
+        }
+        fresh.compact().await.unwrap();
+        for process in [&one, &late, &fresh, &one, &late] {
+            process.store.catch_up().await.unwrap();
+        }
+        let contents = one.contents();
+        for (skus, micros) in [(10..40, 50), (400..410, 50), (500..505, 30)] {
+            for (sku, level) in rows(skus, micros) {
+                assert_eq!(contents.stock[&(0, sku.to_string())].0, level, "{sku}");
+            }
+        }
+        for process in [&late, &fresh, &database_subject(url).open().await] {
+            assert_eq!(process.contents(), contents, "{name}");
+        }
+        let reports = [&one, &late].map(|process| process.store.take_recovered());
+        let skus: Vec<_> = reports.concat().iter().map(|report| report.skus).collect();
+        assert_eq!(skus, [40], "only the first one appends");
+    }
+}
+
+/// A process that was stopped for long has nothing to append.
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshot_without_a_loss_is_only_read() {
+    let server = DatabaseServer::postgresql();
+    let (url, [one, other]) = two_processes(&server, "behind").await;
+    append_what_gets_lost(&one).await;
+    other.store.catch_up().await.unwrap();
+    one.append_stock(SHOP_A, &rows(0..300, 60)).await;
+    one.compact().await.unwrap();
+    one.append_stock(SHOP_A, &rows(0..10, 70)).await;
+    let sql = "SELECT sum(ver)::text FROM stockbridge.shop";
+    let end = query_text(&url, sql).await;
+    other.store.catch_up().await.unwrap();
+    assert_eq!(other.contents(), one.contents());
+    assert_eq!(
+        (other.store.take_recovered(), query_text(&url, sql).await),
+        (vec![], end)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

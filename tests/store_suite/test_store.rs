@@ -116,10 +116,11 @@ impl SuiteStore {
             acked: opened.acked.into_iter().map(Mutex::new).collect(),
             quarantine: Mutex::new(quarantine),
         });
-        let followed = Arc::clone(&memory);
-        opened
-            .store
-            .follow_with(Box::new(move |shop, rows| followed.follow(shop, rows)));
+        let (followed, read) = (Arc::clone(&memory), Arc::clone(&memory));
+        opened.store.follow_with(
+            Box::new(move |shop, rows| followed.follow(shop, rows)),
+            Box::new(move |shop| read.book.levels(shop)),
+        );
         Self {
             store: opened.store,
             memory,

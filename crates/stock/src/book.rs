@@ -225,6 +225,14 @@ impl StockBook {
         });
     }
 
+    /// Returns the levels of all SKUs of a shop.
+    #[must_use]
+    pub fn levels(&self, shop: ShopId) -> Vec<(Sku, Level)> {
+        let mut levels = Vec::with_capacity(self.len(shop));
+        self.for_each(shop, |sku, entry| levels.push((sku.clone(), entry.level())));
+        levels
+    }
+
     /// Visits SKUs like [`StockBook::for_each`] until `visit` breaks.
     pub fn try_for_each<B>(
         &self,

@@ -171,6 +171,12 @@ impl ChangeTail {
         }
     }
 
+    /// Returns true if a log with a snapshot up to `upto` no longer shows if it has this tail: its
+    /// changes begin after the last position in common.
+    pub(super) fn is_passed_by(&self, upto: LogEnd) -> bool {
+        upto.ver >= self.base.ver && self.index_of(upto).is_none()
+    }
+
     /// Returns the number of changes up to a position; `None` if it is not a position of this tail.
     fn index_of(&self, position: LogEnd) -> Option<usize> {
         let index = usize::try_from(position.ver.checked_sub(self.base.ver)?).ok()?;

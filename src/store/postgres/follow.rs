@@ -1,22 +1,25 @@
 //! Changes of other processes: reads them in the order of the log and passes them on.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 use sqlx::Row;
+use sqlx::postgres::PgConnection;
+use stock::{Level, ShopId, Sku};
 
 use super::change_tail::{self, ChangeTail};
 use super::connection::{BULK_TIMEOUT, PostgresConnection, Purpose, query, with_limit};
 use super::read_log::{RawRecord, read_changes, read_snapshot, visit_changes};
+use super::recover::append_levels;
 use super::shop_log::{LogEnd, LogRow};
-use super::{PostgresState, PostgresStore, ShopLog};
+use super::{FollowingMemory, PostgresState, PostgresStore, ShopLog};
 use crate::store::error::StoreInternalError;
 use crate::store::quarantine_table::QuarantineTable;
 use crate::store::record::{MalformedRecord, RecordReader, RecordRow};
-use crate::store::{OnFollowed, StoreError};
-use stock::ShopId;
+use crate::store::{RecoveredChanges, StoreError};
 
 /// Changes of one shop that memory does not have yet.
-struct NewChanges {
+struct UnreadChanges {
     /// Position of the shop in the configuration.
     index: usize,
     /// Rows of a snapshot that contains the first of them, if those are no longer in the log.
@@ -25,6 +28,16 @@ struct NewChanges {
     from: LogEnd,
     changes: Vec<RawRecord>,
     end: LogEnd,
+}
+
+/// State of the log of one shop in the database, compared with memory.
+enum LogState {
+    /// Memory has all changes.
+    Known,
+    /// Memory lacks changes.
+    Unread(UnreadChanges),
+    /// The log lacks changes that memory has, or has others at their place.
+    Lost,
 }
 
 impl PostgresStore {
@@ -37,40 +50,72 @@ impl PostgresStore {
         let PostgresState {
             connection, logs, ..
         } = state;
-        let read = with_limit(BULK_TIMEOUT, read_new(connection, logs)).await;
-        let (new, lost) = read.map_err(|error| state.connection.to_store_error(error))?;
-        if new.is_empty() && lost.is_empty() {
+        let read = with_limit(BULK_TIMEOUT, read_unread(connection, logs)).await;
+        let (unread, lost) = read.map_err(|error| state.connection.to_store_error(error))?;
+        if unread.is_empty() && lost.is_empty() {
             return Ok(false);
         }
-        let Some(on_followed) = self.on_followed.get() else {
+        let Some(memory) = self.memory.get() else {
             return Err(StoreError::DatabaseUnusable {
                 target: self.url.to_string(),
                 what: "another process has changed the stock during the start".to_owned(),
             });
         };
-        for changes in &new {
+        for changes in &unread {
+            // Before memory gets the changes: if this fails, it is tried again from the same position.
+            self.append_missing(state, changes, memory).await?;
             // Twice, so that a comparison with a book that is just being changed is not trusted.
             self.book_changes.fetch_add(1, Ordering::AcqRel);
-            let outcome = apply_new(state, changes, on_followed);
+            let outcome = apply_unread(state, changes, memory);
             self.book_changes.fetch_add(1, Ordering::AcqRel);
             outcome.map_err(|error| state.connection.to_store_error(error))?;
         }
         for index in lost {
-            self.recover(state, index, on_followed).await?;
+            self.recover(state, index, memory).await?;
         }
         change_tail::limit_bytes(&mut state.logs);
         Ok(true)
     }
+
+    /// Appends the levels again that memory has and the database lost, if that cannot be seen from
+    /// the log: a snapshot has replaced the place where the two differ.
+    async fn append_missing(
+        &self,
+        state: &mut PostgresState,
+        unread: &UnreadChanges,
+        memory: &FollowingMemory,
+    ) -> Result<(), StoreError> {
+        let Some(snapshot) = &unread.snapshot else {
+            return Ok(());
+        };
+        let PostgresState {
+            connection, logs, ..
+        } = state;
+        let log = &logs[unread.index];
+        let levels = (memory.levels)(shop_at(unread.index));
+        let missing = find_missing(levels, snapshot, (log, unread))
+            .map_err(|error| connection.to_store_error(error))?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let appending = append_levels(connection, (log.id, &self.id), &missing);
+        let outcome = with_limit(BULK_TIMEOUT, appending).await;
+        outcome.map_err(|error| connection.to_store_error(error))?;
+        self.recovered.lock().push(RecoveredChanges {
+            shop: log.name.clone(),
+            skus: missing.len() as u64,
+            acknowledgements: 0,
+        });
+        Ok(())
+    }
 }
 
-/// Changes of every shop that memory lacks; and the positions of the shops of which the database lacks
+/// Reads the changes of every shop that memory lacks, and finds the shops of which the database lacks
 /// changes.
-type FoundChanges = (Vec<NewChanges>, Vec<usize>);
-
-async fn read_new(
+async fn read_unread(
     connection: &mut PostgresConnection,
     logs: &[ShopLog],
-) -> Result<FoundChanges, StoreInternalError> {
+) -> Result<(Vec<UnreadChanges>, Vec<usize>), StoreInternalError> {
     // At one moment, so that no compaction deletes changes between the statements.
     let mut work = connection.begin(Purpose::ReadAll).await?;
     let conn = work.conn();
@@ -79,7 +124,7 @@ async fn read_new(
         .bind(&ids)
         .fetch_all(&mut *conn)
         .await?;
-    let mut new = Vec::new();
+    let mut unread = Vec::new();
     // A shop whose row is missing has lost everything.
     let mut lost: Vec<usize> = (0..logs.len()).collect();
     for found in ends {
@@ -93,68 +138,125 @@ async fn read_new(
         let Some(index) = ids.iter().position(|known| *known == id) else {
             continue;
         };
-        let log = &logs[index];
-        if end == log.end {
-            lost.retain(|lost| *lost != index);
-            continue;
-        }
-        if end.ver <= log.end.ver {
-            continue;
-        }
-        let mut from = log.end;
-        let mut snapshot = None;
-        let mut changes = read_changes(conn, id, from.ver, end.ver).await?;
-        if changes
-            .first()
-            .is_none_or(|first| first.number != from.ver + 1)
-        {
-            let rows = LogRow::read_all(conn).await?;
-            let row = rows.into_iter().find(|row| row.shop.id == id);
-            let row = row.ok_or(MalformedRecord("a shop is missing"))?;
-            let mut records = Vec::new();
-            read_snapshot(conn, &row, |reader| {
-                records.push(reader.collect::<Result<Vec<_>, _>>()?);
-                Ok(())
-            })
-            .await?;
-            from = row.snapshot.upto;
-            snapshot = Some(records);
-            changes.retain(|change| change.number > from.ver);
-        }
-        let (reached, _) = visit_changes((id, &log.name), from, &changes, |_| Ok(()))?;
-        if reached != end {
-            continue;
+        match read_log(conn, (index, &logs[index]), end).await? {
+            LogState::Known => {}
+            LogState::Unread(changes) => unread.push(changes),
+            LogState::Lost => continue,
         }
         lost.retain(|lost| *lost != index);
-        new.push(NewChanges {
-            index,
-            snapshot,
-            from,
-            changes,
-            end,
-        });
     }
     work.roll_back().await?;
-    Ok((new, lost))
+    Ok((unread, lost))
 }
 
-fn apply_new(
+/// Compares the log of one shop, which ends at `end` in the database, with memory.
+async fn read_log(
+    conn: &mut PgConnection,
+    (index, log): (usize, &ShopLog),
+    end: LogEnd,
+) -> Result<LogState, StoreInternalError> {
+    if end == log.end {
+        return Ok(LogState::Known);
+    }
+    if let Some(unread) = read_after(conn, (index, log), end).await? {
+        return Ok(LogState::Unread(unread));
+    }
+    let rows = LogRow::read_all(conn).await?;
+    let row = rows.into_iter().find(|row| row.shop.id == log.id);
+    let row = row.ok_or(MalformedRecord("a shop is missing"))?;
+    let from = row.snapshot.upto;
+    if row.shop.name != log.name || !log.tail.is_passed_by(from) {
+        return Ok(LogState::Lost);
+    }
+    let mut records = Vec::new();
+    read_snapshot(conn, &row, |reader| {
+        records.push(reader.collect::<Result<Vec<_>, _>>()?);
+        Ok(())
+    })
+    .await?;
+    let changes = read_changes(conn, log.id, from.ver, end.ver).await?;
+    let (reached, _) = visit_changes((log.id, &log.name), from, &changes, |_| Ok(()))?;
+    if reached != end {
+        return Ok(LogState::Lost);
+    }
+    Ok(LogState::Unread(UnreadChanges {
+        index,
+        snapshot: Some(records),
+        from,
+        changes,
+        end,
+    }))
+}
+
+/// Returns the changes that follow the position of memory and lead to `end`, if the log has them.
+async fn read_after(
+    conn: &mut PgConnection,
+    (index, log): (usize, &ShopLog),
+    end: LogEnd,
+) -> Result<Option<UnreadChanges>, StoreInternalError> {
+    let from = log.end;
+    if end.ver <= from.ver {
+        return Ok(None);
+    }
+    let changes = read_changes(conn, log.id, from.ver, end.ver).await?;
+    if changes.first().map(|first| first.number) != Some(from.ver + 1) {
+        return Ok(None);
+    }
+    let (reached, _) = visit_changes((log.id, &log.name), from, &changes, |_| Ok(()))?;
+    Ok((reached == end).then_some(UnreadChanges {
+        index,
+        snapshot: None,
+        from,
+        changes,
+        end,
+    }))
+}
+
+/// Returns the levels of memory that are newer than those in the snapshot and in the changes after it.
+fn find_missing(
+    levels: Vec<(Sku, Level)>,
+    snapshot: &[Vec<RecordRow>],
+    (log, unread): (&ShopLog, &UnreadChanges),
+) -> Result<Vec<(Sku, Level)>, StoreInternalError> {
+    let mut missing: HashMap<Sku, Level> = levels.into_iter().collect();
+    let mut remove_stored = |rows: &[RecordRow]| {
+        for row in rows {
+            let (RecordRow::Stock(sku, level) | RecordRow::Full(sku, level, ..)) = row else {
+                continue;
+            };
+            // Between equal dates memory takes the level of the database.
+            let is_newer = |known: &Level| known.updated_at > level.updated_at;
+            if missing.get(sku).is_some_and(|known| !is_newer(known)) {
+                missing.remove(sku);
+            }
+        }
+    };
+    snapshot.iter().for_each(|rows| remove_stored(rows));
+    let named = (log.id, log.name.as_str());
+    visit_changes(named, unread.from, &unread.changes, |reader| {
+        remove_stored(&reader.collect::<Result<Vec<_>, _>>()?);
+        Ok(())
+    })?;
+    Ok(missing.into_iter().collect())
+}
+
+fn apply_unread(
     state: &mut PostgresState,
-    new: &NewChanges,
-    on_followed: &OnFollowed,
+    unread: &UnreadChanges,
+    memory: &FollowingMemory,
 ) -> Result<(), StoreInternalError> {
     let PostgresState {
         logs, quarantine, ..
     } = state;
-    let log = &mut logs[new.index];
-    let shop = ShopId(u16::try_from(new.index).unwrap_or(u16::MAX));
+    let log = &mut logs[unread.index];
+    let shop = shop_at(unread.index);
     let mut apply = |rows: &[RecordRow]| {
         rows.iter()
             .for_each(|row| update_quarantine(quarantine, log.id, row));
-        on_followed(shop, rows);
+        (memory.on_followed)(shop, rows);
     };
-    if let Some(records) = &new.snapshot {
-        log.tail = ChangeTail::new(new.from);
+    if let Some(records) = &unread.snapshot {
+        log.tail = ChangeTail::new(unread.from);
         // The snapshot has the whole quarantine.
         apply(&[RecordRow::TargetChanged]);
         records.iter().for_each(|rows| apply(rows));
@@ -163,12 +265,17 @@ fn apply_new(
         apply(&reader.collect::<Result<Vec<_>, _>>()?);
         Ok(())
     };
-    let (end, bytes) = visit_changes((log.id, &log.name), new.from, &new.changes, visit)?;
-    debug_assert_eq!(end, new.end);
-    log.tail.push_all(new.from, &new.changes);
+    let (end, bytes) = visit_changes((log.id, &log.name), unread.from, &unread.changes, visit)?;
+    debug_assert_eq!(end, unread.end);
+    log.tail.push_all(unread.from, &unread.changes);
     log.end = end;
     log.log_bytes += bytes;
     Ok(())
+}
+
+/// Returns the shop at this position of the configuration.
+pub(super) fn shop_at(index: usize) -> ShopId {
+    ShopId(u16::try_from(index).unwrap_or(u16::MAX))
 }
 
 pub(super) fn update_quarantine(quarantine: &mut QuarantineTable, id: i64, row: &RecordRow) {

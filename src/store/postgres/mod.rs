@@ -65,8 +65,8 @@ use super::error::StoreInternalError;
 use super::loaded_store::{LoadedStore, ShopTable};
 use super::quarantine_table::QuarantineTable;
 use super::{
-    BookVersion, OnFollowed, RecentSend, RecoveredChanges, ShopIdentity, StoreError, StoreHealth,
-    StoreStatus, notes,
+    BookVersion, OnFollowed, ReadLevels, RecentSend, RecoveredChanges, ShopIdentity, StoreError,
+    StoreHealth, StoreStatus, notes,
 };
 
 /// Open store in a PostgreSQL database; see the [module](self).
@@ -88,10 +88,16 @@ pub(super) struct PostgresStore {
     pending_appends: PendingAppends,
     health: Mutex<StoreHealth>,
     wants_compaction: Mutex<bool>,
-    on_followed: OnceLock<OnFollowed>,
+    memory: OnceLock<FollowingMemory>,
     /// Changes that were appended again and not reported yet.
     recovered: Mutex<Vec<RecoveredChanges>>,
     directory: Arc<StoreDirectory>,
+}
+
+/// Memory of this process, as far as following needs it.
+struct FollowingMemory {
+    on_followed: OnFollowed,
+    levels: ReadLevels,
 }
 
 /// Changes that memory has.
@@ -166,7 +172,7 @@ impl PostgresStore {
             pending_appends: PendingAppends::default(),
             health: Mutex::default(),
             wants_compaction: Mutex::new(false),
-            on_followed: OnceLock::new(),
+            memory: OnceLock::new(),
             recovered: Mutex::default(),
             directory,
         };
@@ -176,9 +182,12 @@ impl PostgresStore {
         Ok((store, loaded, shop_table))
     }
 
-    pub(super) fn follow_with(&self, on_followed: OnFollowed) {
-        // Only the first callback counts: the service sets one.
-        let _already_set = self.on_followed.set(on_followed);
+    pub(super) fn follow_with(&self, on_followed: OnFollowed, levels: ReadLevels) {
+        // Only the first callbacks count: the service sets them once.
+        let _already_set = self.memory.set(FollowingMemory {
+            on_followed,
+            levels,
+        });
     }
 
     pub(super) async fn catch_up(&self) -> Result<bool, StoreError> {

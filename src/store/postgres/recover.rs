@@ -3,22 +3,22 @@
 use std::sync::atomic::Ordering;
 
 use sqlx::postgres::PgConnection;
+use stock::{Level, Sku};
 use tokio::time::Instant;
 
 use super::change_tail::{FoundChange, RecoveryPlan};
 use super::connection::{BULK_TIMEOUT, PostgresConnection, Purpose, query, with_limit};
-use super::follow::update_quarantine;
+use super::follow::{shop_at, update_quarantine};
 use super::load::check_end;
 use super::read_log::{RawRecord, read_changes, visit_changes};
 use super::replica_table::notify;
 use super::shop_log::{LogEnd, LogRow};
-use super::{PostgresState, PostgresStore, ShopLog};
+use super::{FollowingMemory, PostgresState, PostgresStore, ShopLog};
 use crate::store::error::StoreInternalError;
 use crate::store::record::{
-    PackedRecord, RecordKey, RecordKind, RecordReader, RecordRow, without_checksum,
+    PackedRecord, RecordKey, RecordKind, RecordPacker, RecordReader, RecordRow, without_checksum,
 };
-use crate::store::{OnFollowed, RecoveredChanges, StoreError};
-use stock::ShopId;
+use crate::store::{RecoveredChanges, StoreError};
 
 /// Changes of one shop that memory lacks, and the database has by now.
 struct Recovery {
@@ -39,7 +39,7 @@ impl PostgresStore {
         &self,
         state: &mut PostgresState,
         index: usize,
-        on_followed: &OnFollowed,
+        memory: &FollowingMemory,
     ) -> Result<(), StoreError> {
         let PostgresState {
             connection, logs, ..
@@ -61,7 +61,7 @@ impl PostgresStore {
         };
         // Twice, so that a comparison with a book that is just being changed is not trusted.
         self.book_changes.fetch_add(1, Ordering::AcqRel);
-        let outcome = apply_recovery(state, index, &recovery, on_followed);
+        let outcome = apply_recovery(state, index, &recovery, memory);
         self.book_changes.fetch_add(1, Ordering::AcqRel);
         outcome.map_err(|error| state.connection.to_store_error(error))?;
         let report = report(&state.logs[index].name, &recovery.plan);
@@ -123,17 +123,7 @@ async fn append_again(
         if plan.again.iter().any(is_target) {
             row.shop.target.clone_from(&log.target);
         }
-        for packed in &plan.again {
-            let (number, rows) = (row.end.ver + 1, packed.rows);
-            let body = packed
-                .clone()
-                .seal(RecordKey::Change { seq: number }, log.id);
-            row.end = row.end.after(&body);
-            changes.push(RawRecord { number, rows, body });
-        }
-        let appended = &changes[changes.len() - plan.again.len()..];
-        insert_changes(conn, log.id, appended).await?;
-        row.write(conn).await?;
+        changes.extend(append_to(conn, &mut row, plan.again.clone()).await?);
         notify(conn, "appended", own_id).await?;
         work.commit().await?;
     }
@@ -142,6 +132,43 @@ async fn append_again(
         common,
         changes,
     }))
+}
+
+/// Appends levels at the end of the log, wherever that is: for each SKU the newest date wins, so their
+/// order against changes that this process has not read does not matter.
+pub(super) async fn append_levels(
+    connection: &mut PostgresConnection,
+    (shop, own_id): (i64, &str),
+    levels: &[(Sku, Level)],
+) -> Result<(), StoreInternalError> {
+    let mut packer = RecordPacker::new(RecordKind::Stock);
+    for (sku, level) in levels {
+        packer.push_stock(sku, *level);
+    }
+    let mut work = connection.begin(Purpose::WriteAll).await?;
+    let conn = work.conn();
+    let mut row = LogRow::lock(conn, shop).await?;
+    append_to(conn, &mut row, packer.finish()).await?;
+    notify(conn, "appended", own_id).await?;
+    work.commit().await
+}
+
+/// Appends records at the end of a log whose row is locked, and returns them as they are stored.
+async fn append_to(
+    conn: &mut PgConnection,
+    row: &mut LogRow,
+    records: Vec<PackedRecord>,
+) -> Result<Vec<RawRecord>, StoreInternalError> {
+    let mut sealed = Vec::with_capacity(records.len());
+    for packed in records {
+        let (number, rows) = (row.end.ver + 1, packed.rows);
+        let body = packed.seal(RecordKey::Change { seq: number }, row.shop.id);
+        row.end = row.end.after(&body);
+        sealed.push(RawRecord { number, rows, body });
+    }
+    insert_changes(conn, row.shop.id, &sealed).await?;
+    row.write(conn).await?;
+    Ok(sealed)
 }
 
 async fn insert_changes(
@@ -166,18 +193,18 @@ fn apply_recovery(
     state: &mut PostgresState,
     index: usize,
     recovery: &Recovery,
-    on_followed: &OnFollowed,
+    memory: &FollowingMemory,
 ) -> Result<(), StoreInternalError> {
     let PostgresState {
         logs, quarantine, ..
     } = state;
     let log = &mut logs[index];
-    let shop = ShopId(u16::try_from(index).unwrap_or(u16::MAX));
+    let shop = shop_at(index);
     let visit = |reader: RecordReader<'_>| {
         let rows = reader.collect::<Result<Vec<RecordRow>, _>>()?;
         rows.iter()
             .for_each(|row| update_quarantine(quarantine, log.id, row));
-        on_followed(shop, &rows);
+        (memory.on_followed)(shop, &rows);
         Ok(())
     };
     let (end, bytes) = visit_changes(
