@@ -17,6 +17,7 @@ mod faults;
 mod late_permit;
 mod leases;
 mod lost_changes;
+mod network_link;
 mod postgres_store;
 #[path = "../process/mod.rs"]
 #[expect(dead_code, reason = "shared with other tests, which use more of it")]
@@ -28,6 +29,7 @@ mod service_on_postgres;
 mod service_process;
 mod sources_takeover;
 mod sql_shop;
+mod stopped_process;
 mod store_copy;
 #[path = "../store_suite/mod.rs"]
 mod store_suite;

@@ -1,6 +1,7 @@
 //! Appends: all changes of a call in one transaction, at the known end of each shop's log.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
@@ -15,7 +16,7 @@ use super::lease::{Fence, check_fence};
 use super::replica_table::notify;
 use super::shop_log::LogEnd;
 use super::{PostgresState, PostgresStore, ShopLog, check_open};
-use crate::store::append_guard::{AppendGuard, AppendedChanges};
+use crate::store::append_guard::{AppendGuard, AppendedChanges, LogPosition};
 use crate::store::error::StoreInternalError;
 use crate::store::packing::RECORD_OVERHEAD;
 use crate::store::record::{PackedRecord, RecordKey};
@@ -23,6 +24,10 @@ use crate::store::{BookVersion, StoreChange, StoreError};
 
 /// Maximum attempts of an append that collides with those of other processes.
 const MAX_ATTEMPTS: usize = 20;
+
+/// Longest time in which another process may keep a shop locked. The server ends the transaction of a
+/// process that was stopped earlier.
+const LOCKED_LIMIT: Duration = Duration::from_secs(10);
 
 /// Conditions of an append, besides that memory has every change of the shops.
 #[derive(Clone, Copy, Debug, Default)]
@@ -99,72 +104,83 @@ impl PostgresStore {
             || changes
                 .iter()
                 .any(|change| matches!(change, StoreChange::Stock { .. }));
-        let mut state = self.state.lock().await;
-        check_open(&state)?;
-        // Compared under the lock: the book changes only under it.
-        if version.is_some_and(|version| version != self.book_version()) {
-            return Err(StoreError::Behind);
+        let started = Instant::now();
+        let mut attempts = 0..MAX_ATTEMPTS;
+        while attempts.next().is_some() && started.elapsed() < LOCKED_LIMIT {
+            // Not kept for the next attempt: this process follows the others with the same connection,
+            // and may only answer the Market while it does.
+            let mut state = self.state.lock().await;
+            check_open(&state)?;
+            // Compared under the lock: the book changes only under it.
+            if version.is_some_and(|version| version != self.book_version()) {
+                return Err(StoreError::Behind);
+            }
+            let condition = AttemptCondition {
+                only_read: &only_read,
+                for_target: &shops_bound_to_target(changes, &state.logs),
+                depends_on_book,
+                fence,
+            };
+            let outcome = self.append_at_end(&mut state, &packed, condition).await;
+            self.publish(&state, outcome.as_ref().err());
+            let Some(positions) = outcome? else {
+                continue;
+            };
+            for change in changes {
+                let id = state.logs[change.shop().index()].id;
+                change.update_quarantine(&mut state.quarantine, id);
+            }
+            // Also for shops without a change: what the call confirms may not have reached the other
+            // replicas yet.
+            let touched = packed.keys().chain(&only_read);
+            let ends = touched.map(|index| (state.logs[*index].id, state.logs[*index].end.ver));
+            let appended = AppendedChanges::new(ends.collect());
+            return Ok(self.pending_appends.guard_until(positions, appended));
         }
-        let condition = AttemptCondition {
-            only_read: &only_read,
-            for_target: &shops_bound_to_target(changes, &state.logs),
-            depends_on_book,
-            fence,
+        let error = StoreError::DatabaseUnusable {
+            target: self.url.to_string(),
+            what: format!(
+                "other processes wrote in between {MAX_ATTEMPTS} times, or had locked the shop for \
+                 {} s; if one of them was stopped, continue or kill it",
+                LOCKED_LIMIT.as_secs()
+            ),
         };
-        let outcome = self.append_at_end(&mut state, &packed, condition).await;
-        self.publish(&state, outcome.as_ref().err());
-        let positions = outcome?;
-        for change in changes {
-            let id = state.logs[change.shop().index()].id;
-            change.update_quarantine(&mut state.quarantine, id);
-        }
-        // Also for shops without a change: what the call confirms may not have reached the other
-        // replicas yet.
-        let touched = packed.keys().chain(&only_read);
-        let ends = touched.map(|index| (state.logs[*index].id, state.logs[*index].end.ver));
-        let appended = AppendedChanges::new(ends.collect());
-        Ok(self.pending_appends.guard_until(positions, appended))
+        self.publish(&*self.state.lock().await, Some(&error));
+        Err(error)
     }
 
+    /// Makes one attempt. Returns `None` if another one may succeed, and otherwise the positions of the
+    /// first records.
     async fn append_at_end(
         &self,
         state: &mut PostgresState,
         packed: &PackedShops,
         condition: AttemptCondition<'_>,
-    ) -> Result<Vec<(i64, i64)>, StoreError> {
+    ) -> Result<Option<Vec<LogPosition>>, StoreError> {
         let started = Instant::now();
-        for _ in 0..MAX_ATTEMPTS {
-            let sealed = seal(packed, &state.logs);
-            let PostgresState {
-                connection, logs, ..
-            } = state;
-            let attempt = append_once(connection, (logs, &self.id), condition, &sealed);
-            match with_limit(WRITE_TIMEOUT, attempt).await {
-                Ok(AppendOutcome::Appended) => {
-                    state.last_commit = started.elapsed();
-                    return Ok(advance(&mut state.logs, packed, &sealed));
-                }
-                Ok(AppendOutcome::NotLeader) => {
-                    return Err(StoreError::not_leader(condition.fence));
-                }
-                Ok(AppendOutcome::OtherTarget(shop)) => {
-                    return Err(StoreError::OtherTarget { shop });
-                }
-                Ok(AppendOutcome::Behind) => {
-                    self.follow(state).await?;
-                    if condition.depends_on_book {
-                        return Err(StoreError::Behind);
-                    }
-                }
-                // Two processes have locked shops in a different order, or long.
-                Err(error) if is_conflict(&error) => {}
-                Err(error) => return Err(state.connection.to_store_error(error)),
+        let sealed = seal(packed, &state.logs);
+        let PostgresState {
+            connection, logs, ..
+        } = state;
+        let attempt = append_once(connection, (logs, &self.id), condition, &sealed);
+        match with_limit(WRITE_TIMEOUT, attempt).await {
+            Ok(AppendOutcome::Appended) => {
+                state.last_commit = started.elapsed();
+                Ok(Some(advance(&mut state.logs, packed, &sealed)))
             }
+            Ok(AppendOutcome::NotLeader) => Err(StoreError::not_leader(condition.fence)),
+            Ok(AppendOutcome::OtherTarget(shop)) => Err(StoreError::OtherTarget { shop }),
+            Ok(AppendOutcome::Behind) => {
+                self.follow(state).await?;
+                if condition.depends_on_book {
+                    return Err(StoreError::Behind);
+                }
+                Ok(None)
+            }
+            // Two processes have locked shops in a different order, or long.
+            Err(error) if is_conflict(&error) => Ok(None),
+            Err(error) => Err(state.connection.to_store_error(error)),
         }
-        Err(StoreError::DatabaseUnusable {
-            target: self.url.to_string(),
-            what: format!("other processes wrote in between {MAX_ATTEMPTS} times"),
-        })
     }
 }
 
@@ -192,7 +208,7 @@ fn seal(packed: &PackedShops, logs: &[ShopLog]) -> SealedAppend {
 }
 
 /// Advances the known ends of the logs, and returns the position of each first record.
-fn advance(logs: &mut [ShopLog], packed: &PackedShops, sealed: &SealedAppend) -> Vec<(i64, i64)> {
+fn advance(logs: &mut [ShopLog], packed: &PackedShops, sealed: &SealedAppend) -> Vec<LogPosition> {
     let now = Instant::now();
     let ends = sealed.ends.iter().zip(&sealed.bytes);
     let advance_one = |(index, (end, bytes)): (&usize, (&LogEnd, &u64))| {
@@ -248,7 +264,7 @@ async fn append_once(
         fence,
         ..
     } = condition;
-    let mut work = connection.begin(Purpose::Write).await?;
+    let mut work = connection.begin(Purpose::SharedWrite).await?;
     let conn = work.conn();
     if let Some(fence) = fence
         && check_fence(conn, fence).await?.is_none()

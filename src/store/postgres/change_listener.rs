@@ -3,13 +3,17 @@
 
 use std::time::Duration;
 
+use sqlx::Executor;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::time::timeout;
 
 use super::StoreUrl;
 
-/// Timeout of connecting.
+/// Timeout of connecting, and of a test of the connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time without a notification after which the connection is tested.
+const MAX_SILENCE: Duration = Duration::from_secs(10);
 
 /// Channel of all notifications.
 const CHANNEL: &str = "stockbridge";
@@ -56,7 +60,13 @@ impl ChangeListener {
             return Some(ChangeNotice::Unknown);
         }
         loop {
-            let received = self.listener.as_mut()?.try_recv().await;
+            let listener = self.listener.as_mut()?;
+            let received = match timeout(MAX_SILENCE, listener.try_recv()).await {
+                Ok(received) => received,
+                // A server that has disappeared does not close the connection.
+                Err(_) if responds(listener).await => continue,
+                Err(_) => Ok(None),
+            };
             let Ok(Some(notification)) = received else {
                 self.listener = None;
                 return Some(ChangeNotice::Unknown);
@@ -69,6 +79,12 @@ impl ChangeListener {
             }
         }
     }
+}
+
+/// Returns true if the server still responds. Notifications that arrive meanwhile are kept.
+async fn responds(listener: &mut PgListener) -> bool {
+    let responding = listener.execute(sqlx::raw_sql("SELECT 1"));
+    matches!(timeout(CONNECT_TIMEOUT, responding).await, Ok(Ok(_)))
 }
 
 /// Connects to the address for notifications, and listens.

@@ -18,8 +18,9 @@ use crate::store::packing::{pack_quarantine, pack_shop};
 use crate::store::record::{PackedRecord, RECORD_BYTES, RecordKey};
 use crate::store::{Acked, COMPACTION_BYTES, StoreError};
 
-/// Chunks in one statement: about 4 MiB.
-const CHUNKS_PER_STATEMENT: usize = 4 * 1024 * 1024 / RECORD_BYTES;
+/// Chunks in one statement: about a megabyte, which arrives before the server takes this process for
+/// a stopped one.
+const CHUNKS_PER_STATEMENT: usize = 1024 * 1024 / RECORD_BYTES;
 
 impl ShopLog {
     /// Returns true if the log of the shop is large enough for a compaction.
@@ -144,23 +145,26 @@ async fn write_snapshot(
 ) -> Result<i64, StoreInternalError> {
     let mut work = connection.begin(Purpose::WriteAll).await?;
     let conn = work.conn();
-    let generation: i64 = {
-        let row = query("SELECT generation + 1 FROM stockbridge.shop WHERE id = $1")
+    let (generation, name): (i64, String) = {
+        let row = query("SELECT generation + 1, name FROM stockbridge.shop WHERE id = $1")
             .bind(id)
             .fetch_one(&mut *conn)
             .await?;
-        row.try_get(0)?
+        (row.try_get(0)?, row.try_get(1)?)
     };
     let chunks = i64::try_from(packed.len()).unwrap_or(i64::MAX);
     let rows = packed.iter().map(|packed| packed.rows).sum();
     insert_snapshot(conn, (id, generation), packed).await?;
+    // Before the row is locked: others wait for it, and for as long as this process is stopped while
+    // the server sends changes.
+    let reached = read_chain(conn, (id, &name), upto, i64::MAX).await?;
     let mut row = LogRow::lock(conn, id).await?;
     if row.snapshot.generation + 1 != generation || row.snapshot.upto.ver > upto.ver {
         // Another process was faster, with a snapshot that is as good.
         work.roll_back().await?;
         return Ok(row.snapshot.generation);
     }
-    if !leads_to_end(conn, &row, upto).await? {
+    if read_chain(conn, (id, &name), reached, row.end.ver).await? != row.end {
         // The database has lost changes, or has others at their place: they are appended again first.
         work.roll_back().await?;
         return Ok(row.snapshot.generation);
@@ -189,16 +193,21 @@ async fn write_snapshot(
     Ok(generation)
 }
 
-/// Returns true if the changes after `upto` lead to the last change in the database.
-async fn leads_to_end(
+/// Returns the position to which the changes after `from` lead, up to the change `to`.
+async fn read_chain(
     conn: &mut PgConnection,
-    row: &LogRow,
-    upto: LogEnd,
-) -> Result<bool, StoreInternalError> {
-    let changes = read_changes(conn, row.shop.id, upto.ver, row.end.ver).await?;
-    let named = (row.shop.id, row.shop.name.as_str());
-    let (end, _) = visit_changes(named, upto, &changes, |_| Ok(()))?;
-    Ok(end == row.end)
+    named: (i64, &str),
+    from: LogEnd,
+    to: i64,
+) -> Result<LogEnd, StoreInternalError> {
+    let changes = read_changes(conn, named.0, from.ver, to).await?;
+    // Another process may have compacted the shop meanwhile.
+    let first = changes.first().map(|first| first.number);
+    if first.is_none_or(|number| number != from.ver + 1) {
+        return Ok(from);
+    }
+    let (end, _) = visit_changes(named, from, &changes, |_| Ok(()))?;
+    Ok(end)
 }
 
 /// Inserts all chunks of a snapshot.

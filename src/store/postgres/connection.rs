@@ -25,6 +25,22 @@ const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// Timeout of one transaction.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Time after which the server ends a transaction whose process is silent, because it was stopped or
+/// cut off. Others wait that long for what it has locked, and the same time for its row as a replica.
+///
+/// The time in which the server receives one statement counts too.
+const IDLE_LIMIT: Duration = Duration::from_secs(5);
+
+/// The same for a transaction that writes everything, in statements of a megabyte.
+const BULK_IDLE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Longest wait for a lock of another process.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The same while the other tasks of this process wait for the connection, above all the one that
+/// follows the other replicas: the permit to answer the Market is four times as long.
+const SHARED_LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Timeout of reading or writing the whole stock.
 pub(super) const BULK_TIMEOUT: Duration = Duration::from_mins(10);
 
@@ -33,13 +49,13 @@ pub(super) const BULK_TIMEOUT: Duration = Duration::from_mins(10);
 pub(super) enum Purpose {
     /// Short change.
     Write,
+    /// Short change on the connection of the store, for which other tasks wait. It waits only briefly
+    /// for a lock.
+    SharedWrite,
     /// Read of everything at one moment.
     ReadAll,
     /// Write of a snapshot or of the tables.
     WriteAll,
-    /// Write of an image in batches, for which another process may wait. If this process stops in
-    /// between, the server ends the transaction soon.
-    WriteBatches,
 }
 
 /// Connection that is opened when it is needed.
@@ -73,22 +89,28 @@ impl PostgresConnection {
         purpose: Purpose,
     ) -> Result<PostgresWork<'_>, StoreInternalError> {
         let begin = match purpose {
-            Purpose::Write | Purpose::WriteAll | Purpose::WriteBatches => {
+            Purpose::Write | Purpose::SharedWrite | Purpose::WriteAll => {
                 "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE"
             }
             Purpose::ReadAll => "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
         };
         let limit = match purpose {
-            Purpose::Write => WRITE_TIMEOUT,
-            Purpose::ReadAll | Purpose::WriteAll | Purpose::WriteBatches => BULK_TIMEOUT,
+            Purpose::Write | Purpose::SharedWrite => WRITE_TIMEOUT,
+            Purpose::ReadAll | Purpose::WriteAll => BULK_TIMEOUT,
         };
         let idle_limit = match purpose {
-            Purpose::WriteBatches => WRITE_TIMEOUT,
-            Purpose::Write | Purpose::ReadAll | Purpose::WriteAll => limit,
+            Purpose::Write | Purpose::SharedWrite => IDLE_LIMIT,
+            Purpose::WriteAll => BULK_IDLE_LIMIT,
+            // It locks nothing, and memory may take a while for what was read.
+            Purpose::ReadAll => BULK_TIMEOUT,
+        };
+        let lock_timeout = match purpose {
+            Purpose::SharedWrite => SHARED_LOCK_TIMEOUT,
+            Purpose::Write | Purpose::ReadAll | Purpose::WriteAll => LOCK_TIMEOUT,
         };
         // Local to the transaction, so that a pooler does not keep them. A server that was set to
         // acknowledge before it has written would lose acknowledged changes.
-        let (ms, lock_ms) = (limit.as_millis(), WRITE_TIMEOUT.as_millis() / 2);
+        let (ms, lock_ms) = (limit.as_millis(), lock_timeout.as_millis());
         let idle_ms = idle_limit.as_millis();
         let prelude = format!(
             "{begin}; SET LOCAL statement_timeout = {ms}; SET LOCAL lock_timeout = {lock_ms}; \

@@ -8,7 +8,7 @@ use sqlx::postgres::PgConnection;
 use stock::{Level, ShopId, Sku};
 
 use super::change_tail::{self, ChangeTail};
-use super::connection::{BULK_TIMEOUT, PostgresConnection, Purpose, query, with_limit};
+use super::connection::{PostgresConnection, Purpose, WRITE_TIMEOUT, query, with_limit};
 use super::read_log::{RawRecord, read_changes, read_snapshot, visit_changes};
 use super::recover::append_levels;
 use super::shop_log::{LogEnd, LogRow};
@@ -50,7 +50,7 @@ impl PostgresStore {
         let PostgresState {
             connection, logs, ..
         } = state;
-        let read = with_limit(BULK_TIMEOUT, read_unread(connection, logs)).await;
+        let read = read_unread(connection, logs).await;
         let (unread, lost) = read.map_err(|error| state.connection.to_store_error(error))?;
         if unread.is_empty() && lost.is_empty() {
             return Ok(false);
@@ -99,7 +99,7 @@ impl PostgresStore {
             return Ok(());
         }
         let appending = append_levels(connection, (log.id, &self.id), &missing);
-        let outcome = with_limit(BULK_TIMEOUT, appending).await;
+        let outcome = appending.await;
         outcome.map_err(|error| connection.to_store_error(error))?;
         self.recovered.lock().push(RecoveredChanges {
             shop: log.name.clone(),
@@ -112,18 +112,21 @@ impl PostgresStore {
 
 /// Reads the changes of every shop that memory lacks, and finds the shops of which the database lacks
 /// changes.
+///
+/// Each step has a short limit of its own, because a server that has disappeared does not close the
+/// connection.
 async fn read_unread(
     connection: &mut PostgresConnection,
     logs: &[ShopLog],
 ) -> Result<(Vec<UnreadChanges>, Vec<usize>), StoreInternalError> {
     // At one moment, so that no compaction deletes changes between the statements.
-    let mut work = connection.begin(Purpose::ReadAll).await?;
+    let mut work = with_limit(WRITE_TIMEOUT, connection.begin(Purpose::ReadAll)).await?;
     let conn = work.conn();
     let ids: Vec<i64> = logs.iter().map(|log| log.id).collect();
-    let ends = query("SELECT id, ver, chain FROM stockbridge.shop WHERE id = ANY($1)")
+    let reading = query("SELECT id, ver, chain FROM stockbridge.shop WHERE id = ANY($1)")
         .bind(&ids)
-        .fetch_all(&mut *conn)
-        .await?;
+        .fetch_all(&mut *conn);
+    let ends = with_limit(WRITE_TIMEOUT, async { Ok(reading.await?) }).await?;
     let mut unread = Vec::new();
     // A shop whose row is missing has lost everything.
     let mut lost: Vec<usize> = (0..logs.len()).collect();
@@ -145,7 +148,7 @@ async fn read_unread(
         }
         lost.retain(|lost| *lost != index);
     }
-    work.roll_back().await?;
+    with_limit(WRITE_TIMEOUT, work.roll_back()).await?;
     Ok((unread, lost))
 }
 
@@ -161,7 +164,7 @@ async fn read_log(
     if let Some(unread) = read_after(conn, (index, log), end).await? {
         return Ok(LogState::Unread(unread));
     }
-    let rows = LogRow::read_all(conn).await?;
+    let rows = with_limit(WRITE_TIMEOUT, LogRow::read_all(conn)).await?;
     let row = rows.into_iter().find(|row| row.shop.id == log.id);
     let row = row.ok_or(MalformedRecord("a shop is missing"))?;
     let from = row.snapshot.upto;

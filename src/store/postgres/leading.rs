@@ -45,7 +45,7 @@ impl PostgresStore {
         check_open(&state)?;
         let ids: Vec<i64> = state.logs.iter().map(|log| log.id).collect();
         let reading = async {
-            let mut work = state.connection.begin(Purpose::Write).await?;
+            let mut work = state.connection.begin(Purpose::SharedWrite).await?;
             let owner = |id| shop_of_disk_id(ids.iter().copied(), id);
             let rows = side_tables::read_notes(work.conn()).await?;
             let notes = Notes::from_rows(rows, owner);
@@ -89,7 +89,7 @@ async fn read_beside(
     counted: &[i64],
     now: DateTime<Utc>,
 ) -> Result<(Notes, Vec<RecentSend>), StoreInternalError> {
-    let mut work = connection.begin(Purpose::Write).await?;
+    let mut work = connection.begin(Purpose::SharedWrite).await?;
     let owner = |id| shop_of_disk_id(ids.iter().copied(), id);
     let notes = Notes::from_rows(side_tables::read_notes(work.conn()).await?, owner);
     let sends = side_tables::read_sends_at(work.conn(), counted, now).await?;
@@ -114,7 +114,7 @@ async fn record_send(
     (fence, pause_note): (&Fence, &str),
 ) -> Result<SendOutcome, StoreInternalError> {
     let id = log.id;
-    let mut work = connection.begin(Purpose::Write).await?;
+    let mut work = connection.begin(Purpose::SharedWrite).await?;
     let Some(micros) = check_fence(work.conn(), fence).await? else {
         work.roll_back().await?;
         return Ok(SendOutcome::NotLeader);

@@ -4,7 +4,8 @@ use super::change_tail::ChangeTail;
 use super::connection::{
     BULK_TIMEOUT, PostgresConnection, Purpose, WRITE_TIMEOUT, query, with_limit,
 };
-use super::read_log::{read_changes, read_snapshot, visit_changes};
+use super::read_log::{RawRecord, read_changes, read_snapshot, visit_changes};
+use super::recover::insert_changes;
 use super::schema::{known_version, migrate};
 use super::shop_log::{LogEnd, LogRow};
 use super::{ShopLog, StoreUrl, side_tables};
@@ -94,16 +95,13 @@ pub(super) async fn register_shops(
         let mut row = found.clone();
         row.shop.target.clone_from(target);
         let (seq, packed) = (row.end.ver + 1, RecordPacker::target_changed());
-        let rows = packed.rows;
-        let sealed = packed.seal(RecordKey::Change { seq }, row.shop.id);
-        row.end = row.end.after(&sealed);
-        query("INSERT INTO stockbridge.change (shop, ver, rows, body) VALUES ($1, $2, $3, $4)")
-            .bind(row.shop.id)
-            .bind(seq)
-            .bind(rows)
-            .bind(sealed)
-            .execute(work.conn())
-            .await?;
+        let change = RawRecord {
+            number: seq,
+            rows: packed.rows,
+            body: packed.seal(RecordKey::Change { seq }, row.shop.id),
+        };
+        row.end = row.end.after(&change.body);
+        insert_changes(work.conn(), row.shop.id, &[change]).await?;
         row.write(work.conn()).await?;
     }
     work.commit().await

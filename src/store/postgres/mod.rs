@@ -71,8 +71,18 @@ use super::{
 
 /// Open store in a PostgreSQL database; see the [module](self).
 ///
-/// There is one connection for appends and for changes of other processes, with a fair lock, and
-/// another one for compactions.
+/// One connection, behind the fair lock `state`, is for everything that must agree about the end of
+/// the logs: appends, changes of other processes, permissions to send, notes and recoveries. While one
+/// of them has it, the others wait, and so does the renewal of the permit to answer the Market. So
+/// each of them keeps it for a short time:
+///
+/// - Waiting for a lock of another process ends after a second, and the next attempt waits for its turn.
+/// - A server that is silent is given up after [`WRITE_TIMEOUT`], which is longer than the permit: a
+///   process that does not reach the database may not answer.
+/// - Only what must be read or appended in bulk takes longer: when this process is far behind, or when
+///   the database has lost changes. It has no permit then.
+///
+/// Compactions, rows of replicas and leases have connections of their own.
 pub(super) struct PostgresStore {
     url: StoreUrl,
     /// Id of this process among those that use the database.
@@ -235,7 +245,7 @@ impl PostgresStore {
         let mut state = self.state.lock().await;
         let id = state.logs[shop.index()].id;
         let writing = async |state: &mut PostgresState| {
-            let mut work = state.connection.begin(Purpose::Write).await?;
+            let mut work = state.connection.begin(Purpose::SharedWrite).await?;
             side_tables::write_send(work.conn(), id, send).await?;
             work.commit().await
         };
@@ -251,7 +261,7 @@ impl PostgresStore {
         let mut state = self.state.lock().await;
         let id = shop.map_or(notes::STORE_WIDE, |shop| state.logs[shop.index()].id);
         let writing = async |state: &mut PostgresState| {
-            let mut work = state.connection.begin(Purpose::Write).await?;
+            let mut work = state.connection.begin(Purpose::SharedWrite).await?;
             side_tables::write_note(work.conn(), id, name, text).await?;
             work.commit().await
         };
@@ -263,7 +273,7 @@ impl PostgresStore {
         self.catch_up().await?;
         let mut state = self.state.lock().await;
         let writing = async |state: &mut PostgresState| {
-            let mut work = state.connection.begin(Purpose::Write).await?;
+            let mut work = state.connection.begin(Purpose::SharedWrite).await?;
             // Changes nothing, but needs a server that can write.
             query("UPDATE stockbridge.schema_version SET version = version")
                 .execute(work.conn())

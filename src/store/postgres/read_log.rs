@@ -1,10 +1,10 @@
 //! Reading of the records of one shop in order, with a check for missing and altered ones.
 
-use futures_util::TryStreamExt;
+use futures_util::{Stream, TryStreamExt};
 use sqlx::Row;
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::{PgConnection, PgRow};
 
-use super::connection::query;
+use super::connection::{WRITE_TIMEOUT, query, with_limit};
 use super::shop_log::{LogEnd, LogRow};
 use crate::store::error::StoreInternalError;
 use crate::store::packing::RECORD_OVERHEAD;
@@ -35,7 +35,7 @@ pub(super) async fn read_snapshot(
     .bind(shop)
     .bind(snapshot.generation)
     .fetch(conn);
-    while let Some(found) = records.try_next().await? {
+    while let Some(found) = next_row(&mut records).await? {
         let key = RecordKey::Chunk {
             generation: snapshot.generation,
             chunk: found.try_get(0)?,
@@ -73,23 +73,31 @@ pub(super) async fn read_changes(
     from: i64,
     to: i64,
 ) -> Result<Vec<RawRecord>, StoreInternalError> {
-    let rows = query(
+    let mut rows = query(
         "SELECT ver, rows, body FROM stockbridge.change WHERE shop = $1 AND ver > $2 AND ver <= $3 \
          ORDER BY ver",
     )
     .bind(shop)
     .bind(from)
     .bind(to)
-    .fetch_all(conn)
-    .await?;
-    let to_record = |row: &sqlx::postgres::PgRow| {
-        Ok(RawRecord {
+    .fetch(conn);
+    let mut changes = Vec::new();
+    while let Some(row) = next_row(&mut rows).await? {
+        changes.push(RawRecord {
             number: row.try_get(0)?,
             rows: row.try_get(1)?,
             body: row.try_get(2)?,
-        })
-    };
-    rows.iter().map(to_record).collect()
+        });
+    }
+    Ok(changes)
+}
+
+/// Waits for the next row. All rows may take long, but one that does not arrive shows that the server
+/// cannot be reached any more, even if the connection is open.
+async fn next_row(
+    rows: &mut (impl Stream<Item = Result<PgRow, sqlx::Error>> + Unpin),
+) -> Result<Option<PgRow>, StoreInternalError> {
+    with_limit(WRITE_TIMEOUT, async { Ok(rows.try_next().await?) }).await
 }
 
 /// Visits changes that follow `from`. Returns the position after them, and their size in bytes.

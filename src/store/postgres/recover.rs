@@ -7,7 +7,9 @@ use stock::{Level, Sku};
 use tokio::time::Instant;
 
 use super::change_tail::{FoundChange, RecoveryPlan};
-use super::connection::{BULK_TIMEOUT, PostgresConnection, Purpose, query, with_limit};
+use super::connection::{
+    PostgresConnection, PostgresWork, Purpose, WRITE_TIMEOUT, query, with_limit,
+};
 use super::follow::{shop_at, update_quarantine};
 use super::load::check_end;
 use super::read_log::{RawRecord, read_changes, visit_changes};
@@ -16,9 +18,14 @@ use super::shop_log::{LogEnd, LogRow};
 use super::{FollowingMemory, PostgresState, PostgresStore, ShopLog};
 use crate::store::error::StoreInternalError;
 use crate::store::record::{
-    PackedRecord, RecordKey, RecordKind, RecordPacker, RecordReader, RecordRow, without_checksum,
+    PackedRecord, RECORD_BYTES, RecordKey, RecordKind, RecordPacker, RecordReader, RecordRow,
+    without_checksum,
 };
 use crate::store::{RecoveredChanges, StoreError};
+
+/// Records in one statement: at most about a megabyte, which arrives before the server takes this
+/// process for a stopped one.
+const CHANGES_PER_STATEMENT: usize = 1024 * 1024 / RECORD_BYTES;
 
 /// Changes of one shop that memory lacks, and the database has by now.
 struct Recovery {
@@ -45,8 +52,7 @@ impl PostgresStore {
             connection, logs, ..
         } = state;
         let log = &mut logs[index];
-        let recovering = append_again(connection, log, &self.id);
-        let outcome = with_limit(BULK_TIMEOUT, recovering).await;
+        let outcome = append_again(connection, log, &self.id).await;
         let recovery = match outcome.map_err(|error| state.connection.to_store_error(error))? {
             Ok(recovery) => recovery,
             Err(found) => {
@@ -83,9 +89,9 @@ async fn append_again(
     log: &mut ShopLog,
     own_id: &str,
 ) -> Result<Result<Recovery, i64>, StoreInternalError> {
-    let mut work = connection.begin(Purpose::WriteAll).await?;
+    let mut work = with_limit(WRITE_TIMEOUT, connection.begin(Purpose::WriteAll)).await?;
     let conn = work.conn();
-    let row = LogRow::find_and_lock(conn, log.id).await?;
+    let row = with_limit(WRITE_TIMEOUT, LogRow::find_and_lock(conn, log.id)).await?;
     let Some(mut row) = row.filter(|row| row.shop.name == log.name) else {
         work.roll_back().await?;
         return Ok(Err(0));
@@ -123,9 +129,7 @@ async fn append_again(
         if plan.again.iter().any(is_target) {
             row.shop.target.clone_from(&log.target);
         }
-        changes.extend(append_to(conn, &mut row, plan.again.clone()).await?);
-        notify(conn, "appended", own_id).await?;
-        work.commit().await?;
+        changes.extend(append_to(work, &mut row, (plan.again.clone(), own_id)).await?);
     }
     Ok(Ok(Recovery {
         plan,
@@ -145,19 +149,18 @@ pub(super) async fn append_levels(
     for (sku, level) in levels {
         packer.push_stock(sku, *level);
     }
-    let mut work = connection.begin(Purpose::WriteAll).await?;
-    let conn = work.conn();
-    let mut row = LogRow::lock(conn, shop).await?;
-    append_to(conn, &mut row, packer.finish()).await?;
-    notify(conn, "appended", own_id).await?;
-    work.commit().await
+    let mut work = with_limit(WRITE_TIMEOUT, connection.begin(Purpose::WriteAll)).await?;
+    let mut row = with_limit(WRITE_TIMEOUT, LogRow::lock(work.conn(), shop)).await?;
+    append_to(work, &mut row, (packer.finish(), own_id)).await?;
+    Ok(())
 }
 
-/// Appends records at the end of a log whose row is locked, and returns them as they are stored.
+/// Appends records at the end of a log whose row is locked, commits, and returns them as they are
+/// stored.
 async fn append_to(
-    conn: &mut PgConnection,
+    mut work: PostgresWork<'_>,
     row: &mut LogRow,
-    records: Vec<PackedRecord>,
+    (records, own_id): (Vec<PackedRecord>, &str),
 ) -> Result<Vec<RawRecord>, StoreInternalError> {
     let mut sealed = Vec::with_capacity(records.len());
     for packed in records {
@@ -166,25 +169,38 @@ async fn append_to(
         row.end = row.end.after(&body);
         sealed.push(RawRecord { number, rows, body });
     }
-    insert_changes(conn, row.shop.id, &sealed).await?;
-    row.write(conn).await?;
+    // Some at a time, so that a server that has disappeared is noticed.
+    for some in sealed.chunks(CHANGES_PER_STATEMENT) {
+        let inserting = insert_changes(work.conn(), row.shop.id, some);
+        with_limit(WRITE_TIMEOUT, inserting).await?;
+    }
+    let ending = async {
+        row.write(work.conn()).await?;
+        notify(work.conn(), "appended", own_id).await?;
+        work.commit().await
+    };
+    with_limit(WRITE_TIMEOUT, ending).await?;
     Ok(sealed)
 }
 
-async fn insert_changes(
+/// Inserts changes of one shop.
+pub(super) async fn insert_changes(
     conn: &mut PgConnection,
     shop: i64,
     changes: &[RawRecord],
 ) -> Result<(), StoreInternalError> {
-    for RawRecord { number, rows, body } in changes {
-        query("INSERT INTO stockbridge.change (shop, ver, rows, body) VALUES ($1, $2, $3, $4)")
-            .bind(shop)
-            .bind(*number)
-            .bind(*rows)
-            .bind(body.clone())
-            .execute(&mut *conn)
-            .await?;
-    }
+    let column = |of: fn(&RawRecord) -> i64| changes.iter().map(of).collect::<Vec<_>>();
+    let bodies = changes.iter().map(|change| change.body.as_slice());
+    query(
+        "INSERT INTO stockbridge.change (shop, ver, rows, body) \
+         SELECT $1, * FROM unnest($2::bigint[], $3::bigint[], $4::bytea[])",
+    )
+    .bind(shop)
+    .bind(column(|change| change.number))
+    .bind(column(|change| change.rows))
+    .bind(bodies.collect::<Vec<_>>())
+    .execute(conn)
+    .await?;
     Ok(())
 }
 

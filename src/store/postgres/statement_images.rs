@@ -188,7 +188,7 @@ impl ImageWriter<'_> {
     /// The database cannot be used.
     pub async fn begin(&mut self, shop: ShopId) -> Result<ImageWrite<'_>, StoreError> {
         let (url, shop) = (&self.images.url, self.images.shops[shop.index()]);
-        let work = with_limit(WRITE_TIMEOUT, self.connection.begin(Purpose::WriteBatches)).await;
+        let work = with_limit(WRITE_TIMEOUT, self.connection.begin(Purpose::WriteAll)).await;
         let work = work.map_err(|error| to_store_error(url, error))?;
         Ok(ImageWrite { url, shop, work })
     }
