@@ -15,6 +15,7 @@ mod clock_watch;
 mod metrics;
 mod origin;
 mod origin_times;
+mod resolved_updates;
 #[cfg(test)]
 mod tests;
 mod worker;

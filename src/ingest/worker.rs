@@ -10,17 +10,20 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use lifecycle::Clock;
 use lifecycle::Tasks;
-use stock::{ApplyOutcome, BookEntry, Level, ShopId, Sku, StockBook, Timestamp, Update};
+use stock::{ApplyOutcome, BookEntry, ShopId, Sku, StockBook, Timestamp, Update};
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
 use tokio::time::{self, MissedTickBehavior, interval};
 
 use super::clock_watch::ClockWatch;
+use super::resolved_updates::{
+    ComparedRequests, PendingLevels, ResolvedUpdates, changes_of, level_of, shops_of,
+};
 use super::{
     Accepted, Ingest, IngestError, IngestRequest, Metrics, OnStated, Origin, RepeatPolicy,
     StatedSkus,
 };
-use crate::store::{AppendGuard, BookVersion, Store, StoreChange, StoreError};
+use crate::store::{AppendGuard, AppendedChanges, Store, StoreError};
 use crate::telemetry::{AlarmKind, Alarms};
 
 /// Capacity of the worker's queue, in calls; a further caller waits for a free place. A call has
@@ -29,6 +32,10 @@ const QUEUE_CAPACITY: usize = 64;
 
 /// Maximum calls that share one commit.
 const MAX_REQUESTS_PER_COMMIT: usize = 32;
+
+/// Attempts after which the calls are compared under the lock of their shops, because other processes
+/// were faster each time.
+const MAX_BEHIND: usize = 3;
 
 /// Updates that are compared or applied before other tasks of the thread may run: about 0.1 ms, so
 /// that a response to the Market does not wait for a large update.
@@ -117,25 +124,36 @@ impl IngestWorker {
         // The guard is held until the book has the changes. Otherwise a compaction could write a
         // snapshot of the book without them and drop them from the log.
         let store = Arc::clone(&self.store);
-        let (now, resolved, stored) = loop {
-            let (now, version) = (self.clock.now(), store.book_version());
-            let resolved = self.resolve(&requests, now).await;
-            let stored = self.persist(&store, &resolved, version).await;
-            // Another process was faster: the updates are compared with its stock.
-            if !matches!(stored, Err(StoreError::Behind)) {
-                break (now, resolved, stored);
+        let mut behind = 0;
+        let stored = loop {
+            let now = self.clock.now();
+            let stored = if behind < MAX_BEHIND {
+                self.persist(&store, &requests, now).await
+            } else {
+                self.persist_locked(&store, &requests, now).await
+            };
+            match stored {
+                // Another process was faster: the updates are compared with its stock.
+                Err(StoreError::Behind) => behind += 1,
+                stored => break stored.map(|(resolved, guard)| (now, resolved, guard)),
             }
         };
-        let error = stored.as_ref().err().map(IngestError::from);
         let mut responses = Vec::with_capacity(requests.len());
-        for (request, resolved) in requests.into_iter().zip(resolved) {
-            let outcome = match &error {
-                Some(error) => Err(error.clone()),
-                None => Ok(self.apply(resolved, request.origin, now).await),
-            };
-            responses.push((request.response, outcome));
+        let mut appended = AppendedChanges::default();
+        match stored {
+            Ok((now, resolved, guard)) => {
+                for (request, resolved) in requests.into_iter().zip(resolved) {
+                    let accepted = self.apply(resolved, request.origin, now).await;
+                    responses.push((request.response, Ok(accepted)));
+                }
+                appended = guard.appended();
+            }
+            Err(error) => {
+                let error = IngestError::from(&error);
+                let failed = |request: IngestRequest| (request.response, Err(error.clone()));
+                responses.extend(requests.into_iter().map(failed));
+            }
         }
-        let appended = stored.map(|guard| guard.appended()).unwrap_or_default();
         let respond = || {
             for (response, outcome) in responses {
                 // The caller may have stopped waiting.
@@ -153,41 +171,54 @@ impl IngestWorker {
         });
     }
 
-    /// Persists what the calls change, if the book has the stock with which they were compared.
+    /// Persists what the calls change, if the book has the stock with which they are compared.
     async fn persist<'a>(
         &mut self,
         store: &'a Store,
-        resolved: &[Vec<ResolvedUpdates>],
-        version: BookVersion,
-    ) -> Result<AppendGuard<'a>, StoreError> {
-        let shops: Vec<ShopId> = resolved
-            .iter()
-            .flatten()
-            .map(|updates| updates.shop)
-            .collect();
-        let changes: Vec<StoreChange<'_>> = resolved
-            .iter()
-            .flatten()
-            .filter(|resolved| !resolved.rows.is_empty())
-            .map(|resolved| StoreChange::Stock {
-                shop: resolved.shop,
-                rows: &resolved.rows,
-            })
-            .collect();
+        requests: &[IngestRequest],
+        now: DateTime<Utc>,
+    ) -> Result<(Vec<Vec<ResolvedUpdates>>, AppendGuard<'a>), StoreError> {
+        let version = store.book_version();
+        let resolved = self.resolve(requests, now).await;
+        let changes = changes_of(&resolved);
         // Calls without a change need no commit: their levels are on disk already.
-        let stored = store.append_if_current(&changes, (&shops, version)).await;
-        match &stored {
-            Err(StoreError::Behind) => {}
-            // Without a commit, success does not show that the store works again.
-            Ok(_) if changes.is_empty() => {}
-            Ok(_) => self.update_store_alarm(None),
-            Err(error) => self.update_store_alarm(Some(error)),
+        let compared = (&*shops_of(requests), version);
+        let stored = store.append_if_current(&changes, compared).await;
+        self.note_stored(stored.as_ref().err(), !changes.is_empty());
+        Ok((resolved, stored?))
+    }
+
+    /// The same, while no other process can change the stock of the shops.
+    async fn persist_locked<'a>(
+        &mut self,
+        store: &'a Store,
+        requests: &[IngestRequest],
+        now: DateTime<Utc>,
+    ) -> Result<(Vec<Vec<ResolvedUpdates>>, AppendGuard<'a>), StoreError> {
+        let shops = shops_of(requests);
+        let mut compared = ComparedRequests {
+            worker: self,
+            requests,
+            now,
+            resolved: Vec::new(),
+        };
+        let stored = store.append_compared(&shops, &mut compared).await;
+        let resolved = compared.resolved;
+        self.note_stored(stored.as_ref().err(), !changes_of(&resolved).is_empty());
+        Ok((resolved, stored?))
+    }
+
+    /// Updates the alarm. Without a commit, success does not show that the store works again.
+    fn note_stored(&mut self, error: Option<&StoreError>, is_committed: bool) {
+        match error {
+            Some(StoreError::Behind) => {}
+            None if !is_committed => {}
+            error => self.update_store_alarm(error),
         }
-        stored
     }
 
     /// Converts the statements of each call to the levels to write, per shop, in order of arrival.
-    async fn resolve(
+    pub(super) async fn resolve(
         &mut self,
         requests: &[IngestRequest],
         now: DateTime<Utc>,
@@ -408,27 +439,4 @@ async fn pause_after(updates: usize, until_pause: &mut usize) {
 /// Returns the slice with this number, empty after the last one.
 fn slice_of(skus: &[Sku], number: usize) -> &[Sku] {
     skus.chunks(SLICE_LENGTH).nth(number).unwrap_or_default()
-}
-
-/// Levels that earlier statements of the same commit will write.
-type PendingLevels<'a> = HashMap<(ShopId, &'a Sku), Level, foldhash::fast::RandomState>;
-
-/// Statements of one call about one shop, compared with the known levels.
-struct ResolvedUpdates {
-    shop: ShopId,
-    rows: Vec<(Sku, Level)>,
-    repeated: Vec<Sku>,
-    accepted: Accepted,
-}
-
-/// Returns the level of an update.
-///
-/// An update without a date is dated now, and later than the known level: if that has a date from
-/// a clock that runs ahead, the update must still win.
-fn level_of(update: &Update, known: Option<Level>, now: Timestamp) -> Level {
-    let as_of_now = || known.map_or(now, |known| now.max(known.updated_at.successor()));
-    Level {
-        count: update.count,
-        updated_at: update.updated_at.unwrap_or_else(as_of_now),
-    }
 }

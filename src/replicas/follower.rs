@@ -10,7 +10,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::{info, warn};
 
 use super::ServingPermit;
-use crate::store::{ChangeNotice, RecoveredChanges, Store, StoreError, may_answer_until};
+use crate::store::{
+    ChangeNotice, RecoveredChanges, RenewalNeed, Store, StoreError, may_answer_until,
+};
 use crate::telemetry::{AlarmKind, Alarms};
 
 /// Time between two looks at the database for changes of other replicas, and so between two
@@ -82,15 +84,14 @@ impl Follower {
                 () = tasks.stopping() => break,
                 _ = ticks.tick() => {}
                 () = self.wake.notified() => {}
-                () = self.store.kept_back_renewal() => {}
             }
-            let failure = self.round().await.err().map(|error| error.to_string());
+            let failure = self.round().await.err().map(|error| with_cure(&error));
             self.report_recovered();
             if failure != last_failure {
                 if let Some(error) = &failure {
-                    warn!(error, "failed to follow the other replicas: {error}");
+                    warn!(error, "failed to read changes from the database: {error}");
                 } else {
-                    info!("follows the other replicas again");
+                    info!("reading changes from the database works again");
                 }
             }
             self.update_alarm(failure.as_deref());
@@ -106,29 +107,30 @@ impl Follower {
 
     /// Reads all changes, and extends the permit if this replica counts for the others.
     async fn round(&mut self) -> Result<(), StoreError> {
-        let mut read_at = Instant::now();
-        let is_new = self.store.catch_up().await?;
         if self.name.is_empty() {
-            return Ok(());
+            return self.store.catch_up().await.map(drop);
         }
-        let is_fresh = self
+        let started = Instant::now();
+        let is_due = self
             .renewed_at
-            .is_some_and(|at| at.elapsed() < POLL_INTERVAL / 2);
+            .is_none_or(|at| at.elapsed() >= POLL_INTERVAL / 2);
         // An append may have read the changes of the others before this call. They wait for the row.
-        if !is_new && is_fresh && !self.store.needs_renewal().await? {
-            return Ok(());
+        let need = if is_due {
+            RenewalNeed::Always
+        } else {
+            RenewalNeed::IfChanged
+        };
+        let mut renewal = self.store.renew_replica(&self.name, need).await?;
+        if renewal.is_some_and(|renewal| !renewal.was_alive) {
+            // Until now the others did not wait for this replica, so their latest acknowledged changes
+            // may have been missing.
+            let need = RenewalNeed::Always;
+            renewal = self.store.renew_replica(&self.name, need).await?;
         }
-        let renewed_at = Instant::now();
-        if !self.store.renew_replica(&self.name).await? {
-            // Until now the others did not wait for this replica, so their latest acknowledged
-            // changes may have been missing above.
-            read_at = Instant::now();
-            if self.store.catch_up().await? {
-                self.store.renew_replica(&self.name).await?;
-            }
+        if let Some(renewal) = renewal.filter(|renewal| renewal.was_alive) {
+            self.renewed_at = Some(started);
+            self.permit.extend(may_answer_until(renewal.counts_from));
         }
-        self.renewed_at = Some(renewed_at);
-        self.permit.extend(may_answer_until(read_at));
         Ok(())
     }
 
@@ -159,12 +161,23 @@ impl Follower {
                 "",
                 format!(
                     "this replica cannot read the changes of the others, so the Market gets 503 from \
-                     it: {error}. Check the database and the network"
+                     it: {error}"
                 ),
             ),
             Some(_) => {}
             None => self.alarms.clear(AlarmKind::ReplicaBehind, ""),
         }
+    }
+}
+
+/// Returns the text of an error with what to do about it.
+fn with_cure(error: &StoreError) -> String {
+    match error {
+        StoreError::DatabaseUnusable { .. } => {
+            format!("{error}. Check the database and the network")
+        }
+        // The text has the cure.
+        other => other.to_string(),
     }
 }
 
@@ -191,5 +204,34 @@ async fn listen(store: Arc<Store>, wake: Arc<Notify>, tasks: Tasks) {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_has_the_cure_of_the_error() {
+        let target = "postgres://db/stock".to_owned();
+        let unusable = with_cure(&StoreError::DatabaseUnusable {
+            target: target.clone(),
+            what: "no response within 10 s".to_owned(),
+        });
+        assert!(
+            unusable.ends_with("10 s. Check the database and the network"),
+            "{unusable}"
+        );
+        let lost = with_cure(&StoreError::LostChanges {
+            target,
+            shop: "moscow".to_owned(),
+            found: 3,
+            known: 5,
+        });
+        assert!(lost.contains("it has 3 of 5 changes"), "{lost}");
+        assert!(
+            lost.ends_with("feed the complete stock, or restore a newer database"),
+            "{lost}"
+        );
     }
 }

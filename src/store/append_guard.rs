@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::sync::futures::Notified;
 
 /// Positions in a log: number of the log, and number of the change in it. SQLite has one log with
 /// number 0, PostgreSQL has one for each shop.
@@ -42,11 +41,6 @@ impl PendingAppends {
         let positions = self.positions.lock();
         let mut of_log = positions.range((log, i64::MIN)..=(log, i64::MAX));
         of_log.next().map(|(_, change)| *change)
-    }
-
-    /// Waits for the next guard that is dropped, from this call on.
-    pub(super) fn released(&self) -> Notified<'_> {
-        self.released.notified()
     }
 
     /// Waits until every appended change of a log is in memory.

@@ -118,8 +118,9 @@ pub enum StoreError {
     /// The database lacks acknowledged changes, as after a failover to a standby that had not
     /// received them, or after an older backup was restored.
     #[error(
-        "{target} lacks acknowledged changes of shop {shop}: it has {found} of {known}. This \
-         happens after a failover to a standby that was behind, or with an older backup"
+        "{target} lacks acknowledged changes of shop {shop}: it has {found} of {known} changes, and \
+         the missing ones are no longer in memory, as with an older backup. Restart all processes to \
+         use what the database has, and feed the complete stock, or restore a newer database"
     )]
     LostChanges {
         /// Address of the database, without the password.
@@ -292,6 +293,8 @@ pub(super) enum StoreInternalError {
     Closed,
     Database(sqlx::Error),
     Damaged(String),
+    /// Another process has changed the stock before this one could apply the change.
+    ChangedDuringStart,
 }
 
 impl From<sqlx::Error> for StoreInternalError {
@@ -316,6 +319,8 @@ pub(super) fn to_store_error(
         StoreInternalError::Closed => return StoreError::Closed,
         StoreInternalError::Database(error) => SqliteCause::classify(&error),
         StoreInternalError::Damaged(what) => SqliteCause::Damaged(what),
+        // One process owns a directory.
+        StoreInternalError::ChangedDuringStart => return StoreError::Busy,
     };
     match cause {
         SqliteCause::DiskFull => StoreError::DiskFull,

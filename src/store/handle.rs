@@ -10,8 +10,8 @@ use super::directory::StoreDirectory;
 use super::postgres::{AppendCondition, LeaseTable, PostgresStore};
 use super::sqlite::SqliteStore;
 use super::{
-    Acked, BookVersion, Config, OnFollowed, OpenedStore, ReadLevels, RecentSend, ShopIdentity,
-    StoreChange, StoreError, StoreStatus,
+    Acked, BookVersion, CompareUpdates, Config, OnFollowed, OpenedStore, ReadLevels, RecentSend,
+    ShopIdentity, StoreChange, StoreError, StoreStatus,
 };
 
 /// Open store; see the [module](super) for the guarantees.
@@ -129,6 +129,26 @@ impl Store {
                 };
                 store.append(changes, condition).await
             }
+        }
+    }
+
+    /// Compares updates with the book while no other process can change the stock of the shops, and
+    /// persists what they change. The other processes wait meanwhile, so use it only after
+    /// [`Store::append_if_current`] has failed with `Behind` several times.
+    ///
+    /// # Errors
+    /// The same as those of [`Store::append`], without `Behind`.
+    pub async fn append_compared(
+        &self,
+        shops: &[ShopId],
+        updates: &mut impl CompareUpdates,
+    ) -> Result<AppendGuard<'_>, StoreError> {
+        match &self.backend {
+            Backend::Sqlite(store) => {
+                updates.compare().await;
+                store.append(&updates.changes()).await
+            }
+            Backend::Postgres(store) => store.append_compared(shops, updates).await,
         }
     }
 

@@ -1,7 +1,5 @@
 //! Calls for several processes on one database. In a directory there is only one process.
 
-use std::future::pending;
-
 use chrono::{DateTime, Utc};
 use stock::ShopId;
 
@@ -9,8 +7,8 @@ use super::append_guard::AppendedChanges;
 use super::handle::{Backend, Store};
 use super::postgres::{AppendCondition, ChangeListener, ReplicaStatus};
 use super::{
-    AppendGuard, Fence, LeaderState, Notes, RecentSend, RecoveredChanges, SendPermission,
-    StatementImages, StoreChange, StoreError,
+    AppendGuard, Fence, LeaderState, Notes, RecentSend, RecoveredChanges, Renewal, RenewalNeed,
+    SendPermission, StatementImages, StoreChange, StoreError,
 };
 
 impl Store {
@@ -44,35 +42,20 @@ impl Store {
         }
     }
 
-    /// Renews the row of this replica with what memory has. Returns false if the row had ended, so
-    /// that the others did not wait for this replica.
+    /// Passes the changes of other processes to the callback like [`Store::catch_up`], and renews the row
+    /// of this replica with what memory has. Returns `None` if the row need not be renewed, and in a
+    /// directory.
     ///
     /// # Errors
-    /// The database cannot be used.
-    pub async fn renew_replica(&self, name: &str) -> Result<bool, StoreError> {
+    /// The same as those of [`Store::catch_up`].
+    pub async fn renew_replica(
+        &self,
+        name: &str,
+        need: RenewalNeed,
+    ) -> Result<Option<Renewal>, StoreError> {
         match self.backend() {
-            Backend::Sqlite(_) => Ok(true),
-            Backend::Postgres(store) => store.renew_replica(name).await,
-        }
-    }
-
-    /// Returns true if memory has more changes than the row of this replica says.
-    ///
-    /// # Errors
-    /// The store is closed.
-    pub async fn needs_renewal(&self) -> Result<bool, StoreError> {
-        match self.backend() {
-            Backend::Sqlite(_) => Ok(false),
-            Backend::Postgres(store) => store.needs_renewal().await,
-        }
-    }
-
-    /// Waits until memory has the appends that kept the last renewal back. Without any, it waits for
-    /// ever.
-    pub async fn kept_back_renewal(&self) {
-        match self.backend() {
-            Backend::Sqlite(_) => pending().await,
-            Backend::Postgres(store) => store.kept_back_renewal().await,
+            Backend::Sqlite(_) => Ok(None),
+            Backend::Postgres(store) => store.renew_replica(name, need).await,
         }
     }
 

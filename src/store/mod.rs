@@ -89,8 +89,8 @@ pub use notes::Notes;
 pub use postgres::{
     ChangeListener, ChangeNotice, DatabaseFacts, Fence, ImageFile, ImageState, ImageWrite,
     ImageWriter, Lease, LeaseOutcome, LeaseTable, PageBatch, REPLICA_LIFETIME, REPLICA_MARGIN,
-    ReplicaStatus, StatementImage, StatementImages, StoreUrl, WHOLE_DATABASE, check_notifications,
-    database_facts, may_answer_until,
+    Renewal, RenewalNeed, ReplicaStatus, StatementImage, StatementImages, StoreUrl, WHOLE_DATABASE,
+    check_notifications, database_facts, may_answer_until,
 };
 pub use recent_sends::RecentSend;
 pub use record::RecordRow;
@@ -274,6 +274,15 @@ pub enum StoreChange<'a> {
         /// Released SKU.
         sku: &'a Sku,
     },
+}
+
+/// Updates that are compared with the book.
+pub trait CompareUpdates: Send {
+    /// Compares the updates with the book as it is now.
+    fn compare(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// Returns what the updates change.
+    fn changes(&self) -> Vec<StoreChange<'_>>;
 }
 
 /// Open store and its content.

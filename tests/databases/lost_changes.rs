@@ -11,7 +11,7 @@ use super::store_suite::test_store::{SHOP_A, StoredState, Subject, SuiteStore};
 const TABLES: [&str; 6] = ["shop", "change", "snapshot", "spent", "note", "lease"];
 
 /// Keeps a copy of all tables in the database.
-async fn keep_copy(url: &str) {
+pub(crate) async fn keep_copy(url: &str) {
     let copy =
         |table: &str| format!("CREATE TABLE older.{table} AS SELECT * FROM stockbridge.{table};");
     let copies = TABLES.map(copy).concat();
@@ -19,7 +19,7 @@ async fn keep_copy(url: &str) {
 }
 
 /// Brings the database back to the copy.
-async fn go_back(url: &str) {
+pub(crate) async fn go_back(url: &str) {
     let restore = |table: &str| {
         format!(
             "DELETE FROM stockbridge.{table}; \

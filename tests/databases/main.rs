@@ -27,6 +27,7 @@ mod replication;
 mod server;
 mod service_on_postgres;
 mod service_process;
+mod slow_writer;
 mod sources_takeover;
 mod sql_shop;
 mod stopped_process;

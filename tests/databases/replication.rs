@@ -6,10 +6,13 @@ use std::time::Duration;
 use lifecycle::Clock;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use stockbridge::replicas::Follower;
-use stockbridge::store::{ChangeNotice, StoreChange, StoreUrl, check_notifications};
+use stockbridge::store::{
+    ChangeNotice, REPLICA_LIFETIME, RenewalNeed, StoreChange, StoreUrl, check_notifications,
+};
 use stockbridge::telemetry::Alarms;
 use tokio::time::timeout;
 
+use super::lost_changes::{go_back, keep_copy};
 use super::postgres_store::{database_subject, execute, new_database, query_text};
 use super::server::DatabaseServer;
 use super::store_suite::samples::{rows, shops};
@@ -27,19 +30,14 @@ async fn acknowledgement_waits_for_every_live_replica() {
     // Without another replica there is nothing to wait for.
     let appended = append(&one, 1).await;
     one.store.replicated(&appended).await;
-    assert!(
-        !other.store.renew_replica("two").await.unwrap(),
-        "it is new"
-    );
-    other.store.catch_up().await.unwrap();
-    assert!(other.store.renew_replica("two").await.unwrap());
+    assert!(!renew(&other, "two").await, "it is new");
+    assert!(renew(&other, "two").await);
     one.store.replicated(&appended).await;
     // The other replica lives, but has not applied the next change.
     let appended = append(&one, 2).await;
     let mut waiting = Box::pin(one.store.replicated(&appended));
     assert!(timeout(SOON, &mut waiting).await.is_err());
-    other.store.catch_up().await.unwrap();
-    other.store.renew_replica("two").await.unwrap();
+    renew(&other, "two").await;
     waiting.await;
     // An update that changes nothing also waits for what it confirms.
     let appended = append(&one, 3).await;
@@ -53,7 +51,8 @@ async fn acknowledgement_waits_for_every_live_replica() {
     execute(&url, "UPDATE stockbridge.replica SET until = now()").await;
     waiting.await;
     one.store.replicated(&appended).await;
-    assert!(!other.store.renew_replica("two").await.unwrap());
+    assert!(!renew(&other, "two").await);
+    let appended = append(&one, 4).await;
     let replicas = one.store.list_replicas().await.unwrap();
     assert_eq!(replicas.len(), 1);
     assert!(replicas[0].is_alive && replicas[0].lag == 1, "{replicas:?}");
@@ -90,12 +89,16 @@ async fn renewal_follows_what_memory_has() {
     let url = new_database(&server, "renews").await;
     let (one, other) = (database_subject(url.clone()), database_subject(url.clone()));
     let (one, other) = (one.open().await, other.open().await);
-    other.store.renew_replica("two").await.unwrap();
-    assert!(!other.store.needs_renewal().await.unwrap());
+    let if_changed = async || {
+        let renewed = other.store.renew_replica("two", RenewalNeed::IfChanged);
+        renewed.await.unwrap().is_some()
+    };
+    renew(&other, "two").await;
+    assert!(!if_changed().await);
     // Changes of others may be read by an append, so the follower does not find them new.
     append(&one, 1).await;
     other.store.catch_up().await.unwrap();
-    assert!(other.store.needs_renewal().await.unwrap());
+    assert!(if_changed().await && !if_changed().await);
     // While an own append is not in memory, the row cannot name the change.
     let rows = rows(3..4, 2);
     let change = StoreChange::Stock {
@@ -103,15 +106,63 @@ async fn renewal_follows_what_memory_has() {
         rows: &rows,
     };
     let guard = other.store.append(&[change]).await.unwrap();
-    other.store.renew_replica("two").await.unwrap();
-    assert!(!other.store.needs_renewal().await.unwrap());
-    let mut kept_back = Box::pin(other.store.kept_back_renewal());
-    assert!(timeout(SOON, &mut kept_back).await.is_err());
-    drop(guard);
-    kept_back.await;
-    other.store.renew_replica("two").await.unwrap();
-    let mut unblocked = Box::pin(other.store.kept_back_renewal());
-    assert!(timeout(SOON, &mut unblocked).await.is_err());
+    {
+        let mut renewing = Box::pin(if_changed());
+        assert!(timeout(SOON, &mut renewing).await.is_err());
+        drop(guard);
+        assert!(renewing.await);
+    }
+    assert!(!if_changed().await);
+}
+
+/// Between a look at the database and a renewal the server may be replaced by one without the changes.
+#[tokio::test(flavor = "multi_thread")]
+async fn renewal_names_changes_of_the_same_server() {
+    let server = DatabaseServer::postgresql();
+    let url = new_database(&server, "renewed").await;
+    let (one, other) = (database_subject(url.clone()), database_subject(url.clone()));
+    let (one, other) = (one.open().await, other.open().await);
+    renew(&other, "two").await;
+    keep_copy(&url).await;
+    append(&one, 50).await;
+    other.store.catch_up().await.unwrap();
+    go_back(&url).await;
+    let fresh = database_subject(url.clone()).open().await;
+    fresh.append_stock(SHOP_A, &rows(500..505, 60)).await;
+    let sku = rows(500..501, 60).remove(0).0;
+    let has_sku = || other.memory.book.get(SHOP_A, sku.as_str()).is_some();
+    assert!(!has_sku());
+    let fresh_end = fresh
+        .store
+        .append_if_current(&[], (&[SHOP_A], fresh.store.book_version()));
+    let appended = fresh_end.await.unwrap().appended();
+    renew(&other, "two").await;
+    fresh.store.replicated(&appended).await;
+    assert!(has_sku(), "the row says that it has the change");
+}
+
+/// The others must wait for a replica as long as it may answer, also after a crash of the server.
+#[tokio::test(flavor = "multi_thread")]
+async fn crash_of_the_server_keeps_the_row() {
+    // What is not committed to the disk is lost.
+    let server = DatabaseServer::postgresql_with("-c fsync=off -c wal_writer_delay=10s");
+    let url = new_database(&server, "crashes").await;
+    let process = database_subject(url.clone()).open().await;
+    assert!(!renew(&process, "one").await);
+    let mut renewals = Vec::new();
+    for _ in 0..3 {
+        let renewal = process.store.renew_replica("one", RenewalNeed::Always);
+        renewals.extend(renewal.await.unwrap());
+    }
+    server.stop();
+    server.start();
+    let left = "SELECT ceil(extract(epoch FROM until - clock_timestamp()) * 1000000)::text \
+                FROM stockbridge.replica";
+    let left: i64 = query_text(&url, left).await.parse().unwrap();
+    let counts_from = renewals.last().unwrap().counts_from;
+    let used = i64::try_from(counts_from.elapsed().as_micros()).unwrap();
+    let lifetime = i64::try_from(REPLICA_LIFETIME.as_micros()).unwrap();
+    assert!(used + left >= lifetime, "{used} {left}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,7 +177,7 @@ async fn notifications_wake_the_other_processes() {
     one.store.catch_up().await.unwrap();
     let _appended = append(&one, 2).await;
     assert_eq!(listener.next().await, Some(ChangeNotice::Appended));
-    one.store.renew_replica("one").await.unwrap();
+    renew(&one, "one").await;
     assert_eq!(listener.next().await, Some(ChangeNotice::Applied));
     // After a lost connection anything may have been missed.
     let others =
@@ -220,4 +271,10 @@ async fn append(process: &SuiteStore, micros: i64) -> stockbridge::store::Append
         process.memory.book.apply(SHOP_A, sku, *level);
     }
     guard.appended()
+}
+
+/// Renews the row of a process. Returns true if it had not ended.
+async fn renew(process: &SuiteStore, name: &str) -> bool {
+    let renewal = process.store.renew_replica(name, RenewalNeed::Always);
+    renewal.await.unwrap().unwrap().was_alive
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::{Connection as _, Executor as _, PgConnection};
-use stockbridge::store::ChangeNotice;
+use stockbridge::store::{ChangeNotice, RenewalNeed};
 use tokio::time::{Instant, timeout};
 
 use super::network_link::NetworkLink;
@@ -44,7 +44,11 @@ async fn waiting_append_does_not_stop_following() {
         wait_for_blocked(&url).await;
         let followed = timeout(PERMIT, other.store.catch_up()).await;
         assert!(matches!(followed, Ok(Ok(false))), "{followed:?}");
-        let renewed = timeout(PERMIT, other.store.renew_replica("two")).await;
+        let renewed = timeout(
+            PERMIT,
+            other.store.renew_replica("two", RenewalNeed::Always),
+        )
+        .await;
         assert!(matches!(renewed, Ok(Ok(_))), "{renewed:?}");
     }
     assert!(!append.is_finished());

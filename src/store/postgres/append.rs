@@ -9,9 +9,7 @@ use stock::ShopId;
 use tokio::time::Instant;
 
 use super::change_tail;
-use super::connection::{
-    PostgresConnection, Purpose, WRITE_TIMEOUT, is_conflict, query, with_limit,
-};
+use super::connection::{PostgresWork, Purpose, WRITE_TIMEOUT, is_conflict, query, with_limit};
 use super::lease::{Fence, check_fence};
 use super::replica_table::notify;
 use super::shop_log::LogEnd;
@@ -42,22 +40,20 @@ pub(in crate::store) struct AppendCondition<'a> {
 
 /// Conditions of one attempt.
 #[derive(Clone, Copy)]
-struct AttemptCondition<'a> {
+pub(super) struct AttemptCondition<'a> {
     /// Positions of further shops whose changes memory must have.
-    only_read: &'a [usize],
+    pub(super) only_read: &'a [usize],
     /// Numbers of the shops whose target must be that of this process.
-    for_target: &'a [i64],
-    /// False if the changes may follow changes that memory does not have yet.
-    depends_on_book: bool,
-    fence: Option<&'a Fence>,
+    pub(super) for_target: &'a [i64],
+    pub(super) fence: Option<&'a Fence>,
 }
 
 /// Packed records of the shop with this position in the configuration, in order.
-type PackedShops = BTreeMap<usize, Vec<PackedRecord>>;
+pub(super) type PackedShops = BTreeMap<usize, Vec<PackedRecord>>;
 
 /// Records of one append, at their positions in the logs.
 #[derive(Default)]
-struct SealedAppend {
+pub(super) struct SealedAppend {
     shops: Vec<i64>,
     ends: Vec<LogEnd>,
     bytes: Vec<u64>,
@@ -82,21 +78,8 @@ impl PostgresStore {
             version,
             fence,
         } = condition;
-        let mut packed = PackedShops::new();
-        for change in changes {
-            let records = change.pack();
-            if !records.is_empty() {
-                packed
-                    .entry(change.shop().index())
-                    .or_default()
-                    .extend(records);
-            }
-        }
-        let is_only_read = |index: &usize| !packed.contains_key(index);
-        let indexes = shops.iter().map(|shop| shop.index());
-        let mut only_read: Vec<usize> = indexes.filter(is_only_read).collect();
-        only_read.sort_unstable();
-        only_read.dedup();
+        let packed = pack(changes);
+        let only_read = other_shops(&packed, shops);
         if packed.is_empty() && only_read.is_empty() {
             return Ok(self.pending_appends.guard(Vec::new()));
         }
@@ -104,11 +87,9 @@ impl PostgresStore {
             || changes
                 .iter()
                 .any(|change| matches!(change, StoreChange::Stock { .. }));
-        let started = Instant::now();
-        let mut attempts = 0..MAX_ATTEMPTS;
-        while attempts.next().is_some() && started.elapsed() < LOCKED_LIMIT {
-            // Not kept for the next attempt: this process follows the others with the same connection,
-            // and may only answer the Market while it does.
+        let mut is_behind = false;
+        let mut attempts = Attempts::new();
+        while attempts.begin() {
             let mut state = self.state.lock().await;
             check_open(&state)?;
             // Compared under the lock: the book changes only under it.
@@ -118,25 +99,30 @@ impl PostgresStore {
             let condition = AttemptCondition {
                 only_read: &only_read,
                 for_target: &shops_bound_to_target(changes, &state.logs),
-                depends_on_book,
                 fence,
             };
-            let outcome = self.append_at_end(&mut state, &packed, condition).await;
-            self.publish(&state, outcome.as_ref().err());
-            let Some(positions) = outcome? else {
-                continue;
+            let outcome = if is_behind {
+                let attempt = self.append_locked(&mut state, condition, &packed);
+                with_limit(WRITE_TIMEOUT, attempt).await
+            } else {
+                let attempt = self.append_at_end(&mut state, &packed, condition);
+                with_limit(WRITE_TIMEOUT, attempt).await
             };
-            for change in changes {
-                let id = state.logs[change.shop().index()].id;
-                change.update_quarantine(&mut state.quarantine, id);
+            is_behind |= matches!(outcome, Ok(Err(Refusal::Behind)));
+            match self.conclude(&mut state, outcome).await? {
+                Some(positions) => {
+                    let touched = packed.keys().chain(&only_read);
+                    return Ok(self.guard(&mut state, changes, (touched, positions)));
+                }
+                None if is_behind && depends_on_book => return Err(StoreError::Behind),
+                None => {}
             }
-            // Also for shops without a change: what the call confirms may not have reached the other
-            // replicas yet.
-            let touched = packed.keys().chain(&only_read);
-            let ends = touched.map(|index| (state.logs[*index].id, state.logs[*index].end.ver));
-            let appended = AppendedChanges::new(ends.collect());
-            return Ok(self.pending_appends.guard_until(positions, appended));
         }
+        Err(self.give_up().await)
+    }
+
+    /// Returns the error after too many attempts.
+    pub(super) async fn give_up(&self) -> StoreError {
         let error = StoreError::DatabaseUnusable {
             target: self.url.to_string(),
             what: format!(
@@ -146,46 +132,122 @@ impl PostgresStore {
             ),
         };
         self.publish(&*self.state.lock().await, Some(&error));
-        Err(error)
+        error
     }
 
-    /// Makes one attempt. Returns `None` if another one may succeed, and otherwise the positions of the
-    /// first records.
+    /// Returns the result of an attempt, or `None` if another one may succeed. Memory has all changes of
+    /// other processes then.
+    pub(super) async fn conclude<T>(
+        &self,
+        state: &mut PostgresState,
+        outcome: Attempt<T>,
+    ) -> Result<Option<T>, StoreError> {
+        let concluded = match outcome {
+            Ok(Ok(done)) => Ok(Some(done)),
+            Ok(Err(Refusal::NotLeader(lease))) => Err(StoreError::NotLeader { lease: Some(lease) }),
+            Ok(Err(Refusal::OtherTarget(shop))) => Err(StoreError::OtherTarget { shop }),
+            Ok(Err(Refusal::Behind)) => self.follow(state).await.map(|_| None),
+            // Two processes have locked shops in a different order, or long.
+            Err(error) if is_conflict(&error) => Ok(None),
+            Err(error) => Err(state.connection.to_store_error(error)),
+        };
+        self.publish(state, concluded.as_ref().err());
+        concluded
+    }
+
+    /// Returns the guard of changes that were just appended.
+    pub(super) fn guard<'a>(
+        &self,
+        state: &mut PostgresState,
+        changes: &[StoreChange<'_>],
+        (touched, positions): (impl Iterator<Item = &'a usize>, Vec<LogPosition>),
+    ) -> AppendGuard<'_> {
+        for change in changes {
+            let id = state.logs[change.shop().index()].id;
+            change.update_quarantine(&mut state.quarantine, id);
+        }
+        // Also for shops without a change: what the call confirms may not have reached the other
+        // replicas yet.
+        let ends = touched.map(|index| (state.logs[*index].id, state.logs[*index].end.ver));
+        let appended = AppendedChanges::new(ends.collect());
+        self.pending_appends.guard_until(positions, appended)
+    }
+
+    /// Appends the records if memory has every change of the shops, and the condition holds. Returns the
+    /// positions of the first records.
     async fn append_at_end(
         &self,
         state: &mut PostgresState,
         packed: &PackedShops,
         condition: AttemptCondition<'_>,
-    ) -> Result<Option<Vec<LogPosition>>, StoreError> {
+    ) -> Attempt<Vec<LogPosition>> {
         let started = Instant::now();
         let sealed = seal(packed, &state.logs);
         let PostgresState {
             connection, logs, ..
         } = state;
-        let attempt = append_once(connection, (logs, &self.id), condition, &sealed);
-        match with_limit(WRITE_TIMEOUT, attempt).await {
-            Ok(AppendOutcome::Appended) => {
-                state.last_commit = started.elapsed();
-                Ok(Some(advance(&mut state.logs, packed, &sealed)))
-            }
-            Ok(AppendOutcome::NotLeader) => Err(StoreError::not_leader(condition.fence)),
-            Ok(AppendOutcome::OtherTarget(shop)) => Err(StoreError::OtherTarget { shop }),
-            Ok(AppendOutcome::Behind) => {
-                self.follow(state).await?;
-                if condition.depends_on_book {
-                    return Err(StoreError::Behind);
-                }
-                Ok(None)
-            }
-            // Two processes have locked shops in a different order, or long.
-            Err(error) if is_conflict(&error) => Ok(None),
-            Err(error) => Err(state.connection.to_store_error(error)),
+        let AttemptCondition {
+            only_read,
+            for_target,
+            fence,
+        } = condition;
+        let mut work = connection.begin(Purpose::SharedWrite).await?;
+        let conn = work.conn();
+        if let Some(fence) = fence
+            && check_fence(conn, fence).await?.is_none()
+        {
+            work.roll_back().await?;
+            return Ok(Err(Refusal::NotLeader(fence.lease.clone())));
         }
+        let mut ends = lock_ends(conn, &sealed.shops).await?;
+        // After the rows were locked: only who locks them changes a target.
+        if let Some(shop) = find_other_target(conn, logs, for_target).await? {
+            work.roll_back().await?;
+            return Ok(Err(Refusal::OtherTarget(shop)));
+        }
+        if !only_read.is_empty() {
+            let ids: Vec<i64> = only_read.iter().map(|index| logs[*index].id).collect();
+            let read = "SELECT id, ver, chain FROM stockbridge.shop WHERE id = ANY($1)";
+            ends.extend(read_ends(conn, read, &ids).await?);
+        }
+        let is_known =
+            |(id, end): &(i64, LogEnd)| logs.iter().any(|log| log.id == *id && log.end == *end);
+        if ends.len() != sealed.shops.len() + only_read.len() || !ends.iter().all(is_known) {
+            work.roll_back().await?;
+            return Ok(Err(Refusal::Behind));
+        }
+        sealed.write(work, &self.id).await?;
+        state.last_commit = started.elapsed();
+        Ok(Ok(advance(&mut state.logs, packed, &sealed)))
     }
 }
 
+/// Packs changes into records.
+pub(super) fn pack(changes: &[StoreChange<'_>]) -> PackedShops {
+    let mut packed = PackedShops::new();
+    for change in changes {
+        let records = change.pack();
+        if !records.is_empty() {
+            let of_shop = packed.entry(change.shop().index()).or_default();
+            of_shop.extend(records);
+        }
+    }
+    packed
+}
+
+/// Returns the positions of the shops that have no record.
+pub(super) fn other_shops(packed: &PackedShops, shops: &[ShopId]) -> Vec<usize> {
+    let indexes = shops.iter().map(|shop| shop.index());
+    let mut others: Vec<usize> = indexes
+        .filter(|index| !packed.contains_key(index))
+        .collect();
+    others.sort_unstable();
+    others.dedup();
+    others
+}
+
 /// Gives the records their positions after the known ends of the logs.
-fn seal(packed: &PackedShops, logs: &[ShopLog]) -> SealedAppend {
+pub(super) fn seal(packed: &PackedShops, logs: &[ShopLog]) -> SealedAppend {
     let mut sealed = SealedAppend::default();
     for (index, records) in packed {
         let (id, mut end) = (logs[*index].id, logs[*index].end);
@@ -208,7 +270,11 @@ fn seal(packed: &PackedShops, logs: &[ShopLog]) -> SealedAppend {
 }
 
 /// Advances the known ends of the logs, and returns the position of each first record.
-fn advance(logs: &mut [ShopLog], packed: &PackedShops, sealed: &SealedAppend) -> Vec<LogPosition> {
+pub(super) fn advance(
+    logs: &mut [ShopLog],
+    packed: &PackedShops,
+    sealed: &SealedAppend,
+) -> Vec<LogPosition> {
     let now = Instant::now();
     let ends = sealed.ends.iter().zip(&sealed.bytes);
     let advance_one = |(index, (end, bytes)): (&usize, (&LogEnd, &u64))| {
@@ -228,15 +294,42 @@ fn advance(logs: &mut [ShopLog], packed: &PackedShops, sealed: &SealedAppend) ->
     positions
 }
 
-/// Outcome of one attempt to append.
-enum AppendOutcome {
-    Appended,
-    /// Memory lacks changes of the shops. Nothing was written.
+/// Result of one attempt to append.
+pub(super) type Attempt<T> = Result<Result<T, Refusal>, StoreInternalError>;
+
+/// Reason for which nothing was written.
+pub(super) enum Refusal {
+    /// Memory lacks changes of the shops.
     Behind,
-    /// Another process has the lease. Nothing was written.
-    NotLeader,
-    /// Another process has given the shop of this name another target. Nothing was written.
+    /// Another process has the lease of this name.
+    NotLeader(String),
+    /// Another process has given the shop of this name another target.
     OtherTarget(String),
+}
+
+/// Attempts of one append.
+///
+/// The lock of the store is not kept from one to the next: this process follows the others with the same
+/// connection, and may only answer the Market while it does.
+pub(super) struct Attempts {
+    started: Instant,
+    left: usize,
+}
+
+impl Attempts {
+    pub(super) fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            left: MAX_ATTEMPTS,
+        }
+    }
+
+    /// Returns true if one more may begin.
+    pub(super) fn begin(&mut self) -> bool {
+        let may_begin = self.left > 0 && self.started.elapsed() < LOCKED_LIMIT;
+        self.left = self.left.saturating_sub(1);
+        may_begin
+    }
 }
 
 /// Returns the numbers of the shops of which something is stored that only concerns their target.
@@ -251,73 +344,49 @@ fn shops_bound_to_target(changes: &[StoreChange<'_>], logs: &[ShopLog]) -> Vec<i
     bound.map(|change| logs[change.shop().index()].id).collect()
 }
 
-/// Appends the records if memory has every change of the shops, and the fence is valid.
-async fn append_once(
-    connection: &mut PostgresConnection,
-    (logs, own_id): (&[ShopLog], &str),
-    condition: AttemptCondition<'_>,
-    sealed: &SealedAppend,
-) -> Result<AppendOutcome, StoreInternalError> {
-    let AttemptCondition {
-        only_read,
-        for_target,
-        fence,
-        ..
-    } = condition;
-    let mut work = connection.begin(Purpose::SharedWrite).await?;
-    let conn = work.conn();
-    if let Some(fence) = fence
-        && check_fence(conn, fence).await?.is_none()
-    {
-        work.roll_back().await?;
-        return Ok(AppendOutcome::NotLeader);
+impl SealedAppend {
+    /// Writes the records behind the locked ends of the logs, and commits.
+    pub(super) async fn write(
+        &self,
+        mut work: PostgresWork<'_>,
+        own_id: &str,
+    ) -> Result<(), StoreInternalError> {
+        if self.shops.is_empty() {
+            return work.roll_back().await;
+        }
+        query(
+            "WITH moved AS (UPDATE stockbridge.shop SET ver = n.ver, chain = n.chain \
+             FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS n(id, ver, chain) \
+             WHERE shop.id = n.id) \
+             INSERT INTO stockbridge.change (shop, ver, rows, body) \
+             SELECT * FROM unnest($4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[])",
+        )
+        .bind(&self.shops)
+        .bind(self.ends.iter().map(|end| end.ver).collect::<Vec<_>>())
+        .bind(self.ends.iter().map(|end| end.chain).collect::<Vec<_>>())
+        .bind(&self.record_shops)
+        .bind(&self.vers)
+        .bind(&self.rows)
+        .bind(&self.bodies)
+        .execute(work.conn())
+        .await?;
+        notify(work.conn(), "appended", own_id).await?;
+        work.commit().await
     }
-    let mut ends = Vec::new();
-    if !sealed.shops.is_empty() {
-        // In the order of their numbers, so that two processes do not wait for each other.
-        let lock = "SELECT id, ver, chain FROM stockbridge.shop WHERE id = ANY($1) ORDER BY id \
-                    FOR UPDATE";
-        ends.extend(read_ends(conn, lock, &sealed.shops).await?);
+}
+
+/// Locks the rows of shops and returns the ends of their logs.
+pub(super) async fn lock_ends(
+    conn: &mut PgConnection,
+    shops: &[i64],
+) -> Result<Vec<(i64, LogEnd)>, StoreInternalError> {
+    if shops.is_empty() {
+        return Ok(Vec::new());
     }
-    // After the rows were locked: only who locks them changes a target.
-    if let Some(shop) = find_other_target(conn, logs, for_target).await? {
-        work.roll_back().await?;
-        return Ok(AppendOutcome::OtherTarget(shop));
-    }
-    if !only_read.is_empty() {
-        let ids: Vec<i64> = only_read.iter().map(|index| logs[*index].id).collect();
-        let read = "SELECT id, ver, chain FROM stockbridge.shop WHERE id = ANY($1)";
-        ends.extend(read_ends(conn, read, &ids).await?);
-    }
-    let is_known =
-        |(id, end): &(i64, LogEnd)| logs.iter().any(|log| log.id == *id && log.end == *end);
-    if ends.len() != sealed.shops.len() + only_read.len() || !ends.iter().all(is_known) {
-        work.roll_back().await?;
-        return Ok(AppendOutcome::Behind);
-    }
-    if sealed.shops.is_empty() {
-        work.roll_back().await?;
-        return Ok(AppendOutcome::Appended);
-    }
-    query(
-        "WITH moved AS (UPDATE stockbridge.shop SET ver = n.ver, chain = n.chain \
-         FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS n(id, ver, chain) \
-         WHERE shop.id = n.id) \
-         INSERT INTO stockbridge.change (shop, ver, rows, body) \
-         SELECT * FROM unnest($4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[])",
-    )
-    .bind(&sealed.shops)
-    .bind(sealed.ends.iter().map(|end| end.ver).collect::<Vec<_>>())
-    .bind(sealed.ends.iter().map(|end| end.chain).collect::<Vec<_>>())
-    .bind(&sealed.record_shops)
-    .bind(&sealed.vers)
-    .bind(&sealed.rows)
-    .bind(&sealed.bodies)
-    .execute(&mut *conn)
-    .await?;
-    notify(conn, "appended", own_id).await?;
-    work.commit().await?;
-    Ok(AppendOutcome::Appended)
+    // In the order of their numbers, so that two processes do not wait for each other.
+    let lock =
+        "SELECT id, ver, chain FROM stockbridge.shop WHERE id = ANY($1) ORDER BY id FOR UPDATE";
+    read_ends(conn, lock, shops).await
 }
 
 /// Returns the name of a shop that has another target in the database than in this process.

@@ -38,8 +38,9 @@ const BULK_IDLE_LIMIT: Duration = Duration::from_secs(10);
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The same while the other tasks of this process wait for the connection, above all the one that
-/// follows the other replicas: the permit to answer the Market is four times as long.
-const SHARED_LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+/// follows the other replicas: each of them may wait for it once before that one gets its turn, and the
+/// permit to answer the Market is eight times as long.
+const SHARED_LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Timeout of reading or writing the whole stock.
 pub(super) const BULK_TIMEOUT: Duration = Duration::from_mins(10);
@@ -54,6 +55,8 @@ pub(super) enum Purpose {
     SharedWrite,
     /// Read of everything at one moment.
     ReadAll,
+    /// Read of everything at one moment, and then a renewal of the row of this replica.
+    Renewal,
     /// Write of a snapshot or of the tables.
     WriteAll,
 }
@@ -93,19 +96,20 @@ impl PostgresConnection {
                 "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE"
             }
             Purpose::ReadAll => "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+            Purpose::Renewal => "BEGIN ISOLATION LEVEL REPEATABLE READ, READ WRITE",
         };
         let limit = match purpose {
             Purpose::Write | Purpose::SharedWrite => WRITE_TIMEOUT,
-            Purpose::ReadAll | Purpose::WriteAll => BULK_TIMEOUT,
+            Purpose::ReadAll | Purpose::Renewal | Purpose::WriteAll => BULK_TIMEOUT,
         };
         let idle_limit = match purpose {
             Purpose::Write | Purpose::SharedWrite => IDLE_LIMIT,
             Purpose::WriteAll => BULK_IDLE_LIMIT,
-            // It locks nothing, and memory may take a while for what was read.
-            Purpose::ReadAll => BULK_TIMEOUT,
+            // They lock nothing of others, and memory may take a while for what was read.
+            Purpose::ReadAll | Purpose::Renewal => BULK_TIMEOUT,
         };
         let lock_timeout = match purpose {
-            Purpose::SharedWrite => SHARED_LOCK_TIMEOUT,
+            Purpose::SharedWrite | Purpose::Renewal => SHARED_LOCK_TIMEOUT,
             Purpose::Write | Purpose::ReadAll | Purpose::WriteAll => LOCK_TIMEOUT,
         };
         // Local to the transaction, so that a pooler does not keep them. A server that was set to
@@ -143,7 +147,7 @@ impl PostgresConnection {
     /// Closes the connection.
     pub(super) async fn close(&mut self) {
         if let Some(conn) = self.conn.take() {
-            // Nothing depends on the farewell.
+            // A failed close does no harm.
             let _closed = timeout(Duration::from_secs(1), conn.close()).await;
         }
     }
@@ -220,7 +224,8 @@ async fn connect(url: &StoreUrl) -> Result<PgConnection, StoreInternalError> {
         .fetch_one(&mut conn)
         .await?;
     if state.try_get(0)? {
-        let text = "the server is a standby, which accepts no changes";
+        let text = "the server is a standby, which accepts no changes: set store_url to the primary \
+                    server, or to an address that leads to it after a failover";
         let error = std::io::Error::other(text);
         return Err(StoreInternalError::Database(sqlx::Error::Io(error)));
     }
@@ -233,6 +238,11 @@ pub(super) fn to_store_error(url: &StoreUrl, internal: StoreInternalError) -> St
     let error = match internal {
         StoreInternalError::Closed => return StoreError::Closed,
         StoreInternalError::Damaged(what) => return StoreError::DamagedDatabase { target, what },
+        StoreInternalError::ChangedDuringStart => {
+            let what = "another process has changed the stock during the start: start again";
+            let what = what.to_owned();
+            return StoreError::DatabaseUnusable { target, what };
+        }
         StoreInternalError::Database(error) => error,
     };
     match &error {
@@ -259,6 +269,7 @@ fn describe(error: &StoreInternalError) -> String {
         StoreInternalError::Database(error) => describe_database(error),
         StoreInternalError::Damaged(what) => what.clone(),
         StoreInternalError::Closed => StoreError::Closed.to_string(),
+        StoreInternalError::ChangedDuringStart => "the stock has changed".to_owned(),
     }
 }
 

@@ -6,20 +6,23 @@ use std::sync::atomic::Ordering;
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
 use stock::{Level, ShopId, Sku};
+use tokio::time::Instant;
 
+use super::applied::{Renewal, RenewalNeed};
 use super::change_tail::{self, ChangeTail};
-use super::connection::{PostgresConnection, Purpose, WRITE_TIMEOUT, query, with_limit};
+use super::connection::{Purpose, WRITE_TIMEOUT, query, to_store_error, with_limit};
 use super::read_log::{RawRecord, read_changes, read_snapshot, visit_changes};
 use super::recover::append_levels;
 use super::shop_log::{LogEnd, LogRow};
 use super::{FollowingMemory, PostgresState, PostgresStore, ShopLog};
+use crate::store::append_guard::LogPosition;
 use crate::store::error::StoreInternalError;
 use crate::store::quarantine_table::QuarantineTable;
 use crate::store::record::{MalformedRecord, RecordReader, RecordRow};
 use crate::store::{RecoveredChanges, StoreError};
 
 /// Changes of one shop that memory does not have yet.
-struct UnreadChanges {
+pub(super) struct UnreadChanges {
     /// Position of the shop in the configuration.
     index: usize,
     /// Rows of a snapshot that contains the first of them, if those are no longer in the log.
@@ -40,73 +43,144 @@ enum LogState {
     Lost,
 }
 
+/// Outcome of a look at the database.
+pub(super) struct Followed {
+    /// True if memory has got changes.
+    pub(super) is_new: bool,
+    /// Renewal of the row of this replica, if it was renewed.
+    pub(super) renewal: Option<Renewal>,
+}
+
+/// Changes that the database has lost and that are appended again.
+enum Repair {
+    /// The log of the shop at this position of the configuration shows which ones.
+    Lost(usize),
+    /// Levels of that shop which only memory has.
+    Missing(usize, Vec<(Sku, Level)>),
+}
+
+/// Repairs after which the database is given up, in one look at it.
+const MAX_REPAIRS: usize = 3;
+
 impl PostgresStore {
     /// Passes the changes of other processes to the callback. Returns true if there were any.
     pub(super) async fn follow(&self, state: &mut PostgresState) -> Result<bool, StoreError> {
+        Ok(self.follow_and_renew(state, None).await?.is_new)
+    }
+
+    /// The same, and renews the row of this replica in the transaction in which the changes were read.
+    /// So a row never names changes of a server that was replaced meanwhile by one without them.
+    pub(super) async fn follow_and_renew(
+        &self,
+        state: &mut PostgresState,
+        renewing: Option<(&str, RenewalNeed)>,
+    ) -> Result<Followed, StoreError> {
         // Own changes are earlier in the log, so memory must have them first.
         for log in &state.logs {
             self.pending_appends.none_in(log.id).await;
         }
-        let PostgresState {
-            connection, logs, ..
-        } = state;
-        let read = read_unread(connection, logs).await;
-        let (unread, lost) = read.map_err(|error| state.connection.to_store_error(error))?;
-        if unread.is_empty() && lost.is_empty() {
-            return Ok(false);
+        let mut is_repaired = false;
+        for _ in 0..MAX_REPAIRS {
+            let outcome = self.follow_once(state, renewing).await;
+            let (mut followed, repairs) =
+                outcome.map_err(|error| to_store_error(&self.url, error))?;
+            if repairs.is_empty() {
+                followed.is_new |= is_repaired;
+                return Ok(followed);
+            }
+            for repair in repairs {
+                self.repair(state, repair).await?;
+            }
+            is_repaired = true;
         }
-        let Some(memory) = self.memory.get() else {
-            return Err(StoreError::DatabaseUnusable {
-                target: self.url.to_string(),
-                what: "another process has changed the stock during the start".to_owned(),
-            });
-        };
-        for changes in &unread {
-            // Before memory gets the changes: if this fails, it is tried again from the same position.
-            self.append_missing(state, changes, memory).await?;
-            // Twice, so that a comparison with a book that is just being changed is not trusted.
-            self.book_changes.fetch_add(1, Ordering::AcqRel);
-            let outcome = apply_unread(state, changes, memory);
-            self.book_changes.fetch_add(1, Ordering::AcqRel);
-            outcome.map_err(|error| state.connection.to_store_error(error))?;
-        }
-        for index in lost {
-            self.recover(state, index, memory).await?;
-        }
-        change_tail::limit_bytes(&mut state.logs);
-        Ok(true)
+        Err(StoreError::DatabaseUnusable {
+            target: self.url.to_string(),
+            what: "it has lost changes again and again".to_owned(),
+        })
     }
 
-    /// Appends the levels again that memory has and the database lost, if that cannot be seen from
-    /// the log: a snapshot has replaced the place where the two differ.
-    async fn append_missing(
+    /// Makes one look at the database. It renews the row only if nothing is to be repaired.
+    async fn follow_once(
         &self,
         state: &mut PostgresState,
-        unread: &UnreadChanges,
-        memory: &FollowingMemory,
-    ) -> Result<(), StoreError> {
-        let Some(snapshot) = &unread.snapshot else {
-            return Ok(());
+        renewing: Option<(&str, RenewalNeed)>,
+    ) -> Result<(Followed, Vec<Repair>), StoreInternalError> {
+        let read_at = Instant::now();
+        let PostgresState {
+            connection,
+            logs,
+            quarantine,
+            ..
+        } = state;
+        let purpose = match renewing {
+            Some(_) => Purpose::Renewal,
+            None => Purpose::ReadAll,
+        };
+        let mut work = with_limit(WRITE_TIMEOUT, connection.begin(purpose)).await?;
+        let (unread, lost) = read_unread(work.conn(), logs).await?;
+        let mut repairs: Vec<Repair> = lost.into_iter().map(Repair::Lost).collect();
+        let is_new = !unread.is_empty();
+        if is_new || !repairs.is_empty() {
+            let Some(memory) = self.memory.get() else {
+                return Err(StoreInternalError::ChangedDuringStart);
+            };
+            for changes in unread {
+                let missing = find_missing(memory, &logs[changes.index], &changes)?;
+                if missing.is_empty() {
+                    self.apply_unread((logs, quarantine), &changes, memory)?;
+                } else {
+                    // Before memory moves on: if it fails, it is tried again from the same position.
+                    repairs.push(Repair::Missing(changes.index, missing));
+                }
+            }
+            change_tail::limit_bytes(logs);
+        }
+        let positions: Vec<LogPosition> = logs.iter().map(|log| (log.id, log.end.ver)).collect();
+        let is_due = |(_, need): &(&str, RenewalNeed)| {
+            *need == RenewalNeed::Always || is_new || positions != self.renewed.lock().positions
+        };
+        let Some((name, _)) = renewing.filter(is_due).filter(|_| repairs.is_empty()) else {
+            with_limit(WRITE_TIMEOUT, work.roll_back()).await?;
+            let renewal = None;
+            return Ok((Followed { is_new, renewal }, repairs));
+        };
+        let renewing = self.renew_row(work, name, (positions, read_at));
+        let renewal = Some(with_limit(WRITE_TIMEOUT, renewing).await?);
+        Ok((Followed { is_new, renewal }, repairs))
+    }
+
+    /// Appends again what the database has lost.
+    async fn repair(&self, state: &mut PostgresState, repair: Repair) -> Result<(), StoreError> {
+        let (index, missing) = match repair {
+            Repair::Lost(index) => return self.recover(state, index).await,
+            Repair::Missing(index, missing) => (index, missing),
         };
         let PostgresState {
             connection, logs, ..
         } = state;
-        let log = &logs[unread.index];
-        let levels = (memory.levels)(shop_at(unread.index));
-        let missing = find_missing(levels, snapshot, (log, unread))
-            .map_err(|error| connection.to_store_error(error))?;
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let appending = append_levels(connection, (log.id, &self.id), &missing);
-        let outcome = appending.await;
-        outcome.map_err(|error| connection.to_store_error(error))?;
+        let log = &logs[index];
+        let appended = append_levels(connection, (log.id, &self.id), &missing).await;
+        appended.map_err(|error| connection.to_store_error(error))?;
         self.recovered.lock().push(RecoveredChanges {
             shop: log.name.clone(),
             skus: missing.len() as u64,
             acknowledgements: 0,
         });
         Ok(())
+    }
+
+    /// Gives memory the changes that it lacks.
+    pub(super) fn apply_unread(
+        &self,
+        known: (&mut [ShopLog], &mut QuarantineTable),
+        unread: &UnreadChanges,
+        memory: &FollowingMemory,
+    ) -> Result<(), StoreInternalError> {
+        // Twice, so that a comparison with a book that is just being changed is not trusted.
+        self.book_changes.fetch_add(1, Ordering::AcqRel);
+        let outcome = apply_unread(known, unread, memory);
+        self.book_changes.fetch_add(1, Ordering::AcqRel);
+        outcome
     }
 }
 
@@ -116,12 +190,9 @@ impl PostgresStore {
 /// Each step has a short limit of its own, because a server that has disappeared does not close the
 /// connection.
 async fn read_unread(
-    connection: &mut PostgresConnection,
+    conn: &mut PgConnection,
     logs: &[ShopLog],
 ) -> Result<(Vec<UnreadChanges>, Vec<usize>), StoreInternalError> {
-    // At one moment, so that no compaction deletes changes between the statements.
-    let mut work = with_limit(WRITE_TIMEOUT, connection.begin(Purpose::ReadAll)).await?;
-    let conn = work.conn();
     let ids: Vec<i64> = logs.iter().map(|log| log.id).collect();
     let reading = query("SELECT id, ver, chain FROM stockbridge.shop WHERE id = ANY($1)")
         .bind(&ids)
@@ -148,7 +219,6 @@ async fn read_unread(
         }
         lost.retain(|lost| *lost != index);
     }
-    with_limit(WRITE_TIMEOUT, work.roll_back()).await?;
     Ok((unread, lost))
 }
 
@@ -192,7 +262,7 @@ async fn read_log(
 }
 
 /// Returns the changes that follow the position of memory and lead to `end`, if the log has them.
-async fn read_after(
+pub(super) async fn read_after(
     conn: &mut PgConnection,
     (index, log): (usize, &ShopLog),
     end: LogEnd,
@@ -215,12 +285,17 @@ async fn read_after(
     }))
 }
 
-/// Returns the levels of memory that are newer than those in the snapshot and in the changes after it.
+/// Returns the levels of memory that are newer than those in a snapshot and in the changes after it. A
+/// snapshot has replaced the place in the log where memory and database differ.
 fn find_missing(
-    levels: Vec<(Sku, Level)>,
-    snapshot: &[Vec<RecordRow>],
-    (log, unread): (&ShopLog, &UnreadChanges),
+    memory: &FollowingMemory,
+    log: &ShopLog,
+    unread: &UnreadChanges,
 ) -> Result<Vec<(Sku, Level)>, StoreInternalError> {
+    let Some(snapshot) = &unread.snapshot else {
+        return Ok(Vec::new());
+    };
+    let levels = (memory.levels)(shop_at(unread.index));
     let mut missing: HashMap<Sku, Level> = levels.into_iter().collect();
     let mut remove_stored = |rows: &[RecordRow]| {
         for row in rows {
@@ -244,13 +319,10 @@ fn find_missing(
 }
 
 fn apply_unread(
-    state: &mut PostgresState,
+    (logs, quarantine): (&mut [ShopLog], &mut QuarantineTable),
     unread: &UnreadChanges,
     memory: &FollowingMemory,
 ) -> Result<(), StoreInternalError> {
-    let PostgresState {
-        logs, quarantine, ..
-    } = state;
     let log = &mut logs[unread.index];
     let shop = shop_at(unread.index);
     let mut apply = |rows: &[RecordRow]| {

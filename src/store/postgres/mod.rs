@@ -13,6 +13,8 @@
 //! not depend on it. Every call connects again.
 
 mod append;
+mod append_locked;
+mod applied;
 mod change_listener;
 mod change_tail;
 mod compact;
@@ -27,7 +29,6 @@ mod notification_check;
 mod read_log;
 mod recover;
 mod replica_table;
-mod replication;
 mod schema;
 mod shop_log;
 mod side_tables;
@@ -43,6 +44,8 @@ use stock::ShopId;
 use tokio::sync::Notify;
 
 pub(super) use self::append::AppendCondition;
+use self::applied::RenewedRow;
+pub use self::applied::{Renewal, RenewalNeed};
 pub use self::change_listener::{ChangeListener, ChangeNotice};
 use self::change_tail::ChangeTail;
 use self::connection::{
@@ -59,7 +62,7 @@ pub use self::statement_images::{
     ImageFile, ImageState, ImageWrite, ImageWriter, PageBatch, StatementImage, StatementImages,
 };
 pub use self::store_url::StoreUrl;
-use super::append_guard::{LogPosition, PendingAppends};
+use super::append_guard::PendingAppends;
 use super::directory::StoreDirectory;
 use super::error::StoreInternalError;
 use super::loaded_store::{LoadedStore, ShopTable};
@@ -76,7 +79,8 @@ use super::{
 /// of them has it, the others wait, and so does the renewal of the permit to answer the Market. So
 /// each of them keeps it for a short time:
 ///
-/// - Waiting for a lock of another process ends after a second, and the next attempt waits for its turn.
+/// - Waiting for a lock of another process ends after half a second, and the next attempt waits for its
+///   turn.
 /// - A server that is silent is given up after [`WRITE_TIMEOUT`], which is longer than the permit: a
 ///   process that does not reach the database may not answer.
 /// - Only what must be read or appended in bulk takes longer: when this process is far behind, or when
@@ -88,8 +92,7 @@ pub(super) struct PostgresStore {
     /// Id of this process among those that use the database.
     id: String,
     replicas: ReplicaTable,
-    /// What the row of this replica says.
-    renewed: Mutex<AppliedChanges>,
+    renewed: Mutex<RenewedRow>,
     others_applied: Notify,
     /// Grows before and after a change of another process reaches memory.
     book_changes: AtomicU64,
@@ -108,15 +111,6 @@ pub(super) struct PostgresStore {
 struct FollowingMemory {
     on_followed: OnFollowed,
     levels: ReadLevels,
-}
-
-/// Changes that memory has.
-#[derive(Debug, Default, Eq, PartialEq)]
-struct AppliedChanges {
-    /// Last change of each shop that memory surely has.
-    positions: Vec<LogPosition>,
-    /// True if an append that was just stored, but is not in memory yet, keeps a position back.
-    is_kept_back: bool,
 }
 
 /// State behind the lock of the connection.

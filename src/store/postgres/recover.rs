@@ -46,8 +46,11 @@ impl PostgresStore {
         &self,
         state: &mut PostgresState,
         index: usize,
-        memory: &FollowingMemory,
     ) -> Result<(), StoreError> {
+        let Some(memory) = self.memory.get() else {
+            let error = StoreInternalError::ChangedDuringStart;
+            return Err(state.connection.to_store_error(error));
+        };
         let PostgresState {
             connection, logs, ..
         } = state;

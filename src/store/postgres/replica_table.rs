@@ -19,9 +19,11 @@ use crate::store::error::StoreInternalError;
 /// the others. So an update waits at most this long for a replica that has crashed.
 pub const REPLICA_LIFETIME: Duration = Duration::from_secs(6);
 
-/// Part of [`REPLICA_LIFETIME`] by which a replica stops to answer earlier, because its monotonic
-/// clock may be slower than that of the database.
-pub const REPLICA_MARGIN: Duration = Duration::from_secs(1);
+/// Part of [`REPLICA_LIFETIME`] by which a replica stops to answer earlier.
+///
+/// Its monotonic clock may be slower than that of the database, and a standby that becomes the primary
+/// server may lack the last renewals.
+pub const REPLICA_MARGIN: Duration = Duration::from_secs(2);
 
 /// Rows of the table `replica`, on a connection of their own.
 #[derive(Debug)]
@@ -49,21 +51,20 @@ impl ReplicaTable {
         }
     }
 
-    /// Renews the row of a replica with what it has applied. Returns false if the row had ended, so
-    /// others may have acknowledged changes that this replica does not have.
-    pub(super) async fn renew(
-        &self,
-        (id, name): (&str, &str),
-        applied: &[LogPosition],
-    ) -> Result<bool, StoreError> {
+    /// Deletes the rows that ended more than a day ago.
+    pub(super) async fn remove_old(&self) -> Result<(), StoreError> {
         let mut connection = self.connection.lock().await;
-        let renewing = async {
+        let removing = async {
             let mut work = connection.begin(Purpose::Write).await?;
-            let was_alive = renew(work.conn(), (id, name), applied).await?;
-            work.commit().await?;
-            Ok(was_alive)
+            query(
+                "DELETE FROM stockbridge.replica \
+                 WHERE until < clock_timestamp() - interval '1 day'",
+            )
+            .execute(work.conn())
+            .await?;
+            work.commit().await
         };
-        let outcome = with_limit(WRITE_TIMEOUT, renewing).await;
+        let outcome = with_limit(WRITE_TIMEOUT, removing).await;
         outcome.map_err(|error| connection.to_store_error(error))
     }
 
@@ -167,17 +168,16 @@ impl ReplicaTable {
     }
 }
 
-async fn renew(
+/// Renews the row of a replica with what it has applied. Returns false if the row had ended or did not
+/// exist.
+pub(super) async fn renew(
     conn: &mut PgConnection,
     (id, name): (&str, &str),
     applied: &[LogPosition],
+    is_durable: bool,
 ) -> Result<bool, StoreInternalError> {
     let ms = i64::try_from(REPLICA_LIFETIME.as_millis()).unwrap_or(i64::MAX);
     let (shops, vers): (Vec<i64>, Vec<i64>) = applied.iter().copied().unzip();
-    // A row that is lost in a crash of the server is written again within a second.
-    query("SELECT set_config('synchronous_commit', 'off', true)")
-        .execute(&mut *conn)
-        .await?;
     let renewed = query(
         "UPDATE stockbridge.replica SET shops = $2, applied = $3, \
          until = clock_timestamp() + $4 * interval '1 millisecond' \
@@ -191,9 +191,6 @@ async fn renew(
     .await?;
     let was_alive = renewed.rows_affected() == 1;
     if !was_alive {
-        query("DELETE FROM stockbridge.replica WHERE until < clock_timestamp() - interval '1 day'")
-            .execute(&mut *conn)
-            .await?;
         query(
             "INSERT INTO stockbridge.replica (id, name, shops, applied, release, until) \
              VALUES ($1, $5, $2, $3, $6, clock_timestamp() + $4 * interval '1 millisecond') \
@@ -209,6 +206,17 @@ async fn renew(
         .execute(&mut *conn)
         .await?;
     }
+    // Others do not wait for a replica whose row was lost in a crash of the server. The disk of the
+    // server is enough: without its standby, updates wait, but the Market must get its answers.
+    let commit = if is_durable || !was_alive {
+        "local"
+    } else {
+        "off"
+    };
+    query("SELECT set_config('synchronous_commit', $1, true)")
+        .bind(commit)
+        .execute(&mut *conn)
+        .await?;
     notify(conn, "applied", id).await?;
     Ok(was_alive)
 }

@@ -27,7 +27,9 @@ impl<'a> SealedRecord<'a> {
             StoreInternalError::Damaged(detail) => {
                 StoreInternalError::Damaged(format!("{kind} {expected}: {detail}"))
             }
-            StoreInternalError::Database(_) | StoreInternalError::Closed => error,
+            StoreInternalError::Database(_)
+            | StoreInternalError::Closed
+            | StoreInternalError::ChangedDuringStart => error,
         })
     }
 

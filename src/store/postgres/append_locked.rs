@@ -1,0 +1,161 @@
+//! Appends that lock the shops first, and read what other processes have appended before they compare.
+//!
+//! An append that only finds out under the lock that memory lacks changes has lost its turn. A process
+//! that is farther from the database than another one could lose every turn while that one writes without
+//! a pause. After some such attempts it keeps the lock.
+
+use stock::ShopId;
+
+use super::append::{
+    Attempt, AttemptCondition, Attempts, PackedShops, Refusal, advance, find_other_target,
+    lock_ends, other_shops, pack, seal,
+};
+use super::connection::{PostgresConnection, PostgresWork, Purpose, WRITE_TIMEOUT, with_limit};
+use super::follow::read_after;
+use super::lease::check_fence;
+use super::{PostgresState, PostgresStore, ShopLog, check_open};
+use crate::store::append_guard::LogPosition;
+use crate::store::error::StoreInternalError;
+use crate::store::quarantine_table::QuarantineTable;
+use crate::store::{AppendGuard, CompareUpdates, StoreError};
+
+impl PostgresStore {
+    /// Compares updates with the book while no other process can change the stock of the shops, and
+    /// appends what they change.
+    pub(in crate::store) async fn append_compared(
+        &self,
+        shops: &[ShopId],
+        updates: &mut impl CompareUpdates,
+    ) -> Result<AppendGuard<'_>, StoreError> {
+        let shops = other_shops(&PackedShops::new(), shops);
+        let mut attempts = Attempts::new();
+        while attempts.begin() {
+            let mut state = self.state.lock().await;
+            check_open(&state)?;
+            let attempt = self.compare_and_append(&mut state, &shops, updates);
+            let outcome = with_limit(WRITE_TIMEOUT, attempt).await;
+            if let Some(positions) = self.conclude(&mut state, outcome).await? {
+                let touched = (shops.iter(), positions);
+                return Ok(self.guard(&mut state, &updates.changes(), touched));
+            }
+        }
+        Err(self.give_up().await)
+    }
+
+    async fn compare_and_append(
+        &self,
+        state: &mut PostgresState,
+        shops: &[usize],
+        updates: &mut impl CompareUpdates,
+    ) -> Attempt<Vec<LogPosition>> {
+        let condition = AttemptCondition {
+            only_read: shops,
+            for_target: &[],
+            fence: None,
+        };
+        self.none_pending(&state.logs, shops).await;
+        let PostgresState {
+            connection,
+            logs,
+            quarantine,
+            ..
+        } = state;
+        let known = (&mut **logs, quarantine);
+        let work = match self.lock_and_follow(connection, known, condition).await? {
+            Ok(work) => work,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        updates.compare().await;
+        let packed = pack(&updates.changes());
+        let sealed = seal(&packed, logs);
+        sealed.write(work, &self.id).await?;
+        Ok(Ok(advance(logs, &packed, &sealed)))
+    }
+
+    /// Appends records that do not depend on the book.
+    pub(super) async fn append_locked(
+        &self,
+        state: &mut PostgresState,
+        condition: AttemptCondition<'_>,
+        packed: &PackedShops,
+    ) -> Attempt<Vec<LogPosition>> {
+        let mut shops: Vec<usize> = packed.keys().chain(condition.only_read).copied().collect();
+        shops.sort_unstable();
+        self.none_pending(&state.logs, &shops).await;
+        let condition = AttemptCondition {
+            only_read: &shops,
+            ..condition
+        };
+        let PostgresState {
+            connection,
+            logs,
+            quarantine,
+            ..
+        } = state;
+        let known = (&mut **logs, quarantine);
+        let work = match self.lock_and_follow(connection, known, condition).await? {
+            Ok(work) => work,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let sealed = seal(packed, logs);
+        sealed.write(work, &self.id).await?;
+        Ok(Ok(advance(logs, packed, &sealed)))
+    }
+
+    /// Waits until memory has the own changes of the shops, because they are earlier in the log than
+    /// those that are read next.
+    async fn none_pending(&self, logs: &[ShopLog], shops: &[usize]) {
+        for shop in shops {
+            self.pending_appends.none_in(logs[*shop].id).await;
+        }
+    }
+
+    /// Locks the shops of the condition, and gives memory the changes that it lacks.
+    async fn lock_and_follow<'a>(
+        &self,
+        connection: &'a mut PostgresConnection,
+        (logs, quarantine): (&mut [ShopLog], &mut QuarantineTable),
+        condition: AttemptCondition<'_>,
+    ) -> Attempt<PostgresWork<'a>> {
+        let AttemptCondition {
+            only_read: shops,
+            for_target,
+            fence,
+        } = condition;
+        let Some(memory) = self.memory.get() else {
+            return Err(StoreInternalError::ChangedDuringStart);
+        };
+        let ids: Vec<i64> = shops.iter().map(|shop| logs[*shop].id).collect();
+        let mut work = connection.begin(Purpose::SharedWrite).await?;
+        let conn = work.conn();
+        if let Some(fence) = fence
+            && check_fence(conn, fence).await?.is_none()
+        {
+            work.roll_back().await?;
+            return Ok(Err(Refusal::NotLeader(fence.lease.clone())));
+        }
+        let ends = lock_ends(conn, &ids).await?;
+        if let Some(shop) = find_other_target(conn, logs, for_target).await? {
+            work.roll_back().await?;
+            return Ok(Err(Refusal::OtherTarget(shop)));
+        }
+        let mut known = 0;
+        for (id, end) in ends {
+            let index = shops.iter().copied().find(|shop| logs[*shop].id == id);
+            let Some(index) = index else { continue };
+            if logs[index].end != end {
+                // Changes that only a snapshot has, or that are lost, are read without the lock.
+                let Some(unread) = read_after(conn, (index, &logs[index]), end).await? else {
+                    break;
+                };
+                self.apply_unread((&mut *logs, &mut *quarantine), &unread, memory)?;
+            }
+            known += 1;
+        }
+        if known < shops.len() {
+            work.roll_back().await?;
+            return Ok(Err(Refusal::Behind));
+        }
+        Ok(Ok(work))
+    }
+}

@@ -1,0 +1,140 @@
+//! What several processes on one database need of each other: what each of them has applied.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::time::{Instant, timeout};
+
+use super::change_listener::ChangeListener;
+use super::connection::PostgresWork;
+use super::replica_table::{REPLICA_LIFETIME, ReplicaStatus, renew};
+use super::{PostgresStore, check_open};
+use crate::store::StoreError;
+use crate::store::append_guard::{AppendedChanges, LogPosition};
+use crate::store::error::StoreInternalError;
+
+/// Longest time between two looks at what the other replicas have applied. Notifications make it
+/// shorter.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Time after which a renewal is written to the disk of the server before it counts. Those in between,
+/// which only name further changes, may be lost in a crash of the server.
+const DURABLE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Reason for a renewal of the row of this replica.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RenewalNeed {
+    /// The row must not end.
+    Always,
+    /// Memory has more changes than the row says.
+    IfChanged,
+}
+
+/// Renewal of the row of a replica.
+#[derive(Clone, Copy, Debug)]
+pub struct Renewal {
+    /// False if the row had ended or did not exist, so that others may have acknowledged changes
+    /// meanwhile that this replica does not have.
+    pub was_alive: bool,
+    /// Time since which all changes of the others were read, and the row on the disk of the server was
+    /// renewed.
+    pub counts_from: Instant,
+}
+
+/// Last renewal of the row of this replica.
+#[derive(Debug, Default)]
+pub(super) struct RenewedRow {
+    /// Last change of each shop.
+    pub(super) positions: Vec<LogPosition>,
+    /// Start of the last renewal that waited for the disk of the server.
+    durable_at: Option<Instant>,
+}
+
+impl PostgresStore {
+    /// Reads the changes of other processes, and renews the row of this replica with what memory has.
+    /// Returns `None` if that was not needed.
+    pub(in crate::store) async fn renew_replica(
+        &self,
+        name: &str,
+        need: RenewalNeed,
+    ) -> Result<Option<Renewal>, StoreError> {
+        let mut state = self.state.lock().await;
+        check_open(&state)?;
+        let outcome = self.follow_and_renew(&mut state, Some((name, need))).await;
+        self.publish(&state, outcome.as_ref().err());
+        drop(state);
+        let renewal = outcome?.renewal;
+        if renewal.is_some_and(|renewal| !renewal.was_alive) {
+            self.replicas.remove_old().await?;
+        }
+        Ok(renewal)
+    }
+
+    /// Renews the row of this replica at the end of a transaction that has read all changes at
+    /// `read_at`.
+    pub(super) async fn renew_row(
+        &self,
+        mut work: PostgresWork<'_>,
+        name: &str,
+        (positions, read_at): (Vec<LogPosition>, Instant),
+    ) -> Result<Renewal, StoreInternalError> {
+        let started = Instant::now();
+        let durable_at = self.renewed.lock().durable_at;
+        let durable_at = durable_at.filter(|at| started - *at < DURABLE_INTERVAL);
+        let id = (&*self.id, name);
+        let was_alive = renew(work.conn(), id, &positions, durable_at.is_none()).await?;
+        work.commit().await?;
+        let durable_at = durable_at.filter(|_| was_alive).unwrap_or(started);
+        *self.renewed.lock() = RenewedRow {
+            positions,
+            durable_at: Some(durable_at),
+        };
+        Ok(Renewal {
+            was_alive,
+            counts_from: read_at.min(durable_at),
+        })
+    }
+
+    /// Returns the time of the database's clock.
+    pub(in crate::store) async fn time(&self) -> Result<DateTime<Utc>, StoreError> {
+        self.replicas.time().await
+    }
+
+    /// Deletes the row of this replica.
+    pub(in crate::store) async fn leave_replicas(&self) -> Result<(), StoreError> {
+        self.replicas.remove(&self.id).await
+    }
+
+    /// Returns all replicas of the last day.
+    pub(in crate::store) async fn list_replicas(&self) -> Result<Vec<ReplicaStatus>, StoreError> {
+        self.replicas.list().await
+    }
+
+    pub(in crate::store) fn change_listener(&self) -> ChangeListener {
+        ChangeListener::new(self.url.clone(), self.id.clone())
+    }
+
+    pub(in crate::store) fn wake_acknowledgements(&self) {
+        self.others_applied.notify_waiters();
+    }
+
+    /// Waits until every live replica has applied these changes.
+    ///
+    /// After the lifetime of a replica's row no wait is needed: a replica that still answers then has
+    /// read all changes since.
+    pub(in crate::store) async fn replicated(&self, changes: &AppendedChanges) {
+        let started = Instant::now();
+        while started.elapsed() < REPLICA_LIFETIME {
+            // Before the look, so that a notification in between is not missed.
+            let notified = self.others_applied.notified();
+            let looked = self
+                .replicas
+                .have_applied(&self.id, changes.positions())
+                .await;
+            if matches!(looked, Ok(true)) {
+                return;
+            }
+            let _woken = timeout(POLL_INTERVAL, notified).await;
+        }
+    }
+}
