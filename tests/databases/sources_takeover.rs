@@ -275,8 +275,12 @@ async fn delivery_survives_a_kill_at_each_step() {
     takeover.wait_for_stock(0, &[("A", 1), ("B", 1)]).await;
     // Committed and stored, but not applied: the next leader applies it, although it cannot read the
     // list any more.
-    let blocked = takeover.block_stock().await;
+    let (generation, blocked) = (takeover.generation().await, takeover.block_stock().await);
     takeover.export(&[("A", 2)]);
+    wait_until("the delivery is stored", async || {
+        takeover.generation().await > generation
+    })
+    .await;
     takeover.wait_for_blocked().await;
     std::fs::remove_file(takeover.exports.path().join("stock.csv")).unwrap();
     assert_eq!(takeover.service(1).counts(&["A", "B"]), Ok(vec![1, 1]));

@@ -48,7 +48,7 @@ struct TailChange {
 
 /// Change in the database that follows its snapshot.
 #[derive(Debug)]
-pub(super) struct FoundChange<'a> {
+pub(super) struct DatabaseChange<'a> {
     /// Position after the change.
     pub(super) end: LogEnd,
     /// Packed record without its checksum.
@@ -132,7 +132,7 @@ impl ChangeTail {
     pub(super) fn plan(
         &mut self,
         upto: LogEnd,
-        found: &[FoundChange<'_>],
+        found: &[DatabaseChange<'_>],
         now: Instant,
     ) -> Result<Option<RecoveryPlan>, MalformedRecord> {
         self.drop_old(now);
@@ -306,7 +306,7 @@ mod tests {
         let bodies: Vec<_> = letters.iter().map(|letter| record(*letter).body).collect();
         let found = bodies.iter().zip(&ends[1..]).skip(snapshot);
         let found: Vec<_> = found
-            .map(|(body, end)| FoundChange { end: *end, body })
+            .map(|(body, end)| DatabaseChange { end: *end, body })
             .collect();
         let plan = tail.plan(ends[snapshot], &found, now).unwrap()?;
         let again = plan.again.iter().map(|packed| {

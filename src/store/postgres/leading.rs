@@ -28,7 +28,7 @@ impl PostgresStore {
         let id = ids[shop.index()];
         let quarantined = state.quarantine.entries(id).cloned().collect();
         let counted: Vec<i64> = counted.iter().map(|shop| ids[shop.index()]).collect();
-        let reading = read_beside(&mut state.connection, &ids, &counted, now);
+        let reading = read_notes_and_sends(&mut state.connection, &ids, &counted, now);
         let outcome = with_limit(WRITE_TIMEOUT, reading).await;
         let (notes, recent_sends) =
             outcome.map_err(|error| state.connection.to_store_error(error))?;
@@ -83,7 +83,7 @@ impl PostgresStore {
     }
 }
 
-async fn read_beside(
+async fn read_notes_and_sends(
     connection: &mut PostgresConnection,
     ids: &[i64],
     counted: &[i64],

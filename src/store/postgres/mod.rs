@@ -243,7 +243,7 @@ impl PostgresStore {
             side_tables::write_send(work.conn(), id, send).await?;
             work.commit().await
         };
-        self.write_beside(&mut state, writing).await
+        self.write_outside_logs(&mut state, writing).await
     }
 
     pub(super) async fn put_note(
@@ -259,7 +259,7 @@ impl PostgresStore {
             side_tables::write_note(work.conn(), id, name, text).await?;
             work.commit().await
         };
-        self.write_beside(&mut state, writing).await
+        self.write_outside_logs(&mut state, writing).await
     }
 
     pub(super) async fn test_write(&self) -> Result<(), StoreError> {
@@ -274,7 +274,7 @@ impl PostgresStore {
                 .await?;
             work.commit().await
         };
-        self.write_beside(&mut state, writing).await
+        self.write_outside_logs(&mut state, writing).await
     }
 
     pub(super) fn wants_compaction(&self) -> bool {
@@ -308,8 +308,8 @@ impl PostgresStore {
         Ok(())
     }
 
-    /// Runs a write beside the logs.
-    async fn write_beside(
+    /// Runs a write that concerns no log.
+    async fn write_outside_logs(
         &self,
         state: &mut PostgresState,
         write: impl AsyncFnOnce(&mut PostgresState) -> Result<(), StoreInternalError>,

@@ -6,7 +6,7 @@ use sqlx::postgres::PgConnection;
 use stock::{Level, Sku};
 use tokio::time::Instant;
 
-use super::change_tail::{FoundChange, RecoveryPlan};
+use super::change_tail::{DatabaseChange, RecoveryPlan};
 use super::connection::{
     PostgresConnection, PostgresWork, Purpose, WRITE_TIMEOUT, query, with_limit,
 };
@@ -108,7 +108,7 @@ async fn append_again(
         .iter()
         .map(|change| {
             position = position.after(&change.body);
-            FoundChange {
+            DatabaseChange {
                 end: position,
                 body: without_checksum(&change.body),
             }
