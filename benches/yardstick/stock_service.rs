@@ -10,6 +10,7 @@ use stock::{Activity, ShopId, StockBook, Update};
 use stockbridge::auth_failures::AuthFailures;
 use stockbridge::ingest::{self, Ingest, Origin};
 use stockbridge::partner_api;
+use stockbridge::replicas::ServingPermit;
 use stockbridge::store::{self, Acked, ShopIdentity, Store};
 use stockbridge::telemetry::Alarms;
 use strict_http::secret::{Secret, TokenSet};
@@ -80,6 +81,7 @@ impl StockService {
         let context = partner_api::Context {
             ingest: self.ingest.clone(),
             book: Arc::clone(&self.book),
+            permit: ServingPermit::unlimited(),
             clock: Clock::wall(),
             metrics: partner_api::Metrics::default(),
             auth_failures: AuthFailures::new(

@@ -45,7 +45,7 @@ impl Services {
             book: Arc::clone(&self.data.book),
             activity: Arc::clone(&self.data.activity),
             last_requests,
-            permit,
+            permit: permit.clone(),
             clock: self.clock,
             alarms: self.alarms.clone(),
             metrics: push_api::Metrics::default(),
@@ -56,6 +56,7 @@ impl Services {
         let partner_context = partner_api::Context {
             ingest,
             book: Arc::clone(&self.data.book),
+            permit,
             clock: self.clock,
             metrics: partner_api::Metrics::default(),
             auth_failures,

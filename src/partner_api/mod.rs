@@ -30,6 +30,7 @@ use strict_http::secret::TokenSet;
 use self::readback::SkuListing;
 use crate::auth_failures::AuthFailures;
 use crate::ingest::Ingest;
+use crate::replicas::ServingPermit;
 
 /// Settings of one shop for the partner API.
 #[derive(Clone, Debug)]
@@ -57,6 +58,8 @@ pub struct Context {
     pub ingest: Ingest,
     /// Stock for read-backs.
     pub book: Arc<StockBook>,
+    /// Permit to answer read-backs with the stock in memory.
+    pub permit: ServingPermit,
     /// Clock for the check of future dates.
     pub clock: Clock,
     /// Metrics of the partner API server.

@@ -1,6 +1,7 @@
 //! Read-back for the seller, with pagination: the stock in the book, by name or page by page.
 //!
-//! Nothing is archived here, and the types `FIT` and `AVAILABLE` have the same count.
+//! Nothing is archived here, and the types `FIT` and `AVAILABLE` have the same count. A replica that
+//! is behind answers 503, as it does to the Market, because a program may act on the counts.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,8 +26,8 @@ use strict_http::read_body;
 use tokio::time::Instant;
 
 use super::auth::check_content;
-use super::error::{PartnerApiError, bad_request, json_response};
-use super::{PartnerApiState, PartnerShopEndpoint, PathNumber};
+use super::error::{PartnerApiError, bad_request, json_response, unavailable};
+use super::{Context, PartnerApiState, PartnerShopEndpoint, PathNumber};
 
 /// Time that a sorted list of a shop's SKUs is cached for the next page.
 const SKU_LISTING_TTL: Duration = Duration::from_secs(60);
@@ -47,9 +48,7 @@ pub(super) async fn by_campaign(
     let endpoint = state.authorize_campaign(campaign, &head).await?;
     let filter: CampaignReadbackRequest = read_filter(&head, body).await?;
     let (ids, query) = (filter.offer_ids.as_deref(), head.uri.query());
-    let page = endpoint
-        .find_offers(ids, query, &state.context.book)
-        .await?;
+    let page = endpoint.find_offers(ids, query, &state.context).await?;
     let result = endpoint.campaign_result(page, &filter);
     let response = ReadbackResponse {
         status: "OK".to_owned(),
@@ -72,9 +71,7 @@ pub(super) async fn by_business(
         .ok_or_else(|| bad_request("'partnerWarehouseId' must not be null"))?;
     let endpoint = access.endpoint(warehouse)?;
     let (ids, query) = (filter.offer_ids.as_deref(), head.uri.query());
-    let page = endpoint
-        .find_offers(ids, query, &state.context.book)
-        .await?;
+    let page = endpoint.find_offers(ids, query, &state.context).await?;
     let is_shown = includes_unarchived(ids, filter.archived);
     let result = business::BusinessReadbackResult {
         partner_warehouse_id: warehouse,
@@ -178,13 +175,22 @@ impl PartnerShopEndpoint {
         &self,
         ids: Option<&[String]>,
         query: Option<&str>,
-        book: &Arc<StockBook>,
+        Context { book, permit, .. }: &Context,
     ) -> Result<OfferPage, PartnerApiError> {
-        match ids {
-            Some(ids) => self.offers_by_id(ids, book),
-            None => Ok(self
-                .offer_page(&ReadbackPageQuery::parse(query)?, book)
-                .await),
+        let page = if let Some(ids) = ids {
+            self.offers_by_id(ids, book)?
+        } else {
+            let query = ReadbackPageQuery::parse(query)?;
+            self.offer_page(&query, book).await
+        };
+        // After the stock was read, so that a pause of the process before this line does no harm.
+        if permit.is_valid() {
+            Ok(page)
+        } else {
+            Err(unavailable(
+                "this replica cannot reach the database, so its stock may be outdated: repeat the \
+                 request",
+            ))
         }
     }
 

@@ -96,7 +96,7 @@ async fn any_replica_answers_what_any_of_them_acknowledged() {
         let possible = [n, other].map(|count| vec![u64::from(count)]);
         assert!(possible.contains(&answer), "{answer:?}");
     }
-    // A replica that stood still neither delays the others for long nor answers with old stock.
+    // A stopped replica neither delays the others for long nor answers with old stock.
     two.signal("-STOP");
     let started = Instant::now();
     assert_eq!(one.put(&[("A", 5)]), 200);
@@ -180,6 +180,8 @@ async fn replicas_outlive_the_database() {
     let replicas = Replicas::start("outlive").await;
     let (one, two) = (&replicas.one, &replicas.two);
     assert_eq!(one.put(&[("A", 1)]), 200);
+    assert_eq!(two.read_back(&["A"]), Ok(vec![1]));
+    assert_eq!(two.read_back_page(), Ok(vec![1]));
     replicas.server.stop();
     assert_eq!(one.put(&[("A", 2)]), 503);
     // Another replica may have acknowledged newer stock, so none answers after a while.
@@ -187,6 +189,11 @@ async fn replicas_outlive_the_database() {
         (one.counts(&["A"]), two.counts(&["A"])) == (Err(503), Err(503))
     })
     .await;
+    // A program of the seller may act on what it reads back.
+    assert_eq!(
+        (one.read_back(&["A"]), one.read_back_page()),
+        (Err(503), Err(503))
+    );
     assert_eq!(one.ops("GET", "/readyz").0, 503);
     assert!(one.has_alarm("replica_behind"));
     replicas.server.start();
@@ -196,6 +203,7 @@ async fn replicas_outlive_the_database() {
     .await;
     wait_until("updates are accepted", async || one.put(&[("A", 2)]) == 200).await;
     assert_eq!(two.counts(&["A"]), Ok(vec![2]));
+    assert_eq!(two.read_back(&["A"]), Ok(vec![2]));
     replicas.wait_for_market(&[("A", 2)]).await;
     wait_until("the alarm has ended", async || {
         !one.has_alarm("replica_behind")

@@ -220,6 +220,29 @@ impl Service {
         Ok(items.map(count).collect())
     }
 
+    /// Reads stock back as the seller's programs do. Returns the counts, or the status of an error.
+    pub(crate) fn read_back(&self, skus: &[&str]) -> Result<Vec<u64>, u16> {
+        let body = json!({ "offerIds": skus }).to_string();
+        self.read_back_with("", &body)
+    }
+
+    /// The same for the first page of all SKUs.
+    pub(crate) fn read_back_page(&self) -> Result<Vec<u64>, u16> {
+        self.read_back_with("?limit=200", "")
+    }
+
+    fn read_back_with(&self, query: &str, body: &str) -> Result<Vec<u64>, u16> {
+        let target = format!("/v2/campaigns/{CAMPAIGN}/offers/stocks{query}");
+        let (status, text) = send(self.public, "POST", &target, "Api-Key: feed-key", body);
+        if status != 200 {
+            return Err(status);
+        }
+        let response: Value = serde_json::from_str(&text).unwrap();
+        let offers = &response["result"]["warehouses"][0]["offers"];
+        let count = |offer: &Value| offer["stocks"][0]["count"].as_u64().unwrap();
+        Ok(offers.as_array().unwrap().iter().map(count).collect())
+    }
+
     /// Sends a request without a body to the public listener.
     pub(crate) fn request(&self, method: &str, target: &str) -> (u16, String) {
         send(self.public, method, target, "X-Test: 1", "")

@@ -16,7 +16,10 @@ const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
     ("replicas", &["store", "telemetry"]),
     ("ingest", &["store", "telemetry"]),
     ("push_api", &["auth_failures", "replicas", "telemetry"]),
-    ("partner_api", &["auth_failures", "ingest", "telemetry"]),
+    (
+        "partner_api",
+        &["auth_failures", "ingest", "replicas", "telemetry"],
+    ),
     ("migrator", MIGRATOR),
     ("sources", SOURCES),
     ("notify", &["i18n", "store", "telemetry"]),
