@@ -7,6 +7,9 @@
 //! the last leader made without applying it is completed.
 //!
 //! Deliveries that are held for approval are stored likewise, because 1C does not send one again.
+//!
+//! Before each write the leader compares the image with what it has stored. After a failover to a standby
+//! that was behind, the database has an older image, and then everything is stored again.
 
 mod adopt;
 
@@ -15,13 +18,14 @@ use std::sync::Arc;
 
 use lifecycle::run_blocking;
 use stock::ShopId;
+use tracing::warn;
 
 use super::pipeline::LockedStatements;
 use super::statements::{
     ChangedPages, FILE_NAME, PageDigests, StatementError, StatementStore, page_digest, read_up_to,
 };
 use crate::replicas::LeaderLease;
-use crate::store::{Fence, ImageFile, PageBatch, StatementImages, StoreError};
+use crate::store::{Fence, ImageFile, ImageState, PageBatch, StatementImages, StoreError};
 
 pub(super) use self::adopt::{Adopted, adopt};
 
@@ -93,14 +97,38 @@ pub(super) struct StatementMirror {
     directory: PathBuf,
     lease: LeaderLease,
     epoch: i64,
-    copy: parking_lot::Mutex<StoredCopy>,
+    copy: parking_lot::Mutex<KnownCopy>,
 }
 
 /// What the database has, as far as this process knows.
+#[derive(Debug, Default)]
+struct KnownCopy {
+    stored: StoredCopy,
+    /// Copy that the database has if the last write was stored although it failed.
+    possible: Option<StoredCopy>,
+}
+
+/// Image that this process has stored or read.
 #[derive(Clone, Debug, Default)]
 struct StoredCopy {
     statements: PageDigests,
     held: Vec<String>,
+}
+
+impl StoredCopy {
+    /// Returns true if the database has this copy.
+    fn is_stored(&self, state: &ImageState) -> bool {
+        let ImageState::Stored(image) = state else {
+            return self.statements.len() == 0;
+        };
+        let is_same = |file: &ImageFile| match &*file.name {
+            FILE_NAME => {
+                file.pages as usize == self.statements.len() && file.digest == self.statements.sum()
+            }
+            name => self.held.iter().any(|held| held == name),
+        };
+        image.files.len() == self.held.len() + 1 && image.files.iter().all(is_same)
+    }
 }
 
 /// What the database lacks.
@@ -123,9 +151,12 @@ impl StatementMirror {
             directory: directory.to_owned(),
             lease,
             epoch,
-            copy: parking_lot::Mutex::new(StoredCopy {
-                statements: adopted.statements,
-                held: adopted.held,
+            copy: parking_lot::Mutex::new(KnownCopy {
+                stored: StoredCopy {
+                    statements: adopted.statements,
+                    held: adopted.held,
+                },
+                possible: None,
             }),
         }
     }
@@ -145,6 +176,7 @@ impl StatementMirror {
         statements: &mut LockedStatements,
     ) -> Result<(), MirrorError> {
         self.check_leading()?;
+        self.compare_with_image().await?;
         let mirror = Arc::clone(self);
         let difference = statements.run(move |it| mirror.difference(it)).await?;
         let Difference {
@@ -153,32 +185,49 @@ impl StatementMirror {
             is_held_changed,
         } = difference;
         if changed.pages.is_empty() && !is_held_changed {
-            self.copy.lock().statements.advance(&changed);
+            self.copy.lock().stored.statements.advance(&changed);
             return Ok(());
         }
-        let known = self.copy.lock().clone();
+        let known = self.copy.lock().stored.clone();
         let after = known.statements.after(&changed);
         let written = self
             .write(statements, (&changed, &after), (&known.held, &held))
             .await;
-        if let Err(error) = written {
-            // The database may have them or not.
-            let mut copy = self.copy.lock();
-            copy.statements.forget(&changed);
-            copy.held.retain(|name| held.contains(name));
-            return Err(error);
-        }
-        *self.copy.lock() = StoredCopy {
+        let new = StoredCopy {
             statements: after.clone(),
             held,
         };
+        if let Err(error) = written {
+            // The database may have it or not, and the next comparison shows it.
+            self.copy.lock().possible = Some(new);
+            return Err(error);
+        }
+        self.copy.lock().stored = new;
         Ok(statements
             .run(move |it| it.checkpoint_if_long(&after))
             .await?)
     }
 
+    /// Forgets what this process has stored if the database has something else.
+    async fn compare_with_image(&self) -> Result<(), MirrorError> {
+        let state = self.images.state(self.shop).await?;
+        let mut copy = self.copy.lock();
+        let possible = copy.possible.take();
+        if let Some(possible) = possible.filter(|possible| possible.is_stored(&state)) {
+            copy.stored = possible;
+        } else if !copy.stored.is_stored(&state) {
+            warn!(
+                "the database has another image of the statements in {} than was stored, as after a \
+                 failover to a standby that was behind; they are stored again",
+                self.directory.display()
+            );
+            copy.stored = StoredCopy::default();
+        }
+        Ok(())
+    }
+
     fn difference(&self, statements: &StatementStore) -> Result<Difference, StatementError> {
-        let copy = self.copy.lock().clone();
+        let copy = self.copy.lock().stored.clone();
         let held = statements.held_files()?;
         Ok(Difference {
             changed: statements.changed_pages(&copy.statements)?,
