@@ -24,6 +24,7 @@ mod postgres_store;
 mod process;
 mod replicas;
 mod replication;
+mod rolling_upgrade;
 mod server;
 mod service_on_postgres;
 mod service_process;
