@@ -1,5 +1,6 @@
 //! Private database servers for tests: started on free ports and stopped on drop.
 
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -79,6 +80,21 @@ impl DatabaseServer {
                 options: self.options(),
             },
         };
+        standby.start();
+        standby
+    }
+
+    /// Sets up a standby of this PostgreSQL that receives no further changes.
+    pub(crate) fn standby_that_stays_behind(&self) -> Self {
+        let standby = self.standby();
+        standby.stop_in_mode("fast");
+        // The last setting of a name counts.
+        let settings = standby.directory.path().join("data/postgresql.auto.conf");
+        let mut file = std::fs::File::options()
+            .append(true)
+            .open(settings)
+            .unwrap();
+        file.write_all(b"primary_conninfo = ''\n").unwrap();
         standby.start();
         standby
     }

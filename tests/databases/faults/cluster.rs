@@ -1,13 +1,16 @@
 //! Three replicas behind haproxy, their database and a Market; faults and their repair.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use tokio::task::block_in_place;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
+use super::complete_list::CompleteList;
 use super::fault::ReplicaFault;
 use super::load_balancer::LoadBalancer;
 use super::replica::Replica;
@@ -25,10 +28,15 @@ const SKUS_PER_MINUTE: usize = 1_000;
 const SHOP_SETTINGS: &str = "limit_share = 0.01\n";
 
 /// Longest time until a condition holds after a fault. Another replica sends after at most 95 s.
-const RECOVERY_TIMEOUT: Duration = Duration::from_secs(240);
+pub(super) const RECOVERY_TIMEOUT: Duration = Duration::from_secs(240);
 
 /// Longest time in which a replica that leads sends something, while it is not at the limit.
 const SEND_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Gives the leases of a killed replica for the sources back, as it would. What it still stores is
+/// refused, because the number of the lease is another one.
+const HAND_OVER_SOURCES: &str = "UPDATE stockbridge.lease SET owner = '', until = now() \
+                                 WHERE name LIKE 'sources%' AND owner LIKE ";
 
 /// Time between two looks at a condition.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -50,12 +58,15 @@ pub(super) struct Cluster {
     /// Between the replicas and the Market. All have the same address of the Market: another one
     /// would be another Market, which has none of the stock.
     market_proxy: TcpProxy,
-    server: DatabaseServer,
+    pub(super) server: DatabaseServer,
     database: String,
-    replicas: [Replica; 3],
+    pub(super) replicas: [Replica; 3],
     balancer: LoadBalancer,
+    list: CompleteList,
     lengths: FaultLengths,
     rng: StdRng,
+    /// Time from which every replica knows what was sent in the last minute.
+    pub(super) limit_is_known: Instant,
 }
 
 impl Cluster {
@@ -67,9 +78,10 @@ impl Cluster {
         let server = DatabaseServer::postgresql();
         new_database(&server, database).await;
         let settings = ("", SHOP_SETTINGS);
+        let list = CompleteList::new();
         let new = async |name| {
             let replica = Replica::new(name, (&server, database), &market_url, settings).await;
-            replica.with_clock()
+            replica.with_source(&list.settings()).with_clock()
         };
         let mut replicas = [new("one").await, new("two").await, new("three").await];
         replicas.iter_mut().for_each(Replica::start);
@@ -82,9 +94,21 @@ impl Cluster {
             database,
             replicas,
             balancer,
+            list,
             lengths,
             rng,
+            limit_is_known: Instant::now(),
         }
+    }
+
+    /// Returns the path of the list that the sources read.
+    pub(super) fn list_path(&self) -> PathBuf {
+        self.list.path()
+    }
+
+    /// Returns the address of the load balancer.
+    pub(super) fn balancer(&self) -> SocketAddr {
+        self.balancer.address()
     }
 
     /// Returns the addresses of the load balancer and of the replicas.
@@ -98,6 +122,9 @@ impl Cluster {
 
     /// Lets a fault happen, and repairs what does not repair itself.
     pub(super) async fn suffer(&mut self, fault: ReplicaFault, workload: &SellerLoad) {
+        if fault.may_change_sender() {
+            sleep_until(self.limit_is_known).await;
+        }
         match fault {
             ReplicaFault::Kill(number) => self.kill(number).await,
             ReplicaFault::Restart(number) => self.restart(number, workload).await,
@@ -122,6 +149,7 @@ impl Cluster {
                 self.replicas[number].set_clock(hours);
             }
             ReplicaFault::Failover => self.fail_over(workload).await,
+            ReplicaFault::FailoverBehind => self.fail_over_behind(workload).await,
         }
     }
 
@@ -163,10 +191,13 @@ impl Cluster {
         block_in_place(|| workload.stop());
         let entries = self.entries();
         block_in_place(|| workload.write_last(&entries[0]));
+        let has_list = async || block_in_place(|| workload.confirmed_list()).is_some();
+        wait_within(RECOVERY_TIMEOUT, "all replicas have the list", has_list).await;
         let server = (&self.server, self.database.as_str());
         let settings = ("", SHOP_SETTINGS);
         let market_url = format!("http://{}", self.market_proxy.address());
-        let mut fourth = Replica::new("four", server, &market_url, settings).await;
+        let fourth = Replica::new("four", server, &market_url, settings).await;
+        let mut fourth = fourth.with_source(&self.list.settings());
         fourth.start();
         let mut names = entries;
         names.push(("database".to_owned(), fourth.address()));
@@ -191,16 +222,32 @@ impl Cluster {
             copies.windows(2).all(|pair| pair[0].1 == pair[1].1)
         };
         let start = Instant::now();
+        let mut last = String::new();
         let have_agreed = holds_within(RECOVERY_TIMEOUT, async || {
             self.check_market(workload);
-            copies().is_some_and(|copies| agree(&copies))
+            let Some(copies) = copies() else {
+                "one that did not answer".clone_into(&mut last);
+                return false;
+            };
+            let other = copies.windows(2).find(|pair| pair[0].1 != pair[1].1);
+            if let Some(pair) = other {
+                last.clone_from(&pair[1].0);
+            }
+            other.is_none()
         })
         .await;
-        println!("converged within {:.1} s", start.elapsed().as_secs_f64());
+        let seconds = start.elapsed().as_secs_f64();
+        println!("converged within {seconds:.1} s; the last copy was that of {last:?}");
         let copies = copies().expect("all replicas answer");
         assert!(have_agreed || !agree(&copies), "they agree too late");
         workload.model().lock().check_copies(&copies);
         self.check_market(workload);
+    }
+
+    /// Returns the number of replicas that have begun to read the sources so far.
+    pub(super) async fn source_leaders(&self) -> u64 {
+        let sql = "SELECT max(epoch)::text FROM stockbridge.lease WHERE name LIKE 'sources%'";
+        query_text(&self.url(), sql).await.parse().unwrap()
     }
 
     /// Returns what the log of the load balancer and the report of the Market say.
@@ -274,6 +321,7 @@ impl Cluster {
         let Replica { name, .. } = &self.replicas[number];
         let delete = format!("DELETE FROM stockbridge.lease WHERE name = 'replica {name}'");
         execute(&self.url(), &delete).await;
+        execute(&self.url(), &format!("{HAND_OVER_SOURCES}'{name}/%'")).await;
         if is_sender {
             // The Market must not see requests of the killed process later.
             self.market_proxy.cut();
@@ -283,40 +331,6 @@ impl Cluster {
             .await;
             execute(&self.url(), HAND_OVER).await;
         }
-    }
-
-    /// Loses the server after its standby has everything that was acknowledged.
-    async fn fail_over(&mut self, workload: &SellerLoad) {
-        let standby = block_in_place(|| self.server.standby());
-        let primary_url = self.server.url().to_owned();
-        execute(
-            &primary_url,
-            "ALTER SYSTEM SET synchronous_standby_names = '*'",
-        )
-        .await;
-        execute(&primary_url, "SELECT pg_reload_conf()").await;
-        wait_within(RECOVERY_TIMEOUT, "the standby is synchronous", async || {
-            let sql = "SELECT coalesce(min(sync_state), '') FROM pg_stat_replication";
-            query_text(&primary_url, sql).await == "sync"
-        })
-        .await;
-        // Connections read the setting before their next statement.
-        self.wait_for_progress(workload, 20).await;
-        block_in_place(|| {
-            self.server.stop();
-            standby.promote();
-        });
-        // Its own commits would wait for a standby that it does not have.
-        execute(
-            standby.url(),
-            "ALTER SYSTEM RESET synchronous_standby_names",
-        )
-        .await;
-        execute(standby.url(), "SELECT pg_reload_conf()").await;
-        for replica in &self.replicas {
-            replica.database.redirect(standby.address());
-        }
-        self.server = standby;
     }
 
     /// Waits as long as an outage lasts. The workload goes on meanwhile.
@@ -329,7 +343,7 @@ impl Cluster {
     }
 
     /// Waits until further updates were acknowledged and further responses checked.
-    async fn wait_for_progress(&self, workload: &SellerLoad, count: u64) {
+    pub(super) async fn wait_for_progress(&self, workload: &SellerLoad, count: u64) {
         let (acknowledged, reads) = workload.model().lock().progress();
         wait_within(RECOVERY_TIMEOUT, "updates are acknowledged", async || {
             self.check_market(workload);
@@ -337,6 +351,14 @@ impl Cluster {
             now.0 >= acknowledged + count && now.1 >= reads + count
         })
         .await;
+    }
+
+    /// Waits until every replica has answered with a list after this one, and returns its number.
+    pub(super) async fn wait_for_list(&self, workload: &SellerLoad, last: u32) -> u32 {
+        let confirmed = || workload.model().lock().confirmed_list();
+        let is_newer = async || confirmed() > last;
+        wait_within(RECOVERY_TIMEOUT, "a list is applied", is_newer).await;
+        confirmed()
     }
 
     /// Waits until haproxy uses every replica.
@@ -347,13 +369,21 @@ impl Cluster {
         .await;
     }
 
-    fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
+        self.url_at(&self.server)
+    }
+
+    pub(super) fn url_at(&self, server: &DatabaseServer) -> String {
         let of_database = format!("/{}?", self.database);
-        self.server.url().replace("/postgres?", &of_database)
+        server.url().replace("/postgres?", &of_database)
     }
 }
 
-async fn wait_within(limit: Duration, what: &str, is_reached: impl AsyncFnMut() -> bool) {
+pub(super) async fn wait_within(
+    limit: Duration,
+    what: &str,
+    is_reached: impl AsyncFnMut() -> bool,
+) {
     assert!(
         holds_within(limit, is_reached).await,
         "never came about: {what}"

@@ -1,5 +1,7 @@
 //! Faults of replicas, database and network, and their random choice.
 
+use std::time::Duration;
+
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
@@ -26,10 +28,13 @@ pub(super) enum ReplicaFault {
     JumpClock(usize, i64),
     /// The database server is lost, and its synchronous standby takes over.
     Failover,
+    /// The database server is lost, and a standby takes over that lacks acknowledged changes.
+    FailoverBehind,
 }
 
 impl ReplicaFault {
-    /// Returns each kind once, in an order that depends on the seed.
+    /// Returns each kind once, in an order that depends on the seed. A failover to a standby that is
+    /// behind is the last one, because faults of the sender must wait after it.
     pub(super) fn each_kind(seed: u64) -> Vec<Self> {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut faults = Vec::new();
@@ -41,7 +46,40 @@ impl ReplicaFault {
                 faults.push(fault);
             }
         }
+        faults.sort_by_key(|fault| *fault == Self::FailoverBehind);
         faults
+    }
+
+    /// Returns the longest time in which the load balancer may have no successful response for the
+    /// Market.
+    ///
+    /// As long as the database can be reached, the replicas without a fault answer. Replicas answer
+    /// for 5 s without the database.
+    pub(super) fn longest_outage(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Kill(_)
+            | Self::Restart(_)
+            | Self::KillSender
+            | Self::Stop(_)
+            | Self::Cut(_)
+            | Self::Swallow(_)
+            | Self::JumpClock(..) => 3,
+            Self::RestartDatabase(_) | Self::Failover | Self::FailoverBehind => 5,
+        })
+    }
+
+    /// Returns the name of the kind.
+    pub(super) fn kind(self) -> String {
+        let name = format!("{self:?}");
+        name.split('(').next().unwrap_or_default().to_owned()
+    }
+
+    /// Returns true if another replica may send to the Market afterwards.
+    pub(super) fn may_change_sender(self) -> bool {
+        !matches!(
+            self,
+            Self::RestartDatabase(_) | Self::Cut(_) | Self::JumpClock(..)
+        )
     }
 
     /// Returns a random fault. Those that take long are rarer.
@@ -65,10 +103,11 @@ impl ReplicaFault {
                 Self::JumpClock(replica, *hours.expect("there are some"))
             }
             FaultKind::Failover => Self::Failover,
+            FaultKind::FailoverBehind => Self::FailoverBehind,
         }
     }
 
-    const WEIGHTS: [(FaultKind, u32); 9] = [
+    const WEIGHTS: [(FaultKind, u32); 10] = [
         (FaultKind::Kill, 15),
         (FaultKind::Restart, 5),
         (FaultKind::KillSender, 15),
@@ -78,6 +117,7 @@ impl ReplicaFault {
         (FaultKind::Swallow, 8),
         (FaultKind::JumpClock, 17),
         (FaultKind::Failover, 5),
+        (FaultKind::FailoverBehind, 5),
     ];
 }
 
@@ -92,12 +132,17 @@ enum FaultKind {
     Swallow,
     JumpClock,
     Failover,
+    FailoverBehind,
 }
 
 #[test]
 fn seed_determines_the_faults() {
     assert_eq!(ReplicaFault::each_kind(5), ReplicaFault::each_kind(5));
-    assert_eq!(ReplicaFault::each_kind(5).len(), 9);
+    assert_eq!(ReplicaFault::each_kind(5).len(), 10);
+    assert_eq!(
+        ReplicaFault::each_kind(5).last(),
+        Some(&ReplicaFault::FailoverBehind)
+    );
     let draw = |seed| {
         let mut rng = StdRng::seed_from_u64(seed);
         (0..50)

@@ -5,11 +5,21 @@
 //! and the stock of the Market: nothing acknowledged is lost, nothing older is answered, no zero is
 //! invented, and no limit of the Market is broken. At the end all copies must agree.
 //!
+//! The shop has a source too: a complete list that is rewritten from time to time, of which some SKUs
+//! leave and to which they return. Any replica may read it, so its statements move between the
+//! replicas. This is in the short run too.
+//!
+//! Further clients request stock from haproxy as the Market does. For each kind of fault there is a
+//! limit of the time in which haproxy may have no stock for any of them.
+//!
 //! `REPLICA_FAULT_ROUNDS` makes the test long: outages last 40 s, and half of the leases of killed
 //! processes end by themselves. `REPLICA_FAULT_SEED` chooses the faults, and
 //! `REPLICA_FAULT_MINUTES` ends the rounds earlier.
 
+mod availability;
 mod cluster;
+mod complete_list;
+mod database_failover;
 mod documented_compose;
 mod fault;
 mod load_balancer;
@@ -18,6 +28,7 @@ mod stock_model;
 mod tcp_proxy;
 mod workload;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
@@ -27,6 +38,7 @@ use serde_json::json;
 use tokio::task::block_in_place;
 use tokio::time::Instant;
 
+use self::availability::{AvailabilityProbe, MeasuredAvailability};
 use self::cluster::{Cluster, FaultLengths};
 use self::fault::ReplicaFault;
 use self::replica::Replica;
@@ -59,7 +71,13 @@ async fn three_replicas_survive_faults() {
     };
     let start = Instant::now();
     let mut cluster = Cluster::start("three", lengths, StdRng::seed_from_u64(seed)).await;
-    let mut workload = SellerLoad::start(cluster.entries(), seed);
+    let mut workload = SellerLoad::start(cluster.entries(), cluster.list_path(), seed);
+    let probe = AvailabilityProbe::start(cluster.balancer());
+    // Nothing is measured before the first stock.
+    cluster.wait_for_recovery(&workload).await;
+    let mut by_kind: BTreeMap<String, MeasuredAvailability> = BTreeMap::new();
+    // A fault that comes before the service has recovered may prolong an outage.
+    let mut allowed_outage = Duration::ZERO;
     for (round, fault) in (1..).zip(faults) {
         if minutes.is_some_and(|minutes| start.elapsed() >= Duration::from_mins(minutes)) {
             break;
@@ -76,18 +94,36 @@ async fn three_replicas_survive_faults() {
             None => !matches!(fault, ReplicaFault::Kill(_)),
             Some(_) => rng.random_bool(0.7),
         };
+        allowed_outage += fault.longest_outage();
         if waits {
             cluster.wait_for_recovery(&workload).await;
+        }
+        let measured = probe.take();
+        by_kind.entry(fault.kind()).or_default().merge(measured);
+        assert!(
+            measured.longest_outage <= allowed_outage,
+            "{fault:?}: {measured:?}, more than {allowed_outage:?}"
+        );
+        if waits {
+            allowed_outage = Duration::ZERO;
         }
         let violations = workload.model().lock().violations().to_vec();
         assert!(violations.is_empty(), "{violations:#?}");
     }
+    drop(probe);
+    for (kind, measured) in by_kind {
+        println!("{kind}: {measured:?}");
+    }
     cluster.check_convergence(&mut workload).await;
+    let leaders = cluster.source_leaders().await;
+    assert!(leaders > 1, "the statements never moved");
     let model = workload.model().lock();
     assert!(model.violations().is_empty(), "{:#?}", model.violations());
     let (acknowledged, reads) = model.progress();
     println!(
-        "{acknowledged} acknowledged, {reads} reads; {} requests to haproxy failed; {}",
+        "{acknowledged} acknowledged, {reads} reads; {} lists, {leaders} times another replica began to \
+         read them; {} requests to haproxy failed; {}",
+        model.list(),
         workload.failed_at_first_entry(),
         cluster.summary()
     );

@@ -36,7 +36,7 @@ impl Replica {
             database_proxy.address()
         );
         let ports = (free_port(), free_port());
-        let settings = format!("replica = {name:?}\nsources_on = \"one\"\n{settings}");
+        let settings = format!("replica = {name:?}\n{settings}");
         let replica = Self {
             name,
             service: None,
@@ -52,6 +52,12 @@ impl Replica {
     /// The same with a clock that [`Self::set_clock`] changes.
     pub(super) fn with_clock(mut self) -> Self {
         self.has_clock = true;
+        self
+    }
+
+    /// The same with further settings of the shop, at the end of the file.
+    pub(super) fn with_source(self, settings: &str) -> Self {
+        self.config.add(settings);
         self
     }
 

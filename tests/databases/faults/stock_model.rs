@@ -4,10 +4,15 @@
 //! outcome of an update is known only with a response: after a timeout or an error 5xx it may be
 //! stored, also later. An update with a date that was stored late loses against a newer one; one
 //! without a date is dated when it is stored, so it may win.
+//!
+//! SKUs of the complete list that the shop's source reads have no other writer. Their count is the
+//! number of the list, and 0 is right only while a list that lacks the SKU may be in force.
 
 use std::collections::BTreeMap;
 
 use market_sim::SimulatorReport;
+
+use super::complete_list::count_in_list;
 
 /// Response to an update.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -20,13 +25,15 @@ pub(super) enum PutOutcome {
     Unknown,
 }
 
-/// Kind of the dates of a SKU's updates.
+/// Writer of a SKU's updates, and their dates.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Dates {
     /// Every update has `updatedAt` from the clock of the test.
     Own,
     /// No update has a date, so the service dates it when it is stored.
     OfArrival,
+    /// The SKU with this number is in some of the lists of the source.
+    OfList(u32),
 }
 
 /// Updates and observations of all SKUs.
@@ -43,13 +50,14 @@ pub(super) struct StockModel {
 #[derive(Debug)]
 struct SkuHistory {
     dates: Dates,
-    /// Count of the last update that was sent.
+    /// Count of the last update that was sent, or number of the last list.
     issued: u32,
-    /// Count of the last acknowledged update; 0 before the first.
+    /// Count of the last acknowledged update, or number of the last list that every replica has
+    /// answered with; 0 before the first.
     acknowledged: u32,
     refused: Vec<u32>,
     unknown: Vec<u32>,
-    /// Highest count that the Market has shown.
+    /// Highest count that the Market has shown, or number of the first list that it can be of.
     market: u32,
 }
 
@@ -82,6 +90,54 @@ impl StockModel {
 
     pub(super) fn skus(&self) -> Vec<String> {
         self.skus.keys().cloned().collect()
+    }
+
+    /// Returns the SKUs that programs update.
+    pub(super) fn updated_skus(&self) -> Vec<String> {
+        self.skus_where(|dates| !matches!(dates, Dates::OfList(_)))
+    }
+
+    /// Returns the SKUs of the source's lists.
+    pub(super) fn listed_skus(&self) -> Vec<String> {
+        self.skus_where(|dates| matches!(dates, Dates::OfList(_)))
+    }
+
+    fn skus_where(&self, is_wanted: impl Fn(Dates) -> bool) -> Vec<String> {
+        let wanted = self.skus.iter().filter(|(_, it)| is_wanted(it.dates));
+        wanted.map(|(sku, _)| sku.clone()).collect()
+    }
+
+    /// Returns the number of the last list; 0 before the first.
+    pub(super) fn list(&self) -> u32 {
+        self.of_lists(|history| history.issued)
+    }
+
+    /// Returns the number of the last list that was confirmed; 0 before the first.
+    pub(super) fn confirmed_list(&self) -> u32 {
+        self.of_lists(|history| history.acknowledged)
+    }
+
+    fn of_lists(&self, number: impl Fn(&SkuHistory) -> u32) -> u32 {
+        let mut listed = self.skus.values();
+        let listed = listed.find(|it| matches!(it.dates, Dates::OfList(_)));
+        listed.map_or(0, number)
+    }
+
+    /// Records that a list is written now.
+    pub(super) fn issue_list(&mut self, number: u32) {
+        self.for_each_listed(|history| history.issued = number);
+    }
+
+    /// Records that every replica has answered with the stock of a list.
+    pub(super) fn confirm_list(&mut self, number: u32) {
+        self.for_each_listed(|history| history.acknowledged = number);
+    }
+
+    fn for_each_listed(&mut self, change: impl Fn(&mut SkuHistory)) {
+        let listed = self.skus.values_mut();
+        listed
+            .filter(|it| matches!(it.dates, Dates::OfList(_)))
+            .for_each(change);
     }
 
     pub(super) fn dates(&self, sku: &str) -> Dates {
@@ -143,7 +199,7 @@ impl StockModel {
                 (Some(_), None) => (*acknowledged > 0).then(|| {
                     format!("is missing, but {acknowledged} was acknowledged before the request")
                 }),
-                (Some(history), Some(count)) => history.fault_of(*count, *acknowledged),
+                (Some(history), Some(count)) => history.order_of(*count, *acknowledged).err(),
             };
             if let Some(fault) = fault {
                 let count = counts.get(sku);
@@ -155,10 +211,9 @@ impl StockModel {
     /// Checks the count that the Market shows.
     pub(super) fn check_market(&mut self, sku: &str, count: u32) {
         let history = self.history(sku);
-        let fault = history.fault_of(count, history.market);
-        history.market = history.market.max(count);
-        if let Some(fault) = fault {
-            self.violate(format!("Market: {sku} = {count} {fault}"));
+        match history.order_of(count, history.market) {
+            Ok(order) => history.market = history.market.max(order),
+            Err(fault) => self.violate(format!("Market: {sku} = {count} {fault}")),
         }
     }
 
@@ -199,22 +254,37 @@ impl StockModel {
 }
 
 impl SkuHistory {
-    /// Returns why this count must not be seen after `floor` was acknowledged.
-    fn fault_of(&self, count: u32, floor: u32) -> Option<String> {
+    /// Returns the place of a count in the order of the updates, or why it must not be seen after
+    /// `floor`, which is such a place.
+    fn order_of(&self, count: u32, floor: u32) -> Result<u32, String> {
+        if let Dates::OfList(number) = self.dates {
+            let mut lists = floor.max(1)..=self.issued;
+            let found = lists.find(|list| count_in_list(number, *list) == count);
+            let (last, kind) = (
+                self.issued,
+                if count == 0 {
+                    "an invented zero"
+                } else {
+                    "wrong"
+                },
+            );
+            return found.ok_or_else(|| format!("is {kind}: in no list from {floor} to {last}"));
+        }
         if count == 0 {
-            return Some("is an invented zero".to_owned());
+            return Err("is an invented zero".to_owned());
         }
         if count > self.issued {
-            return Some(format!(
-                "was never sent; the last update was {}",
-                self.issued
-            ));
+            let last = self.issued;
+            return Err(format!("was never sent; the last update was {last}"));
         }
         if self.refused.contains(&count) {
-            return Some("was refused".to_owned());
+            return Err("was refused".to_owned());
         }
         let may_be_late = self.dates == Dates::OfArrival && self.unknown.contains(&count);
-        (count < floor && !may_be_late).then(|| format!("is older than {floor}"))
+        if count < floor && !may_be_late {
+            return Err(format!("is older than {floor}"));
+        }
+        Ok(count)
     }
 }
 
@@ -331,6 +401,56 @@ mod tests {
             assert_eq!(violations.len(), 1, "{violations:?}");
             assert!(violations[0].contains(text), "{violations:?}, not {text}");
         }
+    }
+
+    #[test]
+    fn zero_is_right_only_while_a_list_lacks_the_sku() {
+        // The SKU 1 is not in the lists 2 and 5, and the SKU 0 is in each.
+        let listed = |confirmed, issued| {
+            let mut model = StockModel::default();
+            model.add_sku("LIST-0", Dates::OfList(0));
+            model.add_sku("LIST-1", Dates::OfList(1));
+            model.issue_list(issued);
+            model.confirm_list(confirmed);
+            model
+        };
+        for (confirmed, issued, counts) in [
+            (0, 1, &[][..]),
+            (1, 1, &[1, 1]),
+            (1, 2, &[1, 1]),
+            (1, 2, &[2, 0]),
+            (2, 3, &[2, 0]),
+            (2, 3, &[3, 3]),
+        ] {
+            assert_eq!(read_list(&mut listed(confirmed, issued), counts), [""; 0]);
+        }
+        for (confirmed, issued, counts, text) in [
+            (1, 1, &[][..], "LIST-0 = None is missing"),
+            (1, 2, &[0, 0], "LIST-0 = Some(0) is an invented zero"),
+            (1, 1, &[1, 0], "LIST-1 = Some(0) is an invented zero"),
+            (3, 4, &[3, 0], "LIST-1 = Some(0) is an invented zero"),
+            (3, 4, &[2, 3], "LIST-0 = Some(2) is wrong"),
+            (3, 4, &[5, 3], "LIST-0 = Some(5) is wrong"),
+        ] {
+            let violations = read_list(&mut listed(confirmed, issued), counts);
+            assert!(violations[0].contains(text), "{violations:?}, not {text}");
+        }
+        // The Market may have missed a list, but does not go back to one.
+        let mut model = listed(5, 5);
+        for count in [1, 0, 4] {
+            model.check_market("LIST-1", count);
+        }
+        assert_eq!(model.violations(), [""; 0]);
+        model.check_market("LIST-1", 3);
+        assert_eq!(model.violations().len(), 1);
+    }
+
+    fn read_list(model: &mut StockModel, counts: &[u32]) -> Vec<String> {
+        let bound = model.bound(["LIST-0", "LIST-1"]);
+        let skus = (0..).map(|number: u32| format!("LIST-{number}"));
+        let counts = skus.zip(counts.iter().copied()).collect();
+        model.check_read("one", &bound, &counts);
+        std::mem::take(&mut model.violations)
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -13,6 +14,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
 
+use super::complete_list::{LISTED_SKUS, count_in_list, listed_sku, write_list};
 use super::stock_model::{Dates, PutOutcome, ReadBound, StockModel};
 use crate::service_process::{CAMPAIGN, WAREHOUSE, exchange};
 
@@ -26,10 +28,13 @@ const READERS: u64 = 2;
 const SKUS_PER_WRITER: u64 = 6;
 
 /// SKU that is requested but was never updated.
-const UNKNOWN_SKU: &str = "UNKNOWN";
+pub(super) const UNKNOWN_SKU: &str = "UNKNOWN";
 
 /// Time after which a client gives up. An update waits at most 6 s for a replica that is stopped.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Pause between two looks at the stock of a list.
+const LIST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Pause of a writer or a reader between two requests, so that the faults find the machine neither
 /// idle nor overloaded.
@@ -48,8 +53,8 @@ pub(super) struct SellerLoad {
 }
 
 impl SellerLoad {
-    /// Starts writers and readers that use all these addresses.
-    pub(super) fn start(entries: Vec<Entry>, seed: u64) -> Self {
+    /// Starts writers and readers that use all these addresses, and rewrites the list at this path.
+    pub(super) fn start(entries: Vec<Entry>, list: PathBuf, seed: u64) -> Self {
         let mut workload = Self {
             model: Arc::default(),
             entries: Arc::new(entries),
@@ -60,13 +65,19 @@ impl SellerLoad {
         for writer in 0..WRITERS {
             let skus = workload.add_skus(writer);
             let rng = StdRng::seed_from_u64(seed.wrapping_add(writer));
-            workload.spawn(Client::new(&workload, rng), move |client| {
+            workload.spawn(Client::new(&workload, rng), PAUSE, move |client| {
                 client.write(&skus);
             });
         }
+        for number in 0..LISTED_SKUS {
+            let mut model = workload.model.lock();
+            model.add_sku(&listed_sku(number), Dates::OfList(number));
+        }
+        let client = Client::new(&workload, StdRng::seed_from_u64(0));
+        workload.spawn(client, LIST_PAUSE, move |client| client.rewrite(&list));
         for reader in 0..READERS {
             let rng = StdRng::seed_from_u64(seed.wrapping_sub(reader + 1));
-            workload.spawn(Client::new(&workload, rng), Client::read);
+            workload.spawn(Client::new(&workload, rng), PAUSE, Client::read);
         }
         workload
     }
@@ -91,7 +102,7 @@ impl SellerLoad {
     /// Updates every SKU once more, until each update is acknowledged by the given address.
     pub(super) fn write_last(&self, entry: &Entry) {
         let mut client = Client::new(self, StdRng::seed_from_u64(0));
-        let skus = self.model.lock().skus();
+        let skus = self.model.lock().updated_skus();
         while client.put(entry, &skus) != PutOutcome::Acknowledged {}
     }
 
@@ -100,6 +111,11 @@ impl SellerLoad {
         let client = Client::new(self, StdRng::seed_from_u64(0));
         let skus = self.model.lock().skus();
         client.get(entry, &skus)
+    }
+
+    /// Returns the number of the last list if every replica answers with its stock.
+    pub(super) fn confirmed_list(&self) -> Option<u32> {
+        Client::new(self, StdRng::seed_from_u64(0)).confirm_list()
     }
 
     fn add_skus(&self, writer: u64) -> Vec<String> {
@@ -115,7 +131,12 @@ impl SellerLoad {
         skus
     }
 
-    fn spawn(&mut self, mut client: Client, step: impl Fn(&mut Client) + Send + 'static) {
+    fn spawn(
+        &mut self,
+        mut client: Client,
+        pause: Duration,
+        step: impl Fn(&mut Client) + Send + 'static,
+    ) {
         let is_ending = Arc::clone(&self.is_ending);
         self.threads.push(std::thread::spawn(move || {
             while !is_ending.load(Ordering::Acquire) {
@@ -124,7 +145,7 @@ impl SellerLoad {
                     clippy::disallowed_methods,
                     reason = "this thread is not of the runtime"
                 )]
-                std::thread::sleep(PAUSE);
+                std::thread::sleep(pause);
             }
         }));
     }
@@ -165,6 +186,35 @@ impl Client {
         let skus = self.model.lock().skus();
         // An error is a right response while a replica is behind.
         let _answered = self.get(&entry, &skus);
+    }
+
+    /// Writes the next list if every replica answers with the stock of the last one.
+    fn rewrite(&mut self, path: &Path) {
+        let Some(last) = self.confirm_list() else {
+            return;
+        };
+        // A replica may read it at once.
+        self.model.lock().issue_list(last + 1);
+        write_list(path, last + 1);
+    }
+
+    /// Returns the number of the last list if every replica answers with its stock.
+    fn confirm_list(&self) -> Option<u32> {
+        let (skus, list) = {
+            let model = self.model.lock();
+            (model.listed_skus(), model.list())
+        };
+        let right = |list| -> BTreeMap<String, u32> {
+            (0..LISTED_SKUS)
+                .map(|number| (listed_sku(number), count_in_list(number, list)))
+                .collect()
+        };
+        let has_list = |entry| list == 0 || self.get(entry, &skus) == Ok(right(list));
+        // The load balancer, which is the first one, is not a replica.
+        self.entries[1..].iter().all(has_list).then(|| {
+            self.model.lock().confirm_list(list);
+            list
+        })
     }
 
     fn exchange(&self, address: SocketAddr, request: (&str, &str, &str, &str)) -> (u16, String) {
