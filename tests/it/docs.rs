@@ -439,6 +439,7 @@ const TRANSLATIONS: &[(&str, &str)] = &[
     ("docs/ru/operations.md", "docs/operations.md"),
     ("docs/ru/switch-over.md", "docs/switch-over.md"),
     ("docs/ru/faq.md", "docs/faq.md"),
+    ("docs/ru/replicas.md", "docs/replicas.md"),
 ];
 
 /// Code spans of the prose, sorted.
