@@ -144,6 +144,11 @@ impl Cluster {
                 self.wait_for_outage(workload).await;
                 self.replicas[number].database.heal();
             }
+            ReplicaFault::LoseConnections(number) => {
+                self.replicas[number].database.lose_connections();
+                // The others first wait for the replica, and then no longer.
+                self.wait_for_progress(workload, 10).await;
+            }
             ReplicaFault::JumpClock(number, hours) => {
                 self.set_clocks_right();
                 self.replicas[number].set_clock(hours);

@@ -23,6 +23,9 @@ pub(super) enum ReplicaFault {
     Cut(usize),
     /// Nothing passes between a replica and the database, and no connection is closed.
     Swallow(usize),
+    /// Nothing passes any more on the connections of a replica to the database, which are never
+    /// closed. New ones work.
+    LoseConnections(usize),
     /// The wall clock of a replica jumps to this many hours from the right time. Those of the
     /// others are right.
     JumpClock(usize, i64),
@@ -63,6 +66,7 @@ impl ReplicaFault {
             | Self::Stop(_)
             | Self::Cut(_)
             | Self::Swallow(_)
+            | Self::LoseConnections(_)
             | Self::JumpClock(..) => 3,
             Self::RestartDatabase(_) | Self::Failover | Self::FailoverBehind => 5,
         })
@@ -98,6 +102,7 @@ impl ReplicaFault {
             FaultKind::RestartDatabase => Self::RestartDatabase("immediate"),
             FaultKind::Cut => Self::Cut(replica),
             FaultKind::Swallow => Self::Swallow(replica),
+            FaultKind::LoseConnections => Self::LoseConnections(replica),
             FaultKind::JumpClock => {
                 let hours = [0, 1, -1, 24, -24].choose(rng);
                 Self::JumpClock(replica, *hours.expect("there are some"))
@@ -107,7 +112,7 @@ impl ReplicaFault {
         }
     }
 
-    const WEIGHTS: [(FaultKind, u32); 10] = [
+    const WEIGHTS: [(FaultKind, u32); 11] = [
         (FaultKind::Kill, 15),
         (FaultKind::Restart, 5),
         (FaultKind::KillSender, 15),
@@ -115,6 +120,7 @@ impl ReplicaFault {
         (FaultKind::RestartDatabase, 15),
         (FaultKind::Cut, 15),
         (FaultKind::Swallow, 8),
+        (FaultKind::LoseConnections, 8),
         (FaultKind::JumpClock, 17),
         (FaultKind::Failover, 5),
         (FaultKind::FailoverBehind, 5),
@@ -130,6 +136,7 @@ enum FaultKind {
     RestartDatabase,
     Cut,
     Swallow,
+    LoseConnections,
     JumpClock,
     Failover,
     FailoverBehind,
@@ -138,7 +145,7 @@ enum FaultKind {
 #[test]
 fn seed_determines_the_faults() {
     assert_eq!(ReplicaFault::each_kind(5), ReplicaFault::each_kind(5));
-    assert_eq!(ReplicaFault::each_kind(5).len(), 10);
+    assert_eq!(ReplicaFault::each_kind(5).len(), 11);
     assert_eq!(
         ReplicaFault::each_kind(5).last(),
         Some(&ReplicaFault::FailoverBehind)

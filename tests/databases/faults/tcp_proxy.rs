@@ -35,11 +35,15 @@ struct ProxyState {
     mode: ProxyMode,
     /// Connections of an earlier generation are closed.
     generation: u64,
+    /// Nothing passes any more on connections with a smaller number, and they are not closed.
+    lost: u64,
 }
 
 #[derive(Debug, Default)]
 struct ProxyCounters {
     request_bytes: AtomicU64,
+    /// Number of the next connection.
+    connections: AtomicU64,
     open: AtomicUsize,
 }
 
@@ -52,6 +56,7 @@ impl TcpProxy {
             target,
             mode: ProxyMode::Forward,
             generation: 0,
+            lost: 0,
         });
         let counters = Arc::new(ProxyCounters::default());
         let accepting = tokio::spawn(accept(listener, receiver, Arc::clone(&counters)));
@@ -85,6 +90,13 @@ impl TcpProxy {
                 state.generation += 1;
             }
         });
+    }
+
+    /// Lets nothing pass any more on the connections that are open now, and does not close them, as
+    /// if the host at their other end had disappeared. New connections work.
+    pub(super) fn lose_connections(&self) {
+        let lost = self.counters.connections.load(Ordering::Acquire);
+        self.state.send_modify(|state| state.lost = lost);
     }
 
     /// Closes all connections and sends the next ones to another target.
@@ -136,6 +148,7 @@ async fn connect(
     mut state: watch::Receiver<ProxyState>,
     counters: &ProxyCounters,
 ) {
+    let number = counters.connections.fetch_add(1, Ordering::AcqRel);
     let ProxyState {
         target, generation, ..
     } = *state.borrow_and_update();
@@ -147,24 +160,41 @@ async fn connect(
     if set.iter().any(Result::is_err) {
         return;
     }
-    let (from_client, to_client) = client.into_split();
-    let (from_server, to_server) = server.into_split();
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
     let requests = copy(
-        (from_client, to_server),
+        (&mut from_client, &mut to_server),
         (state.clone(), generation),
         Some(&counters.request_bytes),
     );
-    let responses = copy((from_server, to_client), (state, generation), None);
+    let responses = copy(
+        (&mut from_server, &mut to_client),
+        (state.clone(), generation),
+        None,
+    );
     // Either end closes both, so that a killed client's requests are not completed for it.
     tokio::select! {
-        () = requests => {}
-        () = responses => {}
+        biased;
+        () = is_lost(&mut state, number) => {}
+        () = requests => return,
+        () = responses => return,
+    }
+    // The server's side stays open too, and the server does not notice it either.
+    let mut buffer = vec![0; 64 * 1024];
+    while matches!(from_client.read(&mut buffer).await, Ok(1..)) {}
+}
+
+/// Waits until a connection is lost.
+async fn is_lost(state: &mut watch::Receiver<ProxyState>, number: u64) {
+    if state.wait_for(|state| number < state.lost).await.is_err() {
+        // The test has ended.
+        std::future::pending::<()>().await;
     }
 }
 
 /// Copies until either side closes or the proxy cuts. `sent` counts the bytes of requests.
 async fn copy(
-    (mut from, mut to): (OwnedReadHalf, OwnedWriteHalf),
+    (from, to): (&mut OwnedReadHalf, &mut OwnedWriteHalf),
     (mut state, generation): (watch::Receiver<ProxyState>, u64),
     sent: Option<&AtomicU64>,
 ) {
