@@ -27,7 +27,7 @@ const SKUS_PER_MINUTE: usize = 1_000;
 /// Part of the Market's usual limit of 100 000 SKUs that is [`SKUS_PER_MINUTE`].
 const SHOP_SETTINGS: &str = "limit_share = 0.01\n";
 
-/// Longest time until a condition holds after a fault. Another replica sends after at most 95 s.
+/// Longest time until a condition holds after a fault. Another replica sends after at most 100 s.
 pub(super) const RECOVERY_TIMEOUT: Duration = Duration::from_secs(240);
 
 /// Longest time in which a replica that leads sends something, while it is not at the limit.
