@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench replicas` starts a private PostgreSQL, which must be installed, and removes
 //! it. `--skus N` changes the size of the stock that a new replica reads (a million), `--seconds N`
-//! the length of each measurement of updates (10). `--no-crash` omits the wait of 65 to 95 seconds
+//! the length of each measurement of updates (10). `--no-crash` omits the wait of up to 100 seconds
 //! for a new sender. The variable `TMPDIR` puts database and stores on another disk.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![expect(

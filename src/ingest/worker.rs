@@ -321,8 +321,9 @@ impl IngestWorker {
         };
         let seconds = jump.num_seconds();
         let text = format!(
-            "the clock of this machine was set by {seconds:+} s, to {now}. Updates up to 5 minutes \
-             old now replace stock with a date from the wrong clock. Check the time service"
+            "the clock of this service was set by {seconds:+} s, to {now}. Updates up to 5 minutes \
+             old now replace stock with a date from the wrong clock. Check the time service of this \
+             machine; replicas use the clock of the database server"
         );
         self.alarms
             .raise_for(AlarmKind::ClockJumped, "", text, CLOCK_ALARM_DURATION);
@@ -348,9 +349,10 @@ impl IngestWorker {
 
     fn raise_wrong_dates(&self, sku: &Sku, at: Timestamp, now: DateTime<Utc>) {
         let text = format!(
-            "SKU '{sku}' is dated {at}, but the clock of this machine shows {now}: the clock ran \
+            "SKU '{sku}' is dated {at}, but the clock of this service shows {now}: the clock ran \
              ahead when the stock was stored, or it is behind now. Updates up to 5 minutes old \
-             replace such stock. Check the time service"
+             replace such stock. Check the time service of this machine; replicas use the clock of \
+             the database server"
         );
         self.alarms
             .raise_for(AlarmKind::ClockJumped, "", text, CLOCK_ALARM_DURATION);

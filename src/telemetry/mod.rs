@@ -166,7 +166,7 @@ pub enum AlarmKind {
     CampaignPaused,
     /// The store belongs to another installation. Nothing is sent until the operator decides.
     CloneGuard,
-    /// The clock of this machine was set, or stored dates come from a clock that ran ahead.
+    /// The clock of this service was set, or stored dates come from a clock that ran ahead.
     ClockJumped,
     /// The Market requested a shop without any stock.
     ColdShopAsked,

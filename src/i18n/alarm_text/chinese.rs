@@ -35,7 +35,7 @@ pub(super) const fn alarm_text(kind: AlarmKind) -> AlarmText {
         AlarmKind::ClockJumped => AlarmText {
             title: "时钟或库存日期有误",
             consequence: "以日期最新的库存为准，因此错误的日期可能使服务保留较旧的数量；接收、发送和应答仍在继续。",
-            remedy: "请检查本机以及提供库存的程序所在机器的时间服务（NTP）。最后一次报告之后 24 小时，告警解除。",
+            remedy: "请检查本机（使用多个副本时为数据库服务器）以及提供库存的程序所在机器的时间服务（NTP）。最后一次报告之后 24 小时，告警解除。",
         },
         AlarmKind::ColdShopAsked => AlarmText {
             title: "Market 请求的库存未知",

@@ -35,7 +35,7 @@ pub(super) const fn alarm_text(kind: AlarmKind) -> AlarmText {
         AlarmKind::ClockJumped => AlarmText {
             title: "Clock or dates of stock are wrong",
             consequence: "The newest date decides which count is valid, so a wrong date can make the service keep an older count; accepting, sending and answering continue.",
-            remedy: "Check the time service (NTP) of this machine and of the program that feeds stock. The alarm clears 24 hours after the last report.",
+            remedy: "Check the time service (NTP) of this machine, with replicas that of the database server, and of the program that feeds stock. The alarm clears 24 hours after the last report.",
         },
         AlarmKind::ColdShopAsked => AlarmText {
             title: "The Market asks for unknown stock",
