@@ -16,11 +16,15 @@ const REPLICA: &str = "replica ";
 /// Time after which another process may use the name.
 const LEASE_DURATION: Duration = Duration::from_secs(15);
 
+/// Longest wait for the end of the lease of a process that has crashed.
+pub(super) const CRASH_WAIT: Duration =
+    LEASE_DURATION.saturating_add(RETRY_INTERVAL.saturating_mul(2));
+
 /// Time between two renewals.
 const RENEW_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Time between two attempts to take the lease while another process has it.
-const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+pub(super) const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Lease on the name of this process.
 pub(super) struct NameLease {
@@ -52,7 +56,7 @@ impl NameLease {
             rand::random::<u32>()
         );
         let lease = Self { table, name, owner };
-        let give_up_at = Instant::now() + LEASE_DURATION + 2 * RETRY_INTERVAL;
+        let give_up_at = Instant::now() + CRASH_WAIT;
         let mut has_waited = false;
         while let Some(obstacle) = lease.try_take().await? {
             if Instant::now() >= give_up_at {

@@ -9,10 +9,11 @@ use lifecycle::{Clock, Tasks};
 use market_api::partner::client::MarketClient;
 use prometheus_client::registry::Registry;
 use strict_http::reachable_address;
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::instance_guard::{self, Ownership};
-use super::name_lease::NameLease;
+use super::name_lease::{CRASH_WAIT, NameLease, RETRY_INTERVAL};
 use super::{TaskGroups, leadership, wiring};
 use crate::chart_history::{ChartFile, ChartHistory};
 use crate::config::Config;
@@ -47,7 +48,8 @@ pub(super) struct Services {
     pub(super) started: DateTime<Utc>,
 }
 
-/// Opens the store. With [`Ownership::TakeOver`] also one that was copied to another place, because
+/// Opens the store, and waits if a process that may have crashed has it with another target. With
+/// [`Ownership::TakeOver`] also one that was copied to another place, because
 /// that copy is not used.
 async fn open_store(
     config: &store::Config,
@@ -62,6 +64,19 @@ async fn open_store(
         store::reclaim_copied_store(config)
             .await
             .context("use a store again that was copied")?;
+        opened = Store::open(config, shops).await;
+    }
+    let give_up_at = Instant::now() + CRASH_WAIT;
+    let mut has_waited = false;
+    // A process that has crashed counts as live for some seconds.
+    while let Err(error @ StoreError::TargetInUse { .. }) = &opened
+        && Instant::now() < give_up_at
+    {
+        if !has_waited {
+            info!("waiting up to {} s: {error}", CRASH_WAIT.as_secs());
+        }
+        has_waited = true;
+        sleep(RETRY_INTERVAL).await;
         opened = Store::open(config, shops).await;
     }
     opened.context("open the store")
@@ -101,6 +116,7 @@ impl Services {
         };
         let name_lease = NameLease::take(&store, config.replica.as_deref()).await?;
         store.check_copy_marks().await.context("open the store")?;
+        store.check_targets().await.context("open the store")?;
         let lease_owner = name_lease.as_ref().map(|lease| lease.owner().to_owned());
         if let Some(lease) = name_lease {
             let keeping = lease.keep(tasks.background.clone());

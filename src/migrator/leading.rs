@@ -6,7 +6,7 @@ use stock::ShopId;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::operator_pause::{OPERATOR_PAUSE_NOTE, OPERATOR_PAUSE_REASON};
+use super::operator_pause::OPERATOR_PAUSE_NOTE;
 use super::planner::{Planner, PlannerDeps};
 use super::rate_limit::SharedRateLimiter;
 use super::readback::{ReadbackContext, ReadbackDriver};
@@ -40,10 +40,14 @@ pub(super) enum LeadStep {
 }
 
 /// Reason why a batch may not be sent.
-pub(super) struct SendObstacle {
-    pub(super) reason: String,
+#[derive(Debug)]
+pub(super) enum SendObstacle {
     /// The operator has paused the shop on another replica.
-    pub(super) is_paused: bool,
+    Paused,
+    /// The shop has another target in the database, so nothing is sent until a person acts.
+    OtherTarget(String),
+    /// It may pass.
+    Temporary(String),
 }
 
 impl Leading {
@@ -191,7 +195,6 @@ pub(super) async fn permit_send(
     send: RecentSend,
     right: &LeadRight,
 ) -> Result<(), SendObstacle> {
-    let obstacle = |reason: String, is_paused| SendObstacle { reason, is_paused };
     match store
         .permit_send(shop, send, (right.fence(), OPERATOR_PAUSE_NOTE))
         .await
@@ -202,11 +205,14 @@ pub(super) async fn permit_send(
             let name = right.lease_name();
             let reason =
                 format!("not sent: the lease {name} ended before the database had permitted it");
-            Err(obstacle(reason, false))
+            Err(SendObstacle::Temporary(reason))
         }
         Ok(SendPermission::Granted) => Ok(()),
-        Ok(SendPermission::Paused) => Err(obstacle(OPERATOR_PAUSE_REASON.to_owned(), true)),
-        Err(error) if store.is_shared() => Err(obstacle(error.to_string(), false)),
+        Ok(SendPermission::Paused) => Err(SendObstacle::Paused),
+        Err(error @ StoreError::OtherTarget { .. }) => {
+            Err(SendObstacle::OtherTarget(error.to_string()))
+        }
+        Err(error) if store.is_shared() => Err(SendObstacle::Temporary(error.to_string())),
         Err(error) => {
             warn!(error = %error, "failed to persist rate-limit usage");
             Ok(())
@@ -264,7 +270,7 @@ mod tests {
         for (epoch, valid_until) in ends {
             hold_until(epoch, valid_until);
             let obstacle = permit().await.unwrap_err();
-            assert_eq!((&*obstacle.reason, obstacle.is_paused), (refused, false));
+            assert!(matches!(obstacle, SendObstacle::Temporary(reason) if reason == refused));
         }
         store.close().await.unwrap();
     }

@@ -11,14 +11,13 @@ use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use lifecycle::{Clock, Tasks, run_blocking};
-use market_api::partner::client::CallOutcome;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-use super::leading::{self, LeadStep, Leading};
+use super::leading::{self, LeadStep, Leading, SendObstacle};
 use super::planner::{CompletedBatch, DurableChange, Now, Planner, UpdateBatch};
 use super::rate_limit::SharedRateLimiter;
 use super::readback::{self, ReadbackDriver, ReadbackStep};
@@ -283,11 +282,10 @@ impl SyncWorker {
             let send = RecentSend { at, skus };
             let permission = leading::permit_send(&store, shop, send, &right).await;
             if let Err(obstacle) = permission {
-                if obstacle.is_paused {
+                if matches!(obstacle, SendObstacle::Paused) {
                     handle.set_paused_since(Some(clock.now()));
                 }
-                let outcome = CallOutcome::NoResponse(obstacle.reason);
-                let completed = CompletedBatch::new(batch, outcome, read_clocks(clock));
+                let completed = CompletedBatch::not_sent(batch, obstacle, read_clocks(clock));
                 return Completion::Batch(completed);
             }
             let sent_at = clock.now();

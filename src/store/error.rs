@@ -164,12 +164,34 @@ pub enum StoreError {
     /// Another process has given the shop another target, so what concerns the target of this
     /// process is void. Nothing was written.
     #[error(
-        "shop {shop} has another campaign or business in the database, because a process with \
-         another configuration was started: restart this one with the same configuration"
+        "shop {shop} has the target '{recorded}' in the database, but '{configured}' in this process, \
+         because a process with another campaign, business or market_url was started: stop all \
+         processes that use the database, and start them with the same values"
     )]
     OtherTarget {
         /// Name of the shop.
         shop: String,
+        /// Target in the database.
+        recorded: String,
+        /// Target in the configuration of this process.
+        configured: String,
+    },
+    /// The configuration has another target than the database, which other processes use with that
+    /// one. Nothing was written.
+    #[error(
+        "shop {shop} has the target '{recorded}' in the database, which these processes use: \
+         {processes}. This configuration has '{configured}': correct its campaign, business or \
+         market_url, or stop all processes before a change of it"
+    )]
+    TargetInUse {
+        /// Name of the shop.
+        shop: String,
+        /// Target in the database.
+        recorded: String,
+        /// Target in the configuration.
+        configured: String,
+        /// Names of the live processes.
+        processes: String,
     },
     /// Another process has stated stock of the shop meanwhile. Nothing was written, memory has the
     /// other stock now, and the update must be compared with it again.
@@ -204,6 +226,7 @@ impl StoreError {
             | Self::CopiedAway { .. }
             | Self::NotLeader { .. }
             | Self::OtherTarget { .. }
+            | Self::TargetInUse { .. }
             | Self::Behind => false,
         }
     }

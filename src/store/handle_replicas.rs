@@ -33,6 +33,18 @@ impl Store {
         }
     }
 
+    /// Refuses a database in which a shop has got another target since [`Store::open`]. Call it when this
+    /// process has its lease: from then on no start records another target.
+    ///
+    /// # Errors
+    /// A shop has another target, or the database cannot be read.
+    pub async fn check_targets(&self) -> Result<(), StoreError> {
+        match self.backend() {
+            Backend::Sqlite(_) => Ok(()),
+            Backend::Postgres(store) => store.check_targets().await,
+        }
+    }
+
     /// Waits until every live replica has applied these changes, or no longer counts.
     pub async fn replicated(&self, changes: &AppendedChanges) {
         if let Backend::Postgres(store) = self.backend()

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep};
 
 use super::postgres_store::{execute, new_database};
 use super::server::DatabaseServer;
-use super::service_process::{Market, Service, ServiceConfig, wait_until};
+use super::service_process::{CAMPAIGN, Market, Service, ServiceConfig, wait_until};
 
 /// Gives the lease for the Market back, as its owner would. The test need not wait for its end.
 pub(crate) const HAND_OVER: &str = "UPDATE stockbridge.lease SET owner = '', until = now() \
@@ -235,4 +236,68 @@ async fn sources_run_on_one_replica() {
     let log = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{log}");
     assert!(log.contains("set replica on each process"), "{log}");
+}
+
+/// A changed target stops the sends of every process that has the old one.
+#[tokio::test(flavor = "multi_thread")]
+async fn other_target_is_refused_while_replicas_live() {
+    let mut replicas = Replicas::start("targets").await;
+    assert_eq!(replicas.one.put(&[("A", 1)]), 200);
+    replicas.wait_for_market(&[("A", 1)]).await;
+    let other = ServiceConfig::new(&replicas.market, &replicas.url, "replica = \"three\"");
+    let path = other.directory().join("config.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (old, new) = (format!("campaign = {CAMPAIGN}"), "campaign = 12399");
+    std::fs::write(&path, text.replace(&old, new)).unwrap();
+    let output = block_in_place(|| other.command().output().unwrap());
+    assert!(!output.status.success());
+    let log = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    for part in [
+        "shop moscow has the target",
+        "campaign 12345'",
+        "campaign 12399'",
+        "these processes use: one, two.",
+        "correct its campaign, business or market_url, or stop all processes before a change",
+    ] {
+        assert!(log.contains(part), "{part}: {log}");
+    }
+    // The others go on.
+    assert_eq!(replicas.one.put(&[("A", 2)]), 200);
+    replicas.wait_for_market(&[("A", 2)]).await;
+    // Without live replicas the change is recorded.
+    for replica in [&replicas.one, &replicas.two] {
+        replica.signal("-STOP");
+    }
+    for sql in [
+        "UPDATE stockbridge.replica SET until = now()",
+        "UPDATE stockbridge.lease SET until = now() WHERE name LIKE 'replica %'",
+    ] {
+        execute(&replicas.url, sql).await;
+    }
+    let mut third = other.serve();
+    third.kill();
+    // A process that goes on, and finds another target, says so at once.
+    for replica in [&replicas.one, &replicas.two] {
+        replica.signal("-CONT");
+    }
+    wait_until("the alarm is raised", async || {
+        replicas.one.has_alarm("campaign_paused")
+    })
+    .await;
+    let (_, status) = replicas.one.ops("GET", "/status");
+    let alarms = status["alarms"].to_string();
+    let cause = "a process with another campaign, business or market_url was started";
+    assert!(
+        alarms.contains("campaign 12399'") && alarms.contains(cause),
+        "{alarms}"
+    );
+    assert_eq!(status["shops"][0]["migrator"]["state"], "paused");
+    // The cure that the alarm names.
+    replicas.one.kill();
+    replicas.two.kill();
+    let one = replicas.configs[0].serve();
+    execute(&replicas.url, HAND_OVER).await;
+    assert_eq!(one.put(&[("A", 3)]), 200);
+    replicas.wait_for_market(&[("A", 3)]).await;
+    assert!(!one.has_alarm("campaign_paused"));
 }

@@ -10,10 +10,11 @@ use tokio::time::Instant;
 use super::retry_groups::BatchOrigin;
 use super::turns::BatchSource;
 use super::{Now, Planner};
-use crate::migrator::ShopData;
 use crate::migrator::classify_response::{ResponseVerdict, classify_response};
+use crate::migrator::leading::SendObstacle;
 use crate::migrator::ledger::is_due;
 use crate::migrator::queue::{QueuedSku, clamp_to_window};
+use crate::migrator::{OPERATOR_PAUSE_REASON, ShopData};
 use crate::store::Acked;
 
 /// Largest request body, in bytes. Below the Market's limit of 512 KB for either meaning of KB.
@@ -233,6 +234,28 @@ impl CompletedBatch {
             batch,
             verdict: classify_response(&outcome),
             response: outcome.into_response(),
+            completed_at,
+        }
+    }
+
+    /// Returns a batch that was not sent.
+    pub(in crate::migrator) fn not_sent(
+        batch: UpdateBatch,
+        obstacle: SendObstacle,
+        completed_at: Now,
+    ) -> Self {
+        let verdict = match obstacle {
+            SendObstacle::Paused => ResponseVerdict::Retry {
+                reason: OPERATOR_PAUSE_REASON.to_owned(),
+            },
+            SendObstacle::Temporary(reason) => ResponseVerdict::Retry { reason },
+            // Raises the alarm at once, and pauses until the cause is fixed.
+            SendObstacle::OtherTarget(reason) => ResponseVerdict::CampaignUnavailable { reason },
+        };
+        Self {
+            batch,
+            verdict,
+            response: None,
             completed_at,
         }
     }

@@ -13,6 +13,7 @@ use super::connection::{PostgresWork, Purpose, WRITE_TIMEOUT, is_conflict, query
 use super::lease::{Fence, check_fence};
 use super::replica_table::notify;
 use super::shop_log::LogEnd;
+use super::targets::{TargetConflict, find_other_target};
 use super::{PostgresState, PostgresStore, ShopLog, check_open};
 use crate::store::append_guard::{AppendGuard, AppendedChanges, LogPosition};
 use crate::store::error::StoreInternalError;
@@ -145,7 +146,7 @@ impl PostgresStore {
         let concluded = match outcome {
             Ok(Ok(done)) => Ok(Some(done)),
             Ok(Err(Refusal::NotLeader(lease))) => Err(StoreError::NotLeader { lease: Some(lease) }),
-            Ok(Err(Refusal::OtherTarget(shop))) => Err(StoreError::OtherTarget { shop }),
+            Ok(Err(Refusal::OtherTarget(conflict))) => Err(conflict.into()),
             Ok(Err(Refusal::Behind)) => self.follow(state).await.map(|_| None),
             // Two processes have locked shops in a different order, or long.
             Err(error) if is_conflict(&error) => Ok(None),
@@ -201,9 +202,9 @@ impl PostgresStore {
         }
         let mut ends = lock_ends(conn, &sealed.shops).await?;
         // After the rows were locked: only who locks them changes a target.
-        if let Some(shop) = find_other_target(conn, logs, for_target).await? {
+        if let Some(conflict) = find_other_target(conn, logs, for_target).await? {
             work.roll_back().await?;
-            return Ok(Err(Refusal::OtherTarget(shop)));
+            return Ok(Err(Refusal::OtherTarget(conflict)));
         }
         if !only_read.is_empty() {
             let ids: Vec<i64> = only_read.iter().map(|index| logs[*index].id).collect();
@@ -303,8 +304,8 @@ pub(super) enum Refusal {
     Behind,
     /// Another process has the lease of this name.
     NotLeader(String),
-    /// Another process has given the shop of this name another target.
-    OtherTarget(String),
+    /// Another process has given a shop another target.
+    OtherTarget(TargetConflict),
 }
 
 /// Attempts of one append.
@@ -387,29 +388,6 @@ pub(super) async fn lock_ends(
     let lock =
         "SELECT id, ver, chain FROM stockbridge.shop WHERE id = ANY($1) ORDER BY id FOR UPDATE";
     read_ends(conn, lock, shops).await
-}
-
-/// Returns the name of a shop that has another target in the database than in this process.
-pub(super) async fn find_other_target(
-    conn: &mut PgConnection,
-    logs: &[ShopLog],
-    ids: &[i64],
-) -> Result<Option<String>, StoreInternalError> {
-    if ids.is_empty() {
-        return Ok(None);
-    }
-    let rows = query("SELECT id, target FROM stockbridge.shop WHERE id = ANY($1)")
-        .bind(ids)
-        .fetch_all(conn)
-        .await?;
-    for row in rows {
-        let (id, target): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
-        let log = logs.iter().find(|log| log.id == id);
-        if let Some(log) = log.filter(|log| log.target != target) {
-            return Ok(Some(log.name.clone()));
-        }
-    }
-    Ok(None)
 }
 
 async fn read_ends(

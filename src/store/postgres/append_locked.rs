@@ -7,12 +7,13 @@
 use stock::ShopId;
 
 use super::append::{
-    Attempt, AttemptCondition, Attempts, PackedShops, Refusal, advance, find_other_target,
-    lock_ends, other_shops, pack, seal,
+    Attempt, AttemptCondition, Attempts, PackedShops, Refusal, advance, lock_ends, other_shops,
+    pack, seal,
 };
 use super::connection::{PostgresConnection, PostgresWork, Purpose, WRITE_TIMEOUT, with_limit};
 use super::follow::read_after;
 use super::lease::check_fence;
+use super::targets::find_other_target;
 use super::{PostgresState, PostgresStore, ShopLog, check_open};
 use crate::store::append_guard::LogPosition;
 use crate::store::error::StoreInternalError;
@@ -135,9 +136,9 @@ impl PostgresStore {
             return Ok(Err(Refusal::NotLeader(fence.lease.clone())));
         }
         let ends = lock_ends(conn, &ids).await?;
-        if let Some(shop) = find_other_target(conn, logs, for_target).await? {
+        if let Some(conflict) = find_other_target(conn, logs, for_target).await? {
             work.roll_back().await?;
-            return Ok(Err(Refusal::OtherTarget(shop)));
+            return Ok(Err(Refusal::OtherTarget(conflict)));
         }
         let mut known = 0;
         for (id, end) in ends {

@@ -3,9 +3,9 @@
 use chrono::{DateTime, Utc};
 use stock::ShopId;
 
-use super::append::find_other_target;
 use super::connection::{PostgresConnection, Purpose, WRITE_TIMEOUT, with_limit};
 use super::lease::{Fence, check_fence};
+use super::targets::{TargetConflict, find_other_target};
 use super::{PostgresState, PostgresStore, ShopLog, check_open, side_tables};
 use crate::store::error::StoreInternalError;
 use crate::store::loaded_store::shop_of_disk_id;
@@ -71,14 +71,13 @@ impl PostgresStore {
         let log = &logs[shop.index()];
         let recording = record_send(connection, log, skus, (fence, pause_note));
         let outcome = with_limit(WRITE_TIMEOUT, recording).await;
-        let shop = log.name.clone();
         let outcome = outcome.map_err(|error| state.connection.to_store_error(error));
         self.publish(&state, outcome.as_ref().err());
         match outcome? {
             SendOutcome::Recorded => Ok(SendPermission::Granted),
             SendOutcome::Paused => Ok(SendPermission::Paused),
             SendOutcome::NotLeader => Err(StoreError::not_leader(Some(fence))),
-            SendOutcome::OtherTarget => Err(StoreError::OtherTarget { shop }),
+            SendOutcome::OtherTarget(conflict) => Err(conflict.into()),
         }
     }
 }
@@ -104,7 +103,7 @@ enum SendOutcome {
     /// Another process has the lease.
     NotLeader,
     /// Another process has given the shop another target.
-    OtherTarget,
+    OtherTarget(TargetConflict),
 }
 
 async fn record_send(
@@ -120,9 +119,9 @@ async fn record_send(
         return Ok(SendOutcome::NotLeader);
     };
     let logs = std::slice::from_ref(log);
-    if find_other_target(work.conn(), logs, &[id]).await?.is_some() {
+    if let Some(conflict) = find_other_target(work.conn(), logs, &[id]).await? {
         work.roll_back().await?;
-        return Ok(SendOutcome::OtherTarget);
+        return Ok(SendOutcome::OtherTarget(conflict));
     }
     if side_tables::has_note(work.conn(), id, pause_note).await? {
         work.roll_back().await?;

@@ -8,6 +8,7 @@ use super::read_log::{RawRecord, read_changes, read_snapshot, visit_changes};
 use super::recover::insert_changes;
 use super::schema::{known_version, migrate};
 use super::shop_log::{LogEnd, LogRow};
+use super::targets::live_processes;
 use super::{ShopLog, StoreUrl, side_tables};
 use crate::store::copy::check_marks;
 use crate::store::error::StoreInternalError;
@@ -57,10 +58,12 @@ pub(super) async fn check_copy_marks(
 }
 
 /// Assigns numbers to new shops and records changed targets, in one transaction.
+///
+/// A target is not changed while another process uses the database.
 pub(super) async fn register_shops(
     connection: &mut PostgresConnection,
     shops: &[ShopIdentity],
-) -> Result<(), StoreInternalError> {
+) -> Result<Result<(), StoreError>, StoreInternalError> {
     let mut work = connection.begin(Purpose::Write).await?;
     let known = LogRow::read_all(work.conn()).await?;
     let is_registered = |shop: &ShopIdentity| {
@@ -68,7 +71,7 @@ pub(super) async fn register_shops(
         known.iter().any(|row| same(&row))
     };
     if shops.iter().all(is_registered) {
-        return work.roll_back().await;
+        return work.roll_back().await.map(Ok);
     }
     // Appends wait meanwhile, and other processes that register shops. A weaker lock would let an
     // append lock its row and then wait for the table, while this waits for the row.
@@ -78,6 +81,7 @@ pub(super) async fn register_shops(
     let known = LogRow::read_all(work.conn()).await?;
     let largest = known.iter().map(|row| row.shop.id).max().unwrap_or(0);
     let mut new_ids = largest + 1..;
+    let live = live_processes(work.conn()).await?;
     for ShopIdentity { name, target, .. } in shops {
         let found = known.iter().find(|row| row.shop.name == *name);
         let Some(found) = found else {
@@ -92,6 +96,15 @@ pub(super) async fn register_shops(
         if found.shop.target == *target {
             continue;
         }
+        if !live.is_empty() {
+            let refusal = StoreError::TargetInUse {
+                shop: name.clone(),
+                recorded: found.shop.target.clone(),
+                configured: target.clone(),
+                processes: live.join(", "),
+            };
+            return work.roll_back().await.map(|()| Err(refusal));
+        }
         let mut row = found.clone();
         row.shop.target.clone_from(target);
         let (seq, packed) = (row.end.ver + 1, RecordPacker::target_changed());
@@ -104,7 +117,7 @@ pub(super) async fn register_shops(
         insert_changes(work.conn(), row.shop.id, &[change]).await?;
         row.write(work.conn()).await?;
     }
-    work.commit().await
+    work.commit().await.map(Ok)
 }
 
 /// Reads the state of the configured shops at one moment.

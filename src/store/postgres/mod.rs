@@ -34,6 +34,7 @@ mod shop_log;
 mod side_tables;
 mod statement_images;
 mod store_url;
+mod targets;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -154,7 +155,7 @@ impl PostgresStore {
         load::check_copy_marks(&mut connection, &url).await?;
         let registering = load::register_shops(&mut connection, shops);
         let registered = with_limit(WRITE_TIMEOUT, registering).await;
-        registered.map_err(|error| connection.to_store_error(error))?;
+        registered.map_err(|error| connection.to_store_error(error))??;
         let loaded = with_limit(BULK_TIMEOUT, load::load(&mut connection, shops)).await;
         let (mut loaded, shop_table, logs) =
             loaded.map_err(|error| connection.to_store_error(error))?;
