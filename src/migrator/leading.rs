@@ -7,12 +7,13 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::operator_pause::OPERATOR_PAUSE_NOTE;
-use super::planner::{Planner, PlannerDeps};
+use super::planner::{Now, Planner, PlannerDeps};
 use super::rate_limit::SharedRateLimiter;
 use super::readback::{ReadbackContext, ReadbackDriver};
 use super::rejected_keys::RejectedKeys;
 use super::restored_state::RestoredState;
 use super::selftest::SelftestRunner;
+use super::status::{WorkerState, WorkerStatus};
 use super::worker::{LEAD_CHECK_INTERVAL, read_clocks};
 use super::{Context, MarketTarget};
 use crate::replicas::{LeadRight, LeaderLease};
@@ -181,10 +182,34 @@ impl Leading {
         self.lease.changed().await;
     }
 
+    /// Shows in the status that this process leads, but does not send yet.
+    pub(super) fn show_wait(&self, status: &mut WorkerStatus, now: Now) {
+        show_wait(&self.lease, status, now);
+    }
+
     /// Returns why this process does not lead.
     pub(super) fn obstacle(&self) -> String {
         self.lease.obstacle()
     }
+}
+
+/// Shows in the status that a request of the last leader may be on its way, so that none is sent. Another
+/// reason that the status has already stays.
+fn show_wait(lease: &LeaderLease, status: &mut WorkerStatus, now: Now) {
+    let until = lease.may_send_from(now.monotonic);
+    let Some(until) = until.filter(|until| *until > now.monotonic) else {
+        return;
+    };
+    if !matches!(status.state, WorkerState::Idle | WorkerState::Sending) {
+        return;
+    }
+    let until = now.wall + (until - now.monotonic);
+    status.state = WorkerState::Waiting;
+    status.next_try = Some(until);
+    status.reason = Some(format!(
+        "waits until {} UTC, because a request of the last sender may still be in flight",
+        until.format("%H:%M:%S")
+    ));
 }
 
 /// Records a send, and then looks at the lease again. With other replicas, an error forbids it. The
@@ -226,6 +251,40 @@ mod tests {
 
     use super::*;
     use crate::store::{Config, Lease, LeaseOutcome, ShopIdentity};
+
+    #[tokio::test(start_paused = true)]
+    async fn new_leader_shows_why_it_waits() {
+        let lease = LeaderLease::named("campaign 1".to_owned(), Duration::from_secs(65));
+        let shown = |state| {
+            let now = Now {
+                monotonic: Instant::now(),
+                wall: "2026-11-20T10:14:27.4Z".parse().unwrap(),
+            };
+            let mut status = WorkerStatus {
+                state,
+                ..WorkerStatus::default()
+            };
+            show_wait(&lease, &mut status, now);
+            (status.state, status.reason.unwrap_or_default())
+        };
+        let open = (WorkerState::Sending, String::new());
+        assert_eq!(shown(WorkerState::Sending), open, "it does not lead");
+        let held = Lease {
+            epoch: 1,
+            valid_until: Instant::now() + Duration::from_mins(5),
+            is_handed_over: false,
+        };
+        lease.set(&LeaseOutcome::Held(held), "a/1");
+        let reason = "waits until 10:15:32 UTC, because a request of the last sender may still be in \
+                      flight";
+        for state in [WorkerState::Idle, WorkerState::Sending] {
+            assert_eq!(shown(state), (WorkerState::Waiting, reason.to_owned()));
+        }
+        let paused = (WorkerState::Paused, String::new());
+        assert_eq!(shown(WorkerState::Paused), paused, "the operator's pause");
+        tokio::time::advance(Duration::from_secs(65)).await;
+        assert_eq!(shown(WorkerState::Sending), open);
+    }
 
     #[tokio::test]
     async fn late_permission_is_not_used() {

@@ -194,9 +194,11 @@ impl SyncWorker {
 
     /// Publishes the status and records its changes.
     fn publish(&mut self, now: Now) {
-        let (status, report) = (self.planner.update_status(now), self.readback.report());
-        let events = self.events.on_status(status);
-        self.handle.status.lock().clone_from(status);
+        let mut status = self.planner.update_status(now).clone();
+        self.leading.show_wait(&mut status, now);
+        let report = self.readback.report();
+        let events = self.events.on_status(&status);
+        *self.handle.status.lock() = status;
         self.handle.readback.lock().clone_from(report);
         for event in events.into_iter().chain(self.events.on_readback(report)) {
             self.record(event);
