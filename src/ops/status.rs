@@ -145,13 +145,18 @@ impl OpsState {
                 .collect(),
             store: self.store.status(),
             replica: self.replica.clone(),
-            replicas: self.replicas.get(),
+            replicas: self.replicas.present(self.serving_name()),
             held: self.not_sending_reason.clone(),
             shops: self
                 .shops_with_ids()
                 .map(|(id, shop)| self.shop_status(id, shop))
                 .collect(),
         }
+    }
+
+    /// Returns the name of this replica if it may answer the Market.
+    fn serving_name(&self) -> Option<&str> {
+        self.replica.as_deref().filter(|_| self.permit.is_valid())
     }
 
     pub(super) fn shop_status(&self, id: ShopId, shop: &OpsShop) -> ShopStatusDto {
