@@ -30,6 +30,8 @@ pub(super) struct ConfigFault {
     message: String,
     /// Path of the key, such as `shops[0].warehouses`. Empty if the file has no place for it.
     key: String,
+    /// Path of another key at which the fault is shown, if the file does not have its own.
+    shown_at: Option<&'static str>,
     place: Option<FilePlace>,
 }
 
@@ -39,7 +41,16 @@ impl ConfigFault {
         Self {
             message,
             key: key.to_owned(),
+            shown_at: None,
             place: None,
+        }
+    }
+
+    /// Shows the fault at another key, without which it would not exist, if the file lacks its own.
+    pub(super) fn shown_at(self, key: &'static str) -> Self {
+        Self {
+            shown_at: Some(key),
+            ..self
         }
     }
 
@@ -107,7 +118,9 @@ impl ConfigError {
     pub(super) fn new(text: &str, mut faults: Vec<ConfigFault>) -> Self {
         let places = SettingPlaces::parse(text);
         for fault in &mut faults {
-            fault.place = places.find(&fault.key, &fault.message);
+            let place = places.find(&fault.key, &fault.message);
+            let other = || places.find(fault.shown_at?, &fault.message);
+            fault.place = place.or_else(other);
         }
         Self {
             file: String::new(),

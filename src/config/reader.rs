@@ -345,6 +345,13 @@ impl<'a> SettingsReader<'a> {
         self.report(key, ConfigFault::of(&self.path(key), text));
     }
 
+    /// Adds a fault of a key that the other key needs. It has the place of the other one, if the file
+    /// does not have the key.
+    pub(super) fn fault_of_needed(&mut self, key: &str, needing: &'static str, text: &str) {
+        let fault = ConfigFault::of(&self.path(key), text);
+        self.report(key, fault.shown_at(needing));
+    }
+
     /// Adds a fault of a setting, unless the setting has one already.
     fn report(&mut self, key: &str, fault: ConfigFault) {
         if self.faulty.insert(key.to_owned()) {

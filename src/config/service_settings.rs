@@ -34,8 +34,9 @@ pub(super) fn read_config(reader: &mut SettingsReader<'_>, machine: &str) -> Opt
         .for_each(|file| reader.resolve(file));
     if table.instance.0.is_empty() {
         if table.store_url_file.is_some() {
-            reader.fault(
+            reader.fault_of_needed(
                 "instance",
+                "store_url_file",
                 " is empty: with store_url_file it must be set, because the machine may change \
                  while the database stays",
             );
@@ -55,30 +56,9 @@ pub(super) fn read_config(reader: &mut SettingsReader<'_>, machine: &str) -> Opt
     let notify: Vec<_> = channel_readers
         .map(|reader| read_channel(reader, &table.time_zone))
         .collect();
-    let has_store_url = table.store_url_file.is_some();
-    let listen_address = secrets([table.store_listen_url_file]).pop();
-    let listen_url = listen_address.and_then(|address| {
-        let url = StoreUrl::parse(address.expose());
-        if url.is_none() {
-            reader.fault("store_listen_url_file", ADDRESS_RULE);
-        } else if !has_store_url {
-            let text = " has no effect without store_url_file: set both, or none";
-            reader.fault("store_listen_url_file", text);
-        }
-        url
-    });
-    let store_url = secrets([table.store_url_file]).pop();
-    let store_url = store_url.map(|address| {
-        let url = StoreUrl::parse(address.expose());
-        if url.is_none() {
-            reader.fault("store_url_file", ADDRESS_RULE);
-        }
-        url
-    });
-    let store_url = store_url.flatten().map(|url| match listen_url {
-        Some(listen_url) => url.with_listen_url(listen_url),
-        None => url,
-    });
+    check_replica(reader, &table);
+    let (address, listen_address) = (table.store_url_file, table.store_listen_url_file);
+    let store_url = read_store_url(reader, address, listen_address);
     let max_per_address = table.max_connections_per_address.0 as usize;
     let verify_hours = u64::from(table.verify_hours.0);
     Some(Config {
@@ -115,6 +95,60 @@ pub(super) fn read_config(reader: &mut SettingsReader<'_>, machine: &str) -> Opt
         notify: notify.into_iter().collect::<Option<_>>()?,
         effective: String::new(),
         secret_digests: Vec::new(),
+    })
+}
+
+/// Checks that a replica has a database, and that the sources are read by a replica.
+fn check_replica(reader: &mut SettingsReader<'_>, table: &ServiceTable) {
+    if let Some(name) = &table.replica
+        && table.store_url_file.is_none()
+    {
+        let text = format!(
+            " is {:?}, but replicas share a database: set store_url_file, or remove replica",
+            name.0
+        );
+        reader.fault("replica", &text);
+    }
+    if let Some(name) = &table.sources_on
+        && table.replica.is_none()
+    {
+        let text = format!(
+            " is {:?}, but this process has no name: set replica to its name, or remove sources_on",
+            name.0
+        );
+        reader.fault("sources_on", &text);
+    }
+}
+
+/// Reads the address of the database, with that for notifications.
+fn read_store_url(
+    reader: &mut SettingsReader<'_>,
+    address: Option<SecretText>,
+    listen_address: Option<SecretText>,
+) -> Option<StoreUrl> {
+    let has_store_url = address.is_some();
+    let listen_address = secrets([listen_address]).pop();
+    let listen_url = listen_address.and_then(|address| {
+        let url = StoreUrl::parse(address.expose());
+        if url.is_none() {
+            reader.fault("store_listen_url_file", ADDRESS_RULE);
+        } else if !has_store_url {
+            let text = " has no effect without store_url_file: set both, or none";
+            reader.fault("store_listen_url_file", text);
+        }
+        url
+    });
+    let store_url = secrets([address]).pop();
+    let store_url = store_url.map(|address| {
+        let url = StoreUrl::parse(address.expose());
+        if url.is_none() {
+            reader.fault("store_url_file", ADDRESS_RULE);
+        }
+        url
+    });
+    store_url.flatten().map(|url| match listen_url {
+        Some(listen_url) => url.with_listen_url(listen_url),
+        None => url,
     })
 }
 

@@ -237,8 +237,12 @@ mod tests {
         for setting in SETTINGS {
             let needed = match setting.key {
                 "store_url_file" => "instance = \"production\"\n",
-                "store_listen_url_file" => {
+                "store_listen_url_file" | "replica" => {
                     "instance = \"production\"\nstore_url_file = \"secrets/store_url\"\n"
+                }
+                "sources_on" => {
+                    "instance = \"production\"\nstore_url_file = \"secrets/store_url\"\n\
+                     replica = \"dc-1\"\n"
                 }
                 _ => "",
             };

@@ -896,7 +896,7 @@ fn stock_in_a_database_needs_an_address_and_a_name() {
     );
     let error = parse(address, "").unwrap_err();
     assert!(
-        error.contains("instance is empty: with store_url_file"),
+        error.starts_with("1:1: instance is empty: with store_url_file"),
         "{error}"
     );
     let error = parse("mysql://stock:canary@db/shop", "instance = \"a\"\n").unwrap_err();
@@ -930,4 +930,26 @@ fn replicas_name_the_one_that_reads_the_sources() {
     assert_eq!(any.sources_elsewhere(), None);
     let error = parse("replica = \"Zwei!\"\nsources_on = \"one\"").unwrap_err();
     assert!(error.contains("1 to 60 of a-z"), "{error}");
+}
+
+#[test]
+fn replica_needs_a_database() {
+    let errors = |settings: &str| {
+        let text = format!("{settings}\n{MINIMAL}");
+        let secrets = SECRETS.map(|(key, text)| (key.to_owned(), text.to_owned()));
+        let read = Config::parse(&text, secrets.into(), Path::new(""));
+        read.unwrap_err().to_string()
+    };
+    let error = errors("\nreplica = \"dc-4\"\nsources_on = \"dc-1\"");
+    assert_eq!(
+        error,
+        "2:11: replica is \"dc-4\", but replicas share a database: set store_url_file, or remove \
+         replica\n    replica = \"dc-4\"\n              ^^^^^^"
+    );
+    let error = errors("sources_on = \"dc-1\"");
+    assert!(
+        error.starts_with("1:14: sources_on is \"dc-1\", but this process has no name"),
+        "{error}"
+    );
+    assert_eq!(error.matches("1:14").count(), 1, "{error}");
 }

@@ -40,6 +40,10 @@ const FILES: &[(&str, &str)] = &[
     ("company-ca.pem", ""),
 ];
 
+/// Settings of a replica, to which a sample of one further setting is added.
+const REPLICA: &str =
+    "instance = \"production\"\nstore_url_file = \"store_url\"\nreplica = \"dc-2\"\n";
+
 /// Shop to which a sample of single settings is added.
 const SHOP: &str = "[[shops]]\nname = \"sample\"\nwarehouses = [569667]\ncampaign = 12345\n\
                     push_token_file = \"push_token\"\nfeed_key_file = \"feed_key\"\n\
@@ -169,6 +173,8 @@ fn configuration_samples_pass_check() {
         let text = &block.text;
         let configuration = match block.info.as_str() {
             "toml config" => text.clone(),
+            // A page shows the settings of a replica once.
+            "toml top" if text.starts_with("sources_on = ") => format!("{REPLICA}{text}\n{SHOP}"),
             "toml top" => format!("{text}\n{SHOP}"),
             "toml shop" => {
                 let keys: Vec<&str> = text
