@@ -110,6 +110,8 @@ pub struct Config {
     pub shops: Vec<ShopConfig>,
     /// Channels that send alarms to people.
     pub notify: Vec<ChannelConfig>,
+    /// Files from which secrets of the service, its shops, sources and channels were read.
+    pub secret_files: Vec<PathBuf>,
     /// All settings in TOML, with secrets as `***`.
     // Digests of all secrets, by key with indexes such as `shops[0].push_token`.
     secret_digests: Vec<(String, TokenDigest)>,
@@ -141,8 +143,6 @@ pub struct ShopConfig {
     pub address: MarketAddress,
     /// Api-Keys for the Market. Empty only if nothing is sent.
     pub api_keys: Vec<Secret>,
-    /// Files from which the tokens and keys above were read.
-    pub secret_files: Vec<PathBuf>,
     /// Sending: on, dry run or off.
     pub migrate: Mode,
     /// Maximum number of parallel requests to the Market.
@@ -209,12 +209,14 @@ impl Config {
         let mut reader = SettingsReader::new(table, environment, base, SETTINGS);
         let config = service_settings::read_config(&mut reader, machine);
         let (effective, secret_digests) = (reader.effective(), reader.secret_digests());
+        let secret_files = reader.secret_files();
         let config = config.filter(|_| reader.is_valid());
         let mut faults = reader.finish();
         faults.extend(config.iter().flat_map(conflicts::conflicts));
         match config {
             Some(config) if faults.is_empty() => Ok(Self {
                 effective,
+                secret_files,
                 secret_digests,
                 ..config
             }),

@@ -52,7 +52,6 @@ pub(super) fn read_channel(
         language,
         policy,
         kind: receiver,
-        secret_files: std::mem::take(&mut reader.secret_files),
     })
 }
 

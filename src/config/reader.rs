@@ -38,7 +38,7 @@ pub(super) struct SettingsReader<'a> {
     // Keys with a fault. Another fault of the same key would only be a result of it.
     faulty: BTreeSet<String>,
     // Files from which secrets were read.
-    pub(super) secret_files: Vec<PathBuf>,
+    secret_files: Vec<PathBuf>,
     // Settings of this table.
     settings: &'static [Setting],
     // Kind of source or channel, as soon as it is known, and settings that do not apply to it.
@@ -380,6 +380,12 @@ impl<'a> SettingsReader<'a> {
     pub(super) fn secret_digests(&self) -> Vec<(String, TokenDigest)> {
         let below = self.tables.iter().flat_map(Self::secret_digests);
         self.secret_digests.iter().cloned().chain(below).collect()
+    }
+
+    /// Returns the files of the secrets of this table and of those below it.
+    pub(super) fn secret_files(&self) -> Vec<PathBuf> {
+        let below = self.tables.iter().flat_map(Self::secret_files);
+        self.secret_files.iter().cloned().chain(below).collect()
     }
 
     /// Returns the effective configuration of this table and of those below it.

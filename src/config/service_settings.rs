@@ -94,6 +94,7 @@ pub(super) fn read_config(reader: &mut SettingsReader<'_>, machine: &str) -> Opt
         shops: shops.into_iter().collect::<Option<_>>()?,
         notify: notify.into_iter().collect::<Option<_>>()?,
         effective: String::new(),
+        secret_files: Vec::new(),
         secret_digests: Vec::new(),
     })
 }
@@ -207,7 +208,6 @@ fn read_shop(reader: &mut SettingsReader<'_>) -> Option<ShopConfig> {
         campaign: table.campaign.get(),
         feed_campaigns: ids(&table.feed_campaigns),
         api_keys,
-        secret_files: std::mem::take(&mut reader.secret_files),
         migrate: table.migrate,
         parallel: table.parallel.0 as usize,
         limit_share: table.limit_share.0,

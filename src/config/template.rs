@@ -247,7 +247,12 @@ mod tests {
                 _ => "",
             };
             let text = format!("{}{SHOP}", with_example(needed, setting));
-            parse(&text, directory.path()).unwrap_or_else(|e| panic!("{}: {e}", setting.key));
+            let config = parse(&text, directory.path());
+            let config = config.unwrap_or_else(|e| panic!("{}: {e}", setting.key));
+            if setting.min_secret_chars.is_some() {
+                let file = directory.path().join(setting.example.trim_matches('"'));
+                assert!(config.secret_files.contains(&file), "{}", setting.key);
+            }
         }
         for setting in SHOP_SETTINGS {
             let text = with_example(SHOP, setting);

@@ -25,7 +25,6 @@ mod tests;
 mod webhook;
 mod worker;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -64,8 +63,6 @@ pub struct ChannelConfig {
     pub policy: ChannelPolicy,
     /// Receiver of the messages.
     pub kind: ChannelKind,
-    /// Files from which its secrets were read.
-    pub secret_files: Vec<PathBuf>,
 }
 
 /// Receiver of messages.

@@ -177,7 +177,6 @@ pub(super) fn channel(name: &str, kind: ChannelKind) -> ChannelConfig {
             delay: TimeDelta::seconds(60),
         },
         kind,
-        secret_files: Vec::new(),
     }
 }
 

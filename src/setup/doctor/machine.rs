@@ -20,22 +20,21 @@ const CUTOFF_WARNING_DAYS: i64 = 30;
 
 /// Runs all checks of this machine.
 pub(super) fn examine(config: &Config, now: DateTime<Utc>) -> Vec<Finding> {
-    let channel_files = config
-        .notify
-        .iter()
-        .flat_map(|channel| &channel.secret_files);
-    let shop_files = config.shops.iter().flat_map(|shop| &shop.secret_files);
-    let files = shop_files.chain(channel_files);
-    let modes = files.filter_map(|file| {
-        let mode = fs::metadata(file).ok()?.permissions().mode();
-        Some((file.clone(), mode))
-    });
-    let mut findings = check_file_modes(modes.collect());
+    let mut findings = check_file_modes(file_modes(&config.secret_files));
     findings.extend(check_secrets(&config.shops));
     findings.extend(check_store(&config.store, &StoreFacts::of(&config.store)));
     findings.push(check_instance(&config.instance));
     findings.push(check_cutoff(config.cutoff, now.date_naive()));
     findings
+}
+
+/// Returns the files that exist, with their modes.
+fn file_modes(files: &[PathBuf]) -> Vec<(PathBuf, u32)> {
+    let mode = |file: &PathBuf| Some(fs::metadata(file).ok()?.permissions().mode());
+    let modes = files
+        .iter()
+        .filter_map(|file| Some((file.clone(), mode(file)?)));
+    modes.collect()
 }
 
 /// Warns about secret files that other users can read.
@@ -229,6 +228,47 @@ mod tests {
             check_file_modes(Vec::new()).is_empty(),
             "all secrets are in variables"
         );
+    }
+
+    #[test]
+    fn secret_files_of_all_tables_are_examined() {
+        let directory = tempfile::tempdir().unwrap();
+        let readable = ["store_url", "listen_url", "ops", "database", "hook"];
+        for (name, mode) in readable.map(|name| (name, 0o644)).into_iter().chain([
+            ("push", 0o600),
+            ("feed", 0o600),
+            ("api", 0o400),
+        ]) {
+            let text = match name {
+                "store_url" | "listen_url" | "database" => "postgres://db.example/shop",
+                _ => "canary-canary",
+            };
+            let file = directory.path().join(name);
+            fs::write(&file, text).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let text = "instance = \"a\"\nstore_url_file = \"store_url\"\n\
+            store_listen_url_file = \"listen_url\"\nops_password_file = \"ops\"\n\
+            [[shops]]\nname = \"a\"\nwarehouses = [1]\ncampaign = 1\npush_token_file = \"push\"\n\
+            feed_key_file = \"feed\"\napi_key_file = \"api\"\n\
+            [[shops.sources]]\nname = \"erp\"\nkind = \"sql\"\ndatabase_file = \"database\"\n\
+            query = \"SELECT sku, count FROM stock\"\n\
+            [[notify]]\nname = \"duty\"\nkind = \"webhook\"\nurl = \"https://hook.example\"\n\
+            secret_file = \"hook\"\n";
+        let config = Config::parse(text, [].into(), directory.path()).unwrap();
+        let found: Vec<String> = check_file_modes(file_modes(&config.secret_files))
+            .iter()
+            .map(|finding| finding.what.clone())
+            .collect();
+        assert_eq!(found.len(), readable.len(), "{found:?}");
+        for name in readable {
+            let file = directory.path().join(name);
+            let expected = format!("{} has mode 0644", file.display());
+            assert!(
+                found.iter().any(|what| what.starts_with(&expected)),
+                "{name}: {found:?}"
+            );
+        }
     }
 
     #[test]
