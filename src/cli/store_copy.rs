@@ -75,11 +75,8 @@ fn place(text: &str) -> anyhow::Result<StorePlace> {
     let address = read_secret(path);
     let address = address.map_err(|rule| anyhow::anyhow!("{text} {rule}"))?;
     match StoreUrl::parse(address.expose()) {
-        Some(url) => Ok(StorePlace::Database(url)),
-        None => bail!(
-            "{text} must hold an address such as postgres://name:password@host:5432/database, or \
-             be a directory"
-        ),
+        Ok(url) => Ok(StorePlace::Database(url)),
+        Err(error) => bail!("{text} {error}"),
     }
 }
 

@@ -19,10 +19,6 @@ use crate::sources::operator_files;
 use crate::store::StoreUrl;
 use stock_import::stock_rules::ShopRules;
 
-/// Rule for the content of a file with the address of a database.
-const ADDRESS_RULE: &str =
-    ": the file must hold an address such as postgres://name:password@host:5432/database";
-
 /// Reads the whole file. `machine` names the installation if no setting does. Returns `None` after
 /// a fault, which is then in `reader`.
 pub(super) fn read_config(reader: &mut SettingsReader<'_>, machine: &str) -> Option<Config> {
@@ -128,26 +124,19 @@ fn read_store_url(
     listen_address: Option<SecretText>,
 ) -> Option<StoreUrl> {
     let has_store_url = address.is_some();
-    let listen_address = secrets([listen_address]).pop();
-    let listen_url = listen_address.and_then(|address| {
+    let mut read = |key: &str, address: Option<SecretText>| {
+        let address = secrets([address]).pop()?;
         let url = StoreUrl::parse(address.expose());
-        if url.is_none() {
-            reader.fault("store_listen_url_file", ADDRESS_RULE);
-        } else if !has_store_url {
-            let text = " has no effect without store_url_file: set both, or none";
-            reader.fault("store_listen_url_file", text);
-        }
-        url
-    });
-    let store_url = secrets([address]).pop();
-    let store_url = store_url.map(|address| {
-        let url = StoreUrl::parse(address.expose());
-        if url.is_none() {
-            reader.fault("store_url_file", ADDRESS_RULE);
-        }
-        url
-    });
-    store_url.flatten().map(|url| match listen_url {
+        url.map_err(|error| reader.fault(key, &format!(": the file {error}")))
+            .ok()
+    };
+    let listen_url = read("store_listen_url_file", listen_address);
+    let store_url = read("store_url_file", address);
+    if listen_url.is_some() && !has_store_url {
+        let text = " has no effect without store_url_file: set both, or none";
+        reader.fault("store_listen_url_file", text);
+    }
+    store_url.map(|url| match listen_url {
         Some(listen_url) => url.with_listen_url(listen_url),
         None => url,
     })

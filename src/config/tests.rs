@@ -902,6 +902,14 @@ fn stock_in_a_database_needs_an_address_and_a_name() {
     let error = parse("mysql://stock:canary@db/shop", "instance = \"a\"\n").unwrap_err();
     assert!(error.contains("postgres://name:password@host"), "{error}");
     assert!(!error.contains("canary"), "{error}");
+    let address = "postgres://stock:canary@db.example/shop?sslmode=verifyfull";
+    let error = parse(address, "instance = \"a\"\n").unwrap_err();
+    assert!(
+        error.starts_with(
+            "1:1: store_url_file: the file has an unknown sslmode: it must be disable"
+        ),
+        "{error}"
+    );
 }
 
 #[test]

@@ -85,7 +85,7 @@ impl Follower {
                 _ = ticks.tick() => {}
                 () = self.wake.notified() => {}
             }
-            let failure = self.round().await.err().map(|error| with_cure(&error));
+            let failure = self.round().await.err().map(|error| error.to_string());
             self.report_recovered();
             if failure != last_failure {
                 if let Some(error) = &failure {
@@ -170,17 +170,6 @@ impl Follower {
     }
 }
 
-/// Returns the text of an error with what to do about it.
-fn with_cure(error: &StoreError) -> String {
-    match error {
-        StoreError::DatabaseUnusable { .. } => {
-            format!("{error}. Check the database and the network")
-        }
-        // The text has the cure.
-        other => other.to_string(),
-    }
-}
-
 /// Wakes the follower and the waiting acknowledgements when other replicas have changed something.
 async fn listen(store: Arc<Store>, wake: Arc<Notify>, tasks: Tasks) {
     let Some(mut listener) = store.change_listener() else {
@@ -210,24 +199,28 @@ async fn listen(store: Arc<Store>, wake: Arc<Notify>, tasks: Tasks) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::DatabaseProblem;
 
     #[test]
     fn text_has_the_cure_of_the_error() {
         let target = "postgres://db/stock".to_owned();
-        let unusable = with_cure(&StoreError::DatabaseUnusable {
+        let unusable = StoreError::DatabaseUnusable {
             target: target.clone(),
             what: "no response within 10 s".to_owned(),
-        });
+            problem: DatabaseProblem::NoResponse,
+        };
+        let unusable = unusable.to_string();
         assert!(
-            unusable.ends_with("10 s. Check the database and the network"),
+            unusable.contains("10 s; check the load of the server, the network, and host and port"),
             "{unusable}"
         );
-        let lost = with_cure(&StoreError::LostChanges {
+        let lost = StoreError::LostChanges {
             target,
             shop: "moscow".to_owned(),
             found: 3,
             known: 5,
-        });
+        };
+        let lost = lost.to_string();
         assert!(lost.contains("it has 3 of 5 changes"), "{lost}");
         assert!(
             lost.ends_with("feed the complete stock, or restore a newer database"),

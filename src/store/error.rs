@@ -5,9 +5,9 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::Fence;
 use super::directory::StoreDirectory;
 use super::record::MalformedRecord;
+use super::{DatabaseProblem, Fence};
 
 /// Error of the store, as far as callers treat it differently.
 #[derive(Debug, thiserror::Error)]
@@ -87,12 +87,14 @@ pub enum StoreError {
     /// The database cannot be reached, or does not accept a statement. A change may be in it or
     /// not; if it is, memory gets it later as a change of another process. The next attempt may
     /// succeed.
-    #[error("the database {target} cannot be used: {what}")]
+    #[error("the database {target} cannot be used: {what}{}", cure_of(*problem))]
     DatabaseUnusable {
         /// Address of the database, without the password.
         target: String,
         /// Error of the database or the network.
         what: String,
+        /// Kind of the error, which has the cure.
+        problem: DatabaseProblem,
     },
     /// The tables in the database belong to a later release.
     #[error(
@@ -230,6 +232,11 @@ impl StoreError {
             | Self::Behind => false,
         }
     }
+}
+
+fn cure_of(problem: DatabaseProblem) -> String {
+    let cure = problem.cure("store_url_file");
+    cure.map(|cure| format!("; {cure}")).unwrap_or_default()
 }
 
 fn describe_other_leader(lease: Option<&str>) -> String {

@@ -87,10 +87,11 @@ pub use followed::{FollowedEffect, apply_followed};
 pub use handle::Store;
 pub use notes::Notes;
 pub use postgres::{
-    ChangeListener, ChangeNotice, DatabaseFacts, Fence, ImageFile, ImageState, ImageWrite,
-    ImageWriter, Lease, LeaseOutcome, LeaseTable, PageBatch, REPLICA_LIFETIME, REPLICA_MARGIN,
-    Renewal, RenewalNeed, ReplicaStatus, StatementImage, StatementImages, StoreUrl, WHOLE_DATABASE,
-    check_notifications, database_facts, may_answer_until,
+    ChangeListener, ChangeNotice, DatabaseFacts, DatabaseProblem, Fence, ImageFile, ImageState,
+    ImageWrite, ImageWriter, Lease, LeaseOutcome, LeaseTable, PageBatch, REPLICA_LIFETIME,
+    REPLICA_MARGIN, Renewal, RenewalNeed, ReplicaStatus, StatementImage, StatementImages,
+    StoreAddressError, StoreUrl, WHOLE_DATABASE, check_notifications, database_facts,
+    may_answer_until,
 };
 pub use recent_sends::RecentSend;
 pub use record::RecordRow;

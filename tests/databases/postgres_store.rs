@@ -206,3 +206,49 @@ pub(crate) fn database_subject(url: String) -> Subject {
         database: Some(url),
     }
 }
+
+/// Makes the server ask one role for its password.
+async fn ask_for_password(url: &str, role: &str) {
+    let directory = query_text(url, "SELECT current_setting('data_directory')").await;
+    let rules = format!(
+        "COPY (VALUES ('host all {role} all scram-sha-256'), ('host all all all trust'), \
+         ('local all all trust')) TO '{directory}/pg_hba.conf'"
+    );
+    execute(url, &rules).await;
+    execute(url, "SELECT pg_reload_conf()").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn error_of_the_server_has_its_cure() {
+    let server = DatabaseServer::postgresql();
+    let url = new_database(&server, "cured").await;
+    execute(&url, "CREATE ROLE poor LOGIN PASSWORD 'canary'").await;
+    execute(&url, "CREATE ROLE full LOGIN CONNECTION LIMIT 0").await;
+    let port = server.address().port().to_string();
+    let closed_port = super::server::free_port().to_string();
+    let text_of = async |url: &str| {
+        let outcome = database_subject(url.to_owned()).try_open(&[]).await;
+        outcome.map(drop).unwrap_err().to_string()
+    };
+    for (part, other, what, cure) in [
+        ("/cured", "/nosuch", "does not exist", "CREATE DATABASE"),
+        ("sslmode=disable", "sslmode=verify-full", "TLS", "another sslmode"),
+        ("reader@", "nosuch@", "does not exist", "pg_hba.conf"),
+        ("reader@", "full@", "too many connections", "CONNECTION LIMIT"),
+        ("reader@", "poor@", "permission denied", "the owner of the database"),
+        (&*port, &*closed_port, "refused", "start the server"),
+        ("127.0.0.1", "nosuch.invalid", "lookup", "correct the host"),
+    ] {
+        let text = text_of(&url.replace(part, other)).await;
+        assert!(text.contains(what) && text.contains(cure), "{other}: {text}");
+        assert!(text.contains("store_url_file"), "{text}");
+    }
+    ask_for_password(&url, "poor").await;
+    let wrong = url.replace("reader@", "poor:canary-2@");
+    super::service_process::wait_until("the password is refused", async || {
+        let text = text_of(&wrong).await;
+        assert!(!text.contains("canary"), "{text}");
+        text.contains("percent-encoding") && text.contains("store_url_file")
+    })
+    .await;
+}

@@ -57,3 +57,16 @@ async fn second_process_is_refused() {
     assert!(log.contains("the database is in use by service/"), "{log}");
     assert_eq!(service.put(&[("A", 5)]), 200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn start_error_names_the_setting() {
+    let (server, market) = (DatabaseServer::postgresql(), Market::start().await);
+    let url = server.url().replace("/postgres?", "/nosuch?");
+    let config = ServiceConfig::new(&market, &url, "");
+    let output = tokio::task::block_in_place(|| config.command().output().unwrap());
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    let cure = "does not exist; create it with CREATE DATABASE, or correct its name in the file of \
+                store_url_file";
+    assert!(log.contains(cure), "{log}");
+}

@@ -172,7 +172,9 @@ const ALLOWED_ITEMS: &[(&str, &str, &[&str])] = &[
         "store",
         &[
             "DatabaseFacts",
+            "DatabaseProblem",
             "DirectoryState",
+            "StoreError",
             "check_notifications",
             "database_facts",
             "directory_state",

@@ -4,7 +4,9 @@ use super::finding::Finding;
 use crate::config::Config;
 use crate::sources::SourceKind;
 // The doctor never opens the store, which would register this configuration's shops.
-use crate::store::{DatabaseFacts, check_notifications, database_facts};
+use crate::store::{
+    DatabaseFacts, DatabaseProblem, StoreError, check_notifications, database_facts,
+};
 
 const ABOUT: &str = "database";
 
@@ -19,17 +21,32 @@ pub(super) async fn examine(config: &Config) -> Vec<Finding> {
             findings.extend(examine_sources(&facts, config));
             if config.replica.is_some() || url.has_listen_url() {
                 let arrived = check_notifications(url).await;
-                let arrived = arrived.map_err(|error| error.to_string());
                 findings.push(evaluate_notifications(arrived, url.has_listen_url()));
             }
             findings
         }
-        Err(error) => vec![Finding::fail(
-            ABOUT,
-            error.to_string(),
-            "check the address in store_url_file, the server, and the rights of its user",
-        )],
+        Err(error) => {
+            let (what, todo) = what_and_cure(error, "store_url_file");
+            vec![Finding::fail(ABOUT, what, todo)]
+        }
     }
+}
+
+/// Returns an error of the database at the address in the file of `setting`, and what to do.
+fn what_and_cure(error: StoreError, setting: &str) -> (String, String) {
+    let (what, cure) = match error {
+        StoreError::DatabaseUnusable {
+            target,
+            what,
+            problem,
+        } => {
+            let what = format!("the database {target} cannot be used: {what}");
+            (what, problem.cure(setting))
+        }
+        other => (other.to_string(), None),
+    };
+    let cure = cure.or_else(|| DatabaseProblem::Other.cure(setting));
+    (what, cure.unwrap_or_default())
 }
 
 fn evaluate(facts: &DatabaseFacts, url: &str) -> Vec<Finding> {
@@ -124,7 +141,7 @@ fn examine_sources(facts: &DatabaseFacts, config: &Config) -> Vec<Finding> {
     findings
 }
 
-fn evaluate_notifications(arrived: Result<bool, String>, has_listen_url: bool) -> Finding {
+fn evaluate_notifications(arrived: Result<bool, StoreError>, has_listen_url: bool) -> Finding {
     match arrived {
         Ok(true) => Finding::ok(ABOUT, "notifications between replicas arrive"),
         Ok(false) if has_listen_url => Finding::fail(
@@ -139,11 +156,16 @@ fn evaluate_notifications(arrived: Result<bool, String>, has_listen_url: bool) -
              to a second for the other replicas",
             "set store_listen_url_file to an address of the server itself",
         ),
-        Err(error) => Finding::fail(
-            ABOUT,
-            format!("notifications cannot be received: {error}"),
-            "check the address in store_listen_url_file, or that in store_url_file without one",
-        ),
+        Err(error) => {
+            let setting = if has_listen_url {
+                "store_listen_url_file"
+            } else {
+                "store_url_file"
+            };
+            let (what, todo) = what_and_cure(error, setting);
+            let what = format!("notifications cannot be received: {what}");
+            Finding::fail(ABOUT, what, todo)
+        }
     }
 }
 
@@ -220,7 +242,18 @@ mod tests {
         assert_eq!(level(Ok(true), true), Severity::Ok);
         assert_eq!(level(Ok(false), false), Severity::Warn);
         assert_eq!(level(Ok(false), true), Severity::Fail);
-        assert_eq!(level(Err("refused".to_owned()), true), Severity::Fail);
+        let refused = || StoreError::DatabaseUnusable {
+            target: "postgres://db:5432/stock".to_owned(),
+            what: "Connection refused".to_owned(),
+            problem: DatabaseProblem::Refused,
+        };
+        let finding = evaluate_notifications(Err(refused()), true);
+        assert_eq!(finding.level, Severity::Fail);
+        let todo = finding.todo.unwrap();
+        assert!(
+            todo.contains("host and port in the file of store_listen_url_file"),
+            "{todo}"
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::change_tail;
 use super::connection::{PostgresWork, Purpose, WRITE_TIMEOUT, is_conflict, query, with_limit};
+use super::database_problem::DatabaseProblem;
 use super::lease::{Fence, check_fence};
 use super::replica_table::notify;
 use super::shop_log::LogEnd;
@@ -131,6 +132,7 @@ impl PostgresStore {
                  {} s; if one of them was stopped, continue or kill it",
                 LOCKED_LIMIT.as_secs()
             ),
+            problem: DatabaseProblem::Described,
         };
         self.publish(&*self.state.lock().await, Some(&error));
         error

@@ -12,6 +12,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
 use tokio::time::{Instant, timeout};
 
 use super::StoreUrl;
+use super::database_problem::{ConnectionFailure, DatabaseProblem};
 use crate::store::StoreError;
 use crate::store::error::StoreInternalError;
 
@@ -66,7 +67,7 @@ pub(super) enum Purpose {
 pub(super) struct PostgresConnection {
     url: StoreUrl,
     conn: Option<PgConnection>,
-    failed_at: Option<(Instant, String)>,
+    failed_at: Option<(Instant, ConnectionFailure)>,
 }
 
 /// Open transaction. The connection returns to its owner at the end of it; when the transaction is
@@ -153,11 +154,10 @@ impl PostgresConnection {
     }
 
     async fn connect(&mut self) -> Result<PgConnection, StoreInternalError> {
-        if let Some((at, what)) = &self.failed_at
+        if let Some((at, failure)) = &self.failed_at
             && at.elapsed() < RETRY_DELAY
         {
-            let error = std::io::Error::other(what.clone());
-            return Err(StoreInternalError::Database(sqlx::Error::Io(error)));
+            return Err(failure.clone().into_error().into());
         }
         let connected = timeout(CONNECT_TIMEOUT, connect(&self.url)).await;
         let result = connected.unwrap_or_else(|_| {
@@ -224,10 +224,13 @@ async fn connect(url: &StoreUrl) -> Result<PgConnection, StoreInternalError> {
         .fetch_one(&mut conn)
         .await?;
     if state.try_get(0)? {
-        let text = "the server is a standby, which accepts no changes: set store_url to the primary \
-                    server, or to an address that leads to it after a failover";
-        let error = std::io::Error::other(text);
-        return Err(StoreInternalError::Database(sqlx::Error::Io(error)));
+        let what = "the server is a standby, which accepts no changes; set store_url_file to the \
+                    primary server, or to an address that leads to it after a failover";
+        let failure = ConnectionFailure {
+            what: what.to_owned(),
+            problem: DatabaseProblem::Described,
+        };
+        return Err(failure.into_error().into());
     }
     Ok(conn)
 }
@@ -241,7 +244,12 @@ pub(super) fn to_store_error(url: &StoreUrl, internal: StoreInternalError) -> St
         StoreInternalError::ChangedDuringStart => {
             let what = "another process has changed the stock during the start: start again";
             let what = what.to_owned();
-            return StoreError::DatabaseUnusable { target, what };
+            let problem = DatabaseProblem::Described;
+            return StoreError::DatabaseUnusable {
+                target,
+                what,
+                problem,
+            };
         }
         StoreInternalError::Database(error) => error,
     };
@@ -260,17 +268,23 @@ pub(super) fn to_store_error(url: &StoreUrl, internal: StoreInternalError) -> St
         _ => StoreError::DatabaseUnusable {
             target,
             what: describe_database(&error),
+            problem: DatabaseProblem::of(&error),
         },
     }
 }
 
-fn describe(error: &StoreInternalError) -> String {
-    match error {
-        StoreInternalError::Database(error) => describe_database(error),
-        StoreInternalError::Damaged(what) => what.clone(),
-        StoreInternalError::Closed => StoreError::Closed.to_string(),
-        StoreInternalError::ChangedDuringStart => "the stock has changed".to_owned(),
-    }
+fn describe(error: &StoreInternalError) -> ConnectionFailure {
+    let (what, problem) = match error {
+        StoreInternalError::Database(error) => {
+            (describe_database(error), DatabaseProblem::of(error))
+        }
+        StoreInternalError::Damaged(what) => (what.clone(), DatabaseProblem::Other),
+        StoreInternalError::Closed => (StoreError::Closed.to_string(), DatabaseProblem::Described),
+        StoreInternalError::ChangedDuringStart => {
+            ("the stock has changed".to_owned(), DatabaseProblem::Other)
+        }
+    };
+    ConnectionFailure { what, problem }
 }
 
 /// Returns the server's own message, or that of the network.

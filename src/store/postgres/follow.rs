@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::applied::{Renewal, RenewalNeed};
 use super::change_tail::{self, ChangeTail};
 use super::connection::{Purpose, WRITE_TIMEOUT, query, to_store_error, with_limit};
+use super::database_problem::DatabaseProblem;
 use super::read_log::{RawRecord, read_changes, read_snapshot, visit_changes};
 use super::recover::append_levels;
 use super::shop_log::{LogEnd, LogRow};
@@ -96,6 +97,7 @@ impl PostgresStore {
         Err(StoreError::DatabaseUnusable {
             target: self.url.to_string(),
             what: "it has lost changes again and again".to_owned(),
+            problem: DatabaseProblem::Other,
         })
     }
 

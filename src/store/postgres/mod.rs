@@ -21,6 +21,7 @@ mod compact;
 mod connection;
 mod database_end;
 mod database_facts;
+mod database_problem;
 mod follow;
 mod leading;
 mod lease;
@@ -54,6 +55,7 @@ use self::connection::{
 };
 pub(super) use self::database_end::{DatabaseEnd, DatabaseLease};
 pub use self::database_facts::{DatabaseFacts, database_facts};
+pub use self::database_problem::DatabaseProblem;
 pub use self::lease::{Fence, Lease, LeaseOutcome, LeaseTable, WHOLE_DATABASE};
 pub use self::notification_check::check_notifications;
 use self::replica_table::ReplicaTable;
@@ -62,7 +64,7 @@ use self::shop_log::LogEnd;
 pub use self::statement_images::{
     ImageFile, ImageState, ImageWrite, ImageWriter, PageBatch, StatementImage, StatementImages,
 };
-pub use self::store_url::StoreUrl;
+pub use self::store_url::{StoreAddressError, StoreUrl};
 use super::append_guard::PendingAppends;
 use super::directory::StoreDirectory;
 use super::error::StoreInternalError;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use sqlx::ConnectOptions;
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 /// Address of a PostgreSQL database with user name and password, which `Display` and `Debug` omit.
 #[derive(Clone)]
@@ -17,16 +17,29 @@ pub struct StoreUrl {
 impl StoreUrl {
     /// Reads `postgres://name:password@host:port/database?sslmode=require`.
     ///
-    /// Returns `None` if the text is not such an address. The reason is not returned, because it
-    /// may contain the password.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
+    /// # Errors
+    /// The rule that the text breaks, without any part of the text, which has the password.
+    pub fn parse(text: &str) -> Result<Self, StoreAddressError> {
         let text = text.trim();
-        let (scheme, rest) = text.split_once("://")?;
+        let (scheme, rest) = text.split_once("://").ok_or(StoreAddressError::Form)?;
         if !matches!(scheme, "postgres" | "postgresql") || rest.is_empty() {
-            return None;
+            return Err(StoreAddressError::Form);
         }
-        let options: PgConnectOptions = text.parse().ok()?;
+        let (before_query, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, path) = before_query.split_once('/').unwrap_or((before_query, ""));
+        // A password with such a character would be read as a host, a port or a database.
+        if rest.contains('#') || path.contains('@') {
+            return Err(StoreAddressError::ReservedCharacter);
+        }
+        let options: PgConnectOptions = text.parse().map_err(|_| {
+            if parameters.contains('@') && !authority.contains('@') {
+                StoreAddressError::ReservedCharacter
+            } else if has_unknown_ssl_mode(parameters) {
+                StoreAddressError::SslMode
+            } else {
+                StoreAddressError::Form
+            }
+        })?;
         let options = options
             .application_name("stockbridge")
             .disable_statement_logging();
@@ -38,7 +51,7 @@ impl StoreUrl {
             options.get_port(),
             options.get_database().unwrap_or_default(),
         );
-        Some(Self {
+        Ok(Self {
             display: format!("postgres://{host}:{port}/{database}"),
             options: Box::new(options),
             listen_options: None,
@@ -68,6 +81,36 @@ impl StoreUrl {
     pub(super) fn options(&self) -> &PgConnectOptions {
         &self.options
     }
+}
+
+/// Returns true if the parameters of an address have an `sslmode` that does not exist.
+fn has_unknown_ssl_mode(parameters: &str) -> bool {
+    let modes = parameters.split('&').filter_map(|parameter| {
+        let (name, mode) = parameter.split_once('=')?;
+        matches!(name, "sslmode" | "ssl-mode").then_some(mode)
+    });
+    modes
+        .into_iter()
+        .any(|mode| mode.parse::<PgSslMode>().is_err())
+}
+
+/// Rule that the address of a database breaks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum StoreAddressError {
+    /// The text is not such an address.
+    #[error("must hold an address such as postgres://name:password@host:5432/database")]
+    Form,
+    /// A part has a character that separates parts.
+    #[error(
+        "has a reserved character in its user, password or database: write # as %23, @ as %40, / as \
+         %2F, ? as %3F and % as %25 there"
+    )]
+    ReservedCharacter,
+    /// The parameter `sslmode` has an unknown value.
+    #[error(
+        "has an unknown sslmode: it must be disable, allow, prefer, require, verify-ca or verify-full"
+    )]
+    SslMode,
 }
 
 impl fmt::Display for StoreUrl {
@@ -104,7 +147,36 @@ mod tests {
             "mysql://a@b/c",
             "/var/lib/stockbridge",
         ] {
-            assert!(StoreUrl::parse(text).is_none(), "{text}");
+            let error = StoreUrl::parse(text).unwrap_err();
+            assert_eq!(error, StoreAddressError::Form, "{text}");
+        }
+    }
+
+    #[test]
+    fn fault_of_an_address_names_the_rule() {
+        use StoreAddressError::{Form, ReservedCharacter, SslMode};
+        for (text, expected) in [
+            ("postgres://stock:s#cret@db/shop", ReservedCharacter),
+            ("postgres://stock:12#cret@db/shop", ReservedCharacter),
+            ("postgres://stock:s/cret@db/shop", ReservedCharacter),
+            ("postgres://stock:12/cret@db/shop", ReservedCharacter),
+            ("postgres://stock:s@cr/et@db/shop", ReservedCharacter),
+            ("postgres://stock:s?cret@db/shop", ReservedCharacter),
+            ("postgres://stock:cret@db/shop?sslmode=verifyfull", SslMode),
+            ("postgres://stock:cret@db/shop?a=b&sslmode=", SslMode),
+            ("postgres://stock:cret@db:port/shop", Form),
+        ] {
+            let error = StoreUrl::parse(text).unwrap_err();
+            assert_eq!(error, expected, "{text}");
+            assert!(!error.to_string().contains("cret"), "{error}");
+        }
+        for text in [
+            "postgres://stock:s%23c%40r%2Fet@db/shop?sslmode=verify-full",
+            "postgres://stock:s@cret@db/shop",
+            "postgres://stock@db/shop?user=a@b",
+        ] {
+            let url = StoreUrl::parse(text).unwrap();
+            assert_eq!(url.to_string(), "postgres://db:5432/shop");
         }
     }
 }
