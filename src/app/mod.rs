@@ -223,12 +223,12 @@ impl App {
         info!(listen = %public_addr, ops = %ops_addr, "serving on {public_addr}, ops on {ops_addr}");
         let crashed = tokio::select! {
             () = shutdown => None,
-            task = tasks.crash_signal.tripped() => Some(task),
+            cause = tasks.crash_signal.tripped() => Some(cause),
         };
         info!("stopping");
         let stopped = timeout(STOP_TIMEOUT, tasks.stop()).await;
-        let failure = match (crashed, &stopped) {
-            (Some(task), _) => Some(format!("task {task} exited unexpectedly")),
+        let failure = match (&crashed, &stopped) {
+            (Some(cause), _) => Some(cause.clone()),
             (None, Err(_)) => Some("it did not end in time".to_owned()),
             (None, Ok(())) => None,
         };
@@ -240,8 +240,8 @@ impl App {
             timeout(CLOSE_TIMEOUT, self.store.close()),
             timeout(CLOSE_TIMEOUT, tasks.stop_event_log())
         );
-        if let Some(task) = crashed {
-            bail!("task {task} exited unexpectedly");
+        if let Some(cause) = crashed {
+            bail!("{cause}");
         }
         stopped.map_err(|_| {
             anyhow!(

@@ -6,9 +6,12 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use lifecycle::Tasks;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::store::{LeaseOutcome, LeaseTable, Store, WHOLE_DATABASE};
+
+/// Name of the task that renews the lease.
+pub(super) const TASK: &str = "name_lease";
 
 /// Begin of the name of a replica's lease.
 const REPLICA: &str = "replica ";
@@ -69,6 +72,8 @@ impl NameLease {
             has_waited = true;
             sleep(RETRY_INTERVAL).await;
         }
+        // Messages of other processes name this one so.
+        info!("this process is {} in the database", lease.owner);
         Ok(Some(lease))
     }
 
@@ -106,8 +111,26 @@ impl NameLease {
         &self.owner
     }
 
-    /// Renews the lease until the tasks are stopping, and then gives it back. Ends, and so stops
-    /// the process, if another process has taken it.
+    /// Describes that the process `taker` has the lease now.
+    fn describe_loss(&self, taker: &str) -> String {
+        let owner = &self.owner;
+        let seconds = LEASE_DURATION.as_secs();
+        match self.name.strip_prefix(REPLICA) {
+            Some(name) => format!(
+                "the process {taker} runs with the name {name} of this replica ({owner}), which was \
+                 stopped or without its database for {seconds} s, so this one ends: set another name \
+                 as replica on one of the two, or stop that process before this one starts again"
+            ),
+            None => format!(
+                "the process {taker} uses the database of this one ({owner}), which was stopped or \
+                 without its database for {seconds} s, so this one ends: stop that process before this \
+                 one starts again, or set replica to another name on each of the two"
+            ),
+        }
+    }
+
+    /// Renews the lease until the tasks are stopping, and then gives it back. Stops the process if
+    /// another one has taken it.
     pub(super) async fn keep(self, tasks: Tasks) {
         let mut ticks = interval(RENEW_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -122,9 +145,9 @@ impl NameLease {
                 .await
             {
                 Ok(LeaseOutcome::Held(_)) => {}
-                Ok(LeaseOutcome::Taken { .. }) => {
-                    error!("another process runs with the name of this replica, so this one stops");
-                    return;
+                Ok(LeaseOutcome::Taken { owner, .. }) => {
+                    let reason = self.describe_loss(&owner);
+                    return tasks.stop_process(TASK, reason).await;
                 }
                 // No other process can take it either while the database cannot be used.
                 Err(error) => warn!("failed to renew the lease on the replica's name: {error}"),

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::instance_guard::{self, Ownership};
-use super::name_lease::{CRASH_WAIT, NameLease, RETRY_INTERVAL};
+use super::name_lease::{self, CRASH_WAIT, NameLease, RETRY_INTERVAL};
 use super::{TaskGroups, leadership, wiring};
 use crate::chart_history::{ChartFile, ChartHistory};
 use crate::config::Config;
@@ -120,7 +120,7 @@ impl Services {
         let lease_owner = name_lease.as_ref().map(|lease| lease.owner().to_owned());
         if let Some(lease) = name_lease {
             let keeping = lease.keep(tasks.background.clone());
-            tasks.background.spawn("name_lease", keeping);
+            tasks.background.spawn(name_lease::TASK, keeping);
         }
         let data = ShopData::new(opened.book, opened.acked, opened.activity);
         let skus: usize = data.book.shops().map(|shop| data.book.len(shop)).sum();

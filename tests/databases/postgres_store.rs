@@ -232,15 +232,33 @@ async fn error_of_the_server_has_its_cure() {
     };
     for (part, other, what, cure) in [
         ("/cured", "/nosuch", "does not exist", "CREATE DATABASE"),
-        ("sslmode=disable", "sslmode=verify-full", "TLS", "another sslmode"),
+        (
+            "sslmode=disable",
+            "sslmode=verify-full",
+            "TLS",
+            "another sslmode",
+        ),
         ("reader@", "nosuch@", "does not exist", "pg_hba.conf"),
-        ("reader@", "full@", "too many connections", "CONNECTION LIMIT"),
-        ("reader@", "poor@", "permission denied", "the owner of the database"),
+        (
+            "reader@",
+            "full@",
+            "too many connections",
+            "CONNECTION LIMIT",
+        ),
+        (
+            "reader@",
+            "poor@",
+            "permission denied",
+            "the owner of the database",
+        ),
         (&*port, &*closed_port, "refused", "start the server"),
         ("127.0.0.1", "nosuch.invalid", "lookup", "correct the host"),
     ] {
         let text = text_of(&url.replace(part, other)).await;
-        assert!(text.contains(what) && text.contains(cure), "{other}: {text}");
+        assert!(
+            text.contains(what) && text.contains(cure),
+            "{other}: {text}"
+        );
         assert!(text.contains("store_url_file"), "{text}");
     }
     ask_for_password(&url, "poor").await;

@@ -70,3 +70,23 @@ async fn start_error_names_the_setting() {
                 store_url_file";
     assert!(log.contains(cure), "{log}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_name_is_the_reason_of_the_end() {
+    let (server, market) = (DatabaseServer::postgresql(), Market::start().await);
+    let url = new_database(&server, "named").await;
+    let config = ServiceConfig::new(&market, &url, "replica = \"one\"");
+    let mut service = config.serve();
+    // As after a stop of the process that was longer than its lease.
+    let taken = "UPDATE stockbridge.lease SET owner = 'one/0000000f', \
+                 until = now() + interval '1 h' WHERE name = 'replica one'";
+    execute(&url, taken).await;
+    let log = service.wait_for_exit().await;
+    let last = log.lines().rfind(|line| line.contains("ERROR")).unwrap();
+    assert!(
+        last.contains("the process one/0000000f runs with the name one"),
+        "{log}"
+    );
+    assert!(last.contains("set another name as replica"), "{log}");
+    assert!(!log.contains("exited unexpectedly"), "{log}");
+}

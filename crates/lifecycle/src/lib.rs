@@ -21,23 +21,22 @@ pub use self::clock::Clock;
 #[derive(Clone, Debug, Default)]
 pub struct CrashSignal {
     tripped: CancellationToken,
-    crashed_task: Arc<OnceLock<&'static str>>,
+    cause: Arc<OnceLock<String>>,
 }
 
 impl CrashSignal {
-    /// Waits until a task has crashed and returns its name.
-    pub async fn tripped(&self) -> &'static str {
+    /// Waits until the process must stop, and returns why: the task that has crashed, or the reason
+    /// that a task gave.
+    pub async fn tripped(&self) -> String {
         self.tripped.cancelled().await;
-        self.crashed_task.get().copied().unwrap_or("unknown")
+        let unknown = || "a task exited unexpectedly".to_owned();
+        self.cause.get().cloned().unwrap_or_else(unknown)
     }
 
-    fn trip(&self, task: &'static str) {
-        error!(
-            task,
-            "task {task} exited unexpectedly, stopping the process"
-        );
+    fn trip(&self, task: &'static str, cause: String) {
+        error!(task, "{cause}, stopping the process");
         // The first crash is the cause; later ones are its consequences.
-        let _first = self.crashed_task.set(task);
+        let _first = self.cause.set(cause);
         self.tripped.cancel();
     }
 }
@@ -89,6 +88,13 @@ impl Tasks {
     /// Starts a task that may end at any time, such as a connection.
     pub fn spawn_short_lived(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.spawn_tracked(task);
+    }
+
+    /// Stops the process for a reason that a task has found, and waits until the set is stopped. A task
+    /// that only ended would be reported as crashed, without the reason.
+    pub async fn stop_process(&self, task: &'static str, reason: String) {
+        self.crash_signal.trip(task, reason);
+        self.stopping().await;
     }
 
     /// Requests every task of the set to stop.
@@ -153,7 +159,8 @@ struct CrashGuard {
 impl Drop for CrashGuard {
     fn drop(&mut self) {
         if !self.stop.is_cancelled() {
-            self.crash_signal.trip(self.name);
+            let cause = format!("task {} exited unexpectedly", self.name);
+            self.crash_signal.trip(self.name, cause);
         }
     }
 }
@@ -167,7 +174,23 @@ mod tests {
         let crash_signal = CrashSignal::default();
         let tasks = Tasks::new(crash_signal.clone());
         tasks.spawn("doomed", async { panic!("on purpose") });
-        assert_eq!(crash_signal.tripped().await, "doomed");
+        let cause = crash_signal.tripped().await;
+        assert_eq!(cause, "task doomed exited unexpectedly");
+    }
+
+    #[tokio::test]
+    async fn reason_of_a_task_is_the_cause() {
+        let crash_signal = CrashSignal::default();
+        let tasks = Tasks::new(crash_signal.clone());
+        let part = tasks.clone();
+        tasks.spawn("keeper", async move {
+            part.stop_process("keeper", "the name is taken".to_owned())
+                .await;
+        });
+        assert_eq!(crash_signal.tripped().await, "the name is taken");
+        assert!(!tasks.is_empty(), "the task waits for the stop");
+        tasks.stop();
+        tasks.ended().await;
     }
 
     #[tokio::test]
