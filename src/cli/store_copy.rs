@@ -144,33 +144,48 @@ fn print_next_steps(report: &CopyReport, from: &StorePlace, to: &StorePlace) {
     print_line(&format!(
         "{to} has everything that {from} has. A start on {from} is refused now."
     ));
-    match (from, to) {
-        (StorePlace::Directory(from), StorePlace::Database(_)) => print_line(&format!(
-            "Next: set store_url_file, and keep store = {:?}: what sources have stated, events and \
-             charts are still there. With replica, also set sources_on to the one with this directory.",
-            from.display().to_string()
-        )),
-        (StorePlace::Directory(from), StorePlace::Directory(_)) => print_line(&format!(
-            "Next: move {0}/sources, {0}/events.db and {0}/charts.db to {to}, and set store = {1:?}.",
-            from.display(),
-            to.to_string()
-        )),
-        (StorePlace::Database(_), StorePlace::Directory(_)) => print_line(&format!(
-            "Next: copy the directory sources, events.db and charts.db from the store of the replica \
-             that reads the sources to {to}. Set store = {:?}, and remove store_url_file, replica and \
-             sources_on.",
-            to.to_string()
-        )),
-        (StorePlace::Database(_), StorePlace::Database(_)) => print_line(
-            "Next: write the new address into the file of store_url_file on every machine, and set \
-             sources_on to the replica that has read the sources: their images are not copied.",
-        ),
-    }
+    print_line(&next_step(from, to));
     if let Some(instance) = &report.copy.instance {
         print_line(&format!(
             "The stock belongs to the installation '{instance}'. If instance has another name, start \
              once with --adopt; until then nothing is sent."
         ));
+    }
+}
+
+/// Returns what to do with the copy. Paths are absolute, because those of settings start at the
+/// directory of the configuration, and those of arguments at that of the shell.
+fn next_step(from: &StorePlace, to: &StorePlace) -> String {
+    let absolute = |path: &Path| {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        path.display().to_string()
+    };
+    match (from, to) {
+        (StorePlace::Directory(from), StorePlace::Database(_)) => format!(
+            "Next: set store_url_file, and keep store = {:?}: what sources have stated, events and \
+             charts are still there. With replica, also set sources_on to the one with this directory.",
+            absolute(from)
+        ),
+        (StorePlace::Directory(from), StorePlace::Directory(to)) => {
+            let (from, to) = (absolute(from), absolute(to));
+            format!(
+                "Next: move {from}/sources, {from}/events.db and {from}/charts.db to {to}, and set \
+                 store = {to:?}."
+            )
+        }
+        (StorePlace::Database(_), StorePlace::Directory(to)) => {
+            let to = absolute(to);
+            format!(
+                "Next: copy the directory sources, events.db and charts.db from the store of the \
+                 replica that reads the sources to {to}. Set store = {to:?}, and remove \
+                 store_url_file, replica and sources_on."
+            )
+        }
+        (StorePlace::Database(_), StorePlace::Database(_)) => {
+            "Next: write the new address into the file of store_url_file on every machine, and set \
+             sources_on to the replica that has read the sources: their images are not copied."
+                .to_owned()
+        }
     }
 }
 
@@ -200,5 +215,26 @@ mod tests {
         );
         let found = place(directory.path().to_str().unwrap()).unwrap();
         assert!(matches!(found, StorePlace::Directory(_)));
+    }
+    #[test]
+    fn next_step_has_absolute_paths() {
+        let directory = |path: &str| StorePlace::Directory(PathBuf::from(path));
+        let url = StoreUrl::parse("postgres://db.example/stock").unwrap();
+        let database = StorePlace::Database(url);
+        let current = std::env::current_dir().unwrap();
+        let here = |path: &str| format!("{:?}", current.join(path).display().to_string());
+        let text = next_step(&directory("single/store"), &database);
+        let expected = format!("keep store = {}:", here("single/store"));
+        assert!(text.contains(&expected), "{text}");
+        let text = next_step(&database, &directory("single/store"));
+        let expected = format!("Set store = {},", here("single/store"));
+        assert!(text.contains(&expected), "{text}");
+        let text = next_step(&directory("a"), &directory("./b"));
+        assert!(
+            text.ends_with(&format!("set store = {}.", here("b"))),
+            "{text}"
+        );
+        let from = format!("move {}/sources", current.join("a").display());
+        assert!(text.contains(&from), "{text}");
     }
 }
