@@ -88,10 +88,10 @@ pub use handle::Store;
 pub use notes::Notes;
 pub use postgres::{
     ChangeListener, ChangeNotice, DatabaseFacts, DatabaseProblem, Fence, ImageFile, ImageState,
-    ImageWrite, ImageWriter, Lease, LeaseOutcome, LeaseTable, PageBatch, REPLICA_LIFETIME,
-    REPLICA_MARGIN, Renewal, RenewalNeed, ReplicaStatus, StatementImage, StatementImages,
-    StoreAddressError, StoreUrl, WHOLE_DATABASE, check_notifications, database_facts,
-    may_answer_until,
+    ImageWrite, ImageWriter, Lease, LeaseOutcome, LeaseTable, LiveReplica, PageBatch,
+    REPLICA_LIFETIME, REPLICA_MARGIN, Renewal, RenewalNeed, ReplicaStatus, StatementImage,
+    StatementImages, StoreAddressError, StoreUrl, WHOLE_DATABASE, check_notifications,
+    database_facts, may_answer_until,
 };
 pub use recent_sends::RecentSend;
 pub use record::RecordRow;

@@ -2,7 +2,7 @@
 //! processes use.
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
-use stockbridge::store::{StoreChange, StoreError, StoreUrl, database_facts};
+use stockbridge::store::{RenewalNeed, StoreChange, StoreError, StoreUrl, database_facts};
 
 use super::server::DatabaseServer;
 use super::store_suite::samples::rows;
@@ -87,10 +87,31 @@ async fn doctor_reads_the_settings_of_the_server() {
         (facts.tables, facts.may_create, facts.standbys),
         (None, true, Some(0))
     );
-    let test_store = database_subject(url).open().await;
-    test_store.store.close().await.unwrap();
+    let test_store = database_subject(url.clone()).open().await;
+    let renewal = test_store
+        .store
+        .renew_replica("two", RenewalNeed::Always)
+        .await;
+    assert!(renewal.unwrap().is_some());
     let facts = database_facts(&store_url).await.unwrap();
     assert_eq!(facts.tables, Some(facts.known_tables));
+    let [replica] = &facts.replicas[..] else {
+        panic!("{:?}", facts.replicas)
+    };
+    assert_eq!(
+        (&*replica.name, &*replica.release),
+        ("two", env!("CARGO_PKG_VERSION"))
+    );
+    // The first version of the tables has no releases.
+    execute(&url, "ALTER TABLE stockbridge.replica DROP COLUMN release").await;
+    let long = "UPDATE stockbridge.replica SET until = now() + interval '1 h'";
+    execute(&url, long).await;
+    let facts = database_facts(&store_url).await.unwrap();
+    assert_eq!(facts.replicas[0].release, "");
+    execute(&url, "UPDATE stockbridge.replica SET until = now()").await;
+    let facts = database_facts(&store_url).await.unwrap();
+    assert!(facts.replicas.is_empty(), "{:?}", facts.replicas);
+    test_store.store.close().await.unwrap();
     server.stop();
     assert!(database_facts(&store_url).await.is_err());
 }

@@ -174,6 +174,7 @@ const ALLOWED_ITEMS: &[(&str, &str, &[&str])] = &[
             "DatabaseFacts",
             "DatabaseProblem",
             "DirectoryState",
+            "LiveReplica",
             "StoreError",
             "check_notifications",
             "database_facts",

@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::sources::SourceKind;
 // The doctor never opens the store, which would register this configuration's shops.
 use crate::store::{
-    DatabaseFacts, DatabaseProblem, StoreError, check_notifications, database_facts,
+    DatabaseFacts, DatabaseProblem, LiveReplica, StoreError, check_notifications, database_facts,
 };
 
 const ABOUT: &str = "database";
@@ -18,6 +18,7 @@ pub(super) async fn examine(config: &Config) -> Vec<Finding> {
     match database_facts(url).await {
         Ok(facts) => {
             let mut findings = evaluate(&facts, &url.to_string());
+            findings.extend(examine_replicas(&facts.replicas, config));
             findings.extend(examine_sources(&facts, config));
             if config.replica.is_some() || url.has_listen_url() {
                 let arrived = check_notifications(url).await;
@@ -95,6 +96,48 @@ fn evaluate(facts: &DatabaseFacts, url: &str) -> Vec<Finding> {
             ABOUT,
             "the standbys are asynchronous: a failover can lose acknowledged stock",
             "set synchronous_standby_names, or feed the complete stock after a failover",
+        ));
+    }
+    findings
+}
+
+/// Lists the replicas that run on this database, so that one with another database is missed. Warns if
+/// the one that must read the sources does not run.
+fn examine_replicas(replicas: &[LiveReplica], config: &Config) -> Vec<Finding> {
+    if config.replica.is_none() {
+        return Vec::new();
+    }
+    if replicas.is_empty() {
+        return vec![Finding::ok(ABOUT, "replicas that run on it: none")];
+    }
+    let described = replicas.iter().map(|replica| {
+        let LiveReplica {
+            name,
+            release,
+            seconds_since_renewal: seconds,
+        } = replica;
+        let release = if release.is_empty() {
+            "an early release"
+        } else {
+            release
+        };
+        format!("{name} ({release}, renewed {seconds} s ago)")
+    });
+    let list = described.collect::<Vec<_>>().join(", ");
+    let mut findings = vec![Finding::ok(
+        ABOUT,
+        format!("replicas that run on it: {list}"),
+    )];
+    if let Some(reader) = &config.sources_on
+        && !replicas.iter().any(|replica| replica.name == *reader)
+    {
+        findings.push(Finding::warn(
+            ABOUT,
+            format!("sources_on is {reader:?}, which does not run on this database"),
+            format!(
+                "start the replica {reader} with the same store_url_file, or set sources_on to one \
+                 that runs, on all replicas"
+            ),
         ));
     }
     findings
@@ -186,6 +229,7 @@ mod tests {
             known_tables: 1,
             may_create: true,
             leases: Vec::new(),
+            replicas: Vec::new(),
         }
     }
 
@@ -196,25 +240,60 @@ mod tests {
         findings.iter().map(|finding| finding.level).collect()
     }
 
+    /// Configuration with settings of the service and a shop with a file as source.
+    fn config(settings: &str) -> Config {
+        let directory = tempfile::tempdir().unwrap();
+        let url = "postgres://db:5432/stock";
+        std::fs::write(directory.path().join("address"), url).unwrap();
+        let text = format!(
+            "store_url_file = \"address\"\ninstance = \"test\"\n{settings}\n[[shops]]\n\
+             name = \"a\"\nwarehouses = [1]\ncampaign = 1\nmigrate = \"off\"\n\
+             [[shops.sources]]\nname = \"erp\"\nkind = \"file\"\npath = \"stock.csv\"\n"
+        );
+        let secrets = ["PUSH_TOKEN", "FEED_KEY"];
+        let secrets = secrets.map(|key| {
+            (
+                format!("STOCKBRIDGE_SHOPS_A_{key}"),
+                "secret-of-a".to_owned(),
+            )
+        });
+        Config::parse(&text, secrets.into(), directory.path()).unwrap()
+    }
+
+    #[test]
+    fn replicas_that_run_are_listed() {
+        let live = |name: &str, release: &str| LiveReplica {
+            name: name.to_owned(),
+            release: release.to_owned(),
+            seconds_since_renewal: 1,
+        };
+        let examine = |settings: &str, replicas: &[LiveReplica]| {
+            let findings = examine_replicas(replicas, &config(settings));
+            let lines = findings.iter().map(ToString::to_string);
+            lines.collect::<Vec<_>>()
+        };
+        let both = [live("one", "0.1.0"), live("two", "")];
+        assert!(examine("", &both).is_empty(), "it is not a replica");
+        let pinned = "replica = \"one\"\nsources_on = \"two\"";
+        let lines = examine(pinned, &both);
+        let list = "one (0.1.0, renewed 1 s ago), two (an early release, renewed 1 s ago)";
+        assert!(lines.len() == 1 && lines[0].ends_with(list), "{lines:?}");
+        let lines = examine(pinned, &both[..1]);
+        assert!(
+            lines.len() == 2 && lines[1].starts_with("WARN"),
+            "{lines:?}"
+        );
+        assert!(
+            lines[1].contains("sources_on is \"two\", which does not run"),
+            "{lines:?}"
+        );
+        assert_eq!(examine(pinned, &[]).len(), 1);
+    }
+
     #[test]
     fn sources_of_replicas_are_examined() {
         let examine = |settings: &str, leases: &[(&str, &str)]| {
-            let directory = tempfile::tempdir().unwrap();
-            let url = "postgres://db:5432/stock";
-            std::fs::write(directory.path().join("address"), url).unwrap();
-            let text = format!(
-                "store_url_file = \"address\"\ninstance = \"test\"\n{settings}\n[[shops]]\n\
-                 name = \"a\"\nwarehouses = [1]\ncampaign = 1\nmigrate = \"off\"\n\
-                 [[shops.sources]]\nname = \"erp\"\nkind = \"file\"\npath = \"stock.csv\"\n"
-            );
-            let secrets = ["PUSH_TOKEN", "FEED_KEY"];
-            let secrets = secrets.map(|key| {
-                (
-                    format!("STOCKBRIDGE_SHOPS_A_{key}"),
-                    "secret-of-a".to_owned(),
-                )
-            });
-            let config = Config::parse(&text, secrets.into(), directory.path()).unwrap();
+            let config = config(settings);
             let owned = |(name, owner): &(&str, &str)| ((*name).to_owned(), (*owner).to_owned());
             let facts = DatabaseFacts {
                 leases: leases.iter().map(owned).collect(),

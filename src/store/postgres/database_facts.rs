@@ -1,10 +1,11 @@
 //! Settings of the database server on which the safety of the stock depends, for `doctor`.
 
 use sqlx::Row;
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgConnection, PgRow};
 
 use super::StoreUrl;
 use super::connection::{PostgresConnection, Purpose, WRITE_TIMEOUT, query, with_limit};
+use super::replica_table::REPLICA_LIFETIME;
 use super::schema::known_version;
 use crate::store::StoreError;
 use crate::store::error::StoreInternalError;
@@ -32,6 +33,19 @@ pub struct DatabaseFacts {
     pub may_create: bool,
     /// Leases that last: name, and the replica that has it.
     pub leases: Vec<(String, String)>,
+    /// Replicas that run now.
+    pub replicas: Vec<LiveReplica>,
+}
+
+/// Replica that has renewed its row within the last seconds.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LiveReplica {
+    /// Name in the configuration of the replica.
+    pub name: String,
+    /// Release of the program; empty for one before releases were written.
+    pub release: String,
+    /// Seconds since it last renewed its row.
+    pub seconds_since_renewal: u64,
 }
 
 /// Reads the facts without a change in the database.
@@ -88,6 +102,11 @@ async fn read_facts(
     } else {
         Vec::new()
     };
+    let replicas = if has_tables {
+        read_replicas(conn).await?
+    } else {
+        Vec::new()
+    };
     let facts = DatabaseFacts {
         server_version: text(&row, 0)?,
         fsync: text(&row, 1)?,
@@ -99,7 +118,29 @@ async fn read_facts(
         known_tables: known_version(),
         may_create: may_create || has_tables,
         leases,
+        replicas,
     };
     work.roll_back().await?;
     Ok(facts)
+}
+
+async fn read_replicas(conn: &mut PgConnection) -> Result<Vec<LiveReplica>, StoreInternalError> {
+    let lifetime = i64::try_from(REPLICA_LIFETIME.as_secs()).unwrap_or(i64::MAX);
+    // The first version of the tables has no column `release`, which is NULL here then.
+    let rows = query(
+        "SELECT name, coalesce(to_jsonb(r) ->> 'release', ''), \
+         greatest(0, floor(extract(epoch FROM clock_timestamp() - until) + $1))::bigint \
+         FROM stockbridge.replica r WHERE until > clock_timestamp() ORDER BY name, until",
+    )
+    .bind(lifetime)
+    .fetch_all(conn)
+    .await?;
+    let to_replica = |row: &PgRow| {
+        Ok(LiveReplica {
+            name: row.try_get(0)?,
+            release: row.try_get(1)?,
+            seconds_since_renewal: row.try_get::<i64, _>(2)?.unsigned_abs(),
+        })
+    };
+    rows.iter().map(to_replica).collect()
 }

@@ -54,7 +54,7 @@ use self::connection::{
     BULK_TIMEOUT, PostgresConnection, Purpose, WRITE_TIMEOUT, query, with_limit,
 };
 pub(super) use self::database_end::{DatabaseEnd, DatabaseLease};
-pub use self::database_facts::{DatabaseFacts, database_facts};
+pub use self::database_facts::{DatabaseFacts, LiveReplica, database_facts};
 pub use self::database_problem::DatabaseProblem;
 pub use self::lease::{Fence, Lease, LeaseOutcome, LeaseTable, WHOLE_DATABASE};
 pub use self::notification_check::check_notifications;
