@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::workload::UNKNOWN_SKU;
 use crate::service_process::{WAREHOUSE, exchange};

@@ -21,7 +21,7 @@ pub(super) fn listed_sku(number: u32) -> String {
 /// The first SKU is in every list, and the first list has every SKU: a SKU that the source has never
 /// stated is not zero.
 pub(super) fn count_in_list(sku: u32, list: u32) -> u32 {
-    let is_absent = sku > 0 && list > 1 && (list + sku) % 3 == 0;
+    let is_absent = sku > 0 && list > 1 && (list + sku).is_multiple_of(3);
     if is_absent { 0 } else { list }
 }
 
