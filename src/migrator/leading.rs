@@ -28,7 +28,33 @@ pub(super) struct Leading {
     limiter: SharedRateLimiter,
     rejected_keys: RejectedKeys,
     selftests: SelftestRunner,
+    begin_failures: BeginFailures,
 }
+
+/// Failed attempts to read what the last leader has left, one after the other.
+#[derive(Debug, Default)]
+struct BeginFailures {
+    attempts: u32,
+    error: String,
+}
+
+impl BeginFailures {
+    /// Adds a failed attempt. Returns true if its error is not that of the last one.
+    fn add(&mut self, error: String) -> bool {
+        let is_new = self.error != error;
+        self.attempts += 1;
+        self.error = error;
+        is_new
+    }
+
+    fn need_alarm(&self) -> bool {
+        self.attempts >= ALARM_AFTER_ATTEMPTS
+    }
+}
+
+/// Failed attempts, one a second, after which an alarm is raised: a failover of the database may take
+/// some of them.
+const ALARM_AFTER_ATTEMPTS: u32 = 10;
 
 /// Next step of a worker.
 pub(super) enum LeadStep {
@@ -76,6 +102,7 @@ impl Leading {
             limiter,
             rejected_keys,
             selftests,
+            begin_failures: BeginFailures::default(),
         }
     }
 
@@ -123,6 +150,23 @@ impl Leading {
         self.right = Some(right);
     }
 
+    /// Records that the state of the last leader could not be read. Returns true if that is news.
+    pub(super) fn begin_failed(&mut self, error: String) -> bool {
+        self.begin_failures.add(error)
+    }
+
+    /// Forgets failed attempts. Returns true if there was an alarm about them.
+    pub(super) fn forget_failures(&mut self) -> bool {
+        let had_alarm = self.begin_alarm().is_some();
+        self.begin_failures = BeginFailures::default();
+        had_alarm
+    }
+
+    /// Returns the text of the alarm if this process has the lease, but cannot begin to send.
+    pub(super) fn begin_alarm(&self) -> Option<String> {
+        self.begin_failures.need_alarm().then(|| self.obstacle())
+    }
+
     /// Reads what the last leader has left. The rate limiter gets the requests of all shops that the
     /// Market counts together: another one may not have begun yet.
     pub(super) async fn restore(
@@ -166,9 +210,9 @@ impl Leading {
     pub(super) fn send_check_at(&self, now: Instant) -> Option<Instant> {
         let has_begun = |epoch| self.right.as_ref().is_some_and(|it| it.epoch() == epoch);
         match self.lease.epoch() {
-            // Lost and taken again since the last step.
-            Some(epoch) if !has_begun(epoch) => Some(now + LEAD_CHECK_INTERVAL),
-            Some(_) | None => self.lease.send_check_at(now),
+            Some(epoch) if has_begun(epoch) => self.lease.send_check_at(now),
+            // Lost, or lost and taken again, since the last step.
+            Some(_) | None => Some(now + LEAD_CHECK_INTERVAL),
         }
     }
 
@@ -187,9 +231,17 @@ impl Leading {
         show_wait(&self.lease, status, now);
     }
 
-    /// Returns why this process does not lead.
+    /// Returns why this process does not lead, or does not begin to.
     pub(super) fn obstacle(&self) -> String {
-        self.lease.obstacle()
+        let error = &self.begin_failures.error;
+        if error.is_empty() {
+            return self.lease.obstacle();
+        }
+        format!(
+            "this replica has the lease {}, but cannot read what was sent before, so nothing is sent: \
+             {error}",
+            self.lease.name()
+        )
     }
 }
 
@@ -284,6 +336,17 @@ mod tests {
         assert_eq!(shown(WorkerState::Paused), paused, "the operator's pause");
         tokio::time::advance(Duration::from_secs(65)).await;
         assert_eq!(shown(WorkerState::Sending), open);
+    }
+
+    #[test]
+    fn lasting_failure_to_begin_needs_an_alarm() {
+        let mut failures = BeginFailures::default();
+        assert!(failures.add("no response within 10 s".to_owned()));
+        assert!(failures.add("damaged".to_owned()));
+        for attempt in 3..=12 {
+            assert!(!failures.add("damaged".to_owned()), "it is logged once");
+            assert_eq!(failures.need_alarm(), attempt >= 10, "attempt {attempt}");
+        }
     }
 
     #[tokio::test]

@@ -71,7 +71,7 @@ impl SharedRateLimiter {
     /// this epoch. Later calls for the epoch, of the other shops with the same limit, change nothing.
     ///
     /// No request that the limiter knows is lost: each was recorded for the others before it was
-    /// sent. One that is still in flight counts twice until it ends.
+    /// sent. One that is still in flight counts twice for up to one [`WINDOW`].
     pub fn restore_in(
         &self,
         epoch: i64,

@@ -30,6 +30,7 @@ use super::{Context, MarketTarget, Mode};
 use crate::event_log::ServiceEvent;
 use crate::replicas::LeadRight;
 use crate::store::{RecentSend, StoreChange, StoreError};
+use crate::telemetry::AlarmKind;
 
 /// Delay before a read-back is tried again when the planner has no capacity for it.
 const READBACK_RETRY_DELAY: Duration = Duration::from_millis(250);
@@ -155,16 +156,25 @@ impl SyncWorker {
     async fn take_lead(&mut self, is_idle: bool) -> bool {
         match self.leading.next_step(is_idle) {
             LeadStep::Lead => true,
-            LeadStep::Wait => false,
+            LeadStep::Wait => {
+                self.leading.forget_failures();
+                false
+            }
             LeadStep::Begin(right) => {
                 let lead = (&self.target, &right);
                 let restored = match self.leading.restore(lead, &self.context).await {
                     Ok(restored) => restored,
                     Err(error) => {
-                        warn!("failed to begin to send for {}: {error}", self.target.name);
+                        if self.leading.begin_failed(error.to_string()) {
+                            warn!("failed to begin to send for {}: {error}", self.target.name);
+                        }
                         return false;
                     }
                 };
+                if self.leading.forget_failures() {
+                    let paused = AlarmKind::CampaignPaused;
+                    self.context.alarms.clear(paused, &self.target.name);
+                }
                 self.handle.set_paused_since(restored.paused_since);
                 self.leading.resume_selftests(&restored);
                 let rng = StdRng::seed_from_u64(rand::random());
@@ -187,8 +197,12 @@ impl SyncWorker {
             ..WorkerStatus::default()
         };
         *self.handle.status.lock() = status;
+        let (alarms, shop) = (&self.context.alarms, &self.target.name);
         for kind in Leading::ALARMS {
-            self.context.alarms.clear(*kind, &self.target.name);
+            match self.leading.begin_alarm() {
+                Some(text) if *kind == AlarmKind::CampaignPaused => alarms.raise(*kind, shop, text),
+                Some(_) | None => alarms.clear(*kind, shop),
+            }
         }
     }
 
