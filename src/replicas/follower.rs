@@ -221,7 +221,10 @@ mod tests {
             known: 5,
         };
         let lost = lost.to_string();
-        assert!(lost.contains("it has 3 of 5 changes"), "{lost}");
+        assert!(
+            lost.contains("its last change has number 3, that in memory 5"),
+            "{lost}"
+        );
         assert!(
             lost.ends_with("feed the complete stock, or restore a newer database"),
             "{lost}"

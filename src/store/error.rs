@@ -120,8 +120,9 @@ pub enum StoreError {
     /// The database lacks acknowledged changes, as after a failover to a standby that had not
     /// received them, or after an older backup was restored.
     #[error(
-        "{target} lacks acknowledged changes of shop {shop}: it has {found} of {known} changes, and \
-         the missing ones are no longer in memory, as with an older backup. Restart all processes to \
+        "{target} lacks acknowledged changes of shop {shop}: its last change has number {found}, that in \
+         memory {known}, and they have no change of the last hour in common, as with an older backup. \
+         Restart all processes to \
          use what the database has, and feed the complete stock, or restore a newer database"
     )]
     LostChanges {

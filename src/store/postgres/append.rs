@@ -25,8 +25,8 @@ use crate::store::{BookVersion, StoreChange, StoreError};
 /// Maximum attempts of an append that collides with those of other processes.
 const MAX_ATTEMPTS: usize = 20;
 
-/// Longest time in which another process may keep a shop locked. The server ends the transaction of a
-/// process that was stopped earlier.
+/// Longest time in which another process may keep a shop locked. It is longer than the server allows a
+/// stopped process, so that an append outlasts it.
 const LOCKED_LIMIT: Duration = Duration::from_secs(10);
 
 /// Conditions of an append, besides that memory has every change of the shops.

@@ -33,7 +33,7 @@ pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_LIMIT: Duration = Duration::from_secs(5);
 
 /// The same for a transaction that writes everything, in statements of a megabyte.
-const BULK_IDLE_LIMIT: Duration = Duration::from_secs(10);
+const BULK_IDLE_LIMIT: Duration = Duration::from_secs(8);
 
 /// Longest wait for a lock of another process.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);

@@ -83,6 +83,8 @@ impl DatabaseProblem {
             "42501" => Self::MissingRight,
             "53300" => Self::TooManyConnections,
             "57P01" | "57P02" | "57P03" => Self::NotReady,
+            // The server has ended a transaction in which this process was silent for too long.
+            "25P03" => Self::Disconnected,
             // Timeouts of a statement and of a lock.
             "57014" | "55P03" => Self::NoResponse,
             _ => Self::Other,

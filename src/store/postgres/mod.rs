@@ -328,8 +328,11 @@ impl PostgresStore {
     fn publish(&self, state: &PostgresState, error: Option<&StoreError>) {
         let logs = &state.logs;
         let failed = match error {
-            // The update is compared again, so nothing has failed.
-            None | Some(StoreError::Behind) => None,
+            // The update is compared again, or the database has refused it, so nothing has failed.
+            None
+            | Some(
+                StoreError::Behind | StoreError::NotLeader { .. } | StoreError::OtherTarget { .. },
+            ) => None,
             Some(error) => Some(error.to_string()),
         };
         *self.wants_compaction.lock() = logs.iter().any(ShopLog::wants_compaction);

@@ -7,7 +7,7 @@ use sqlx::Row;
 use sqlx::postgres::PgConnection;
 
 use super::connection::{Purpose, WRITE_TIMEOUT, query, with_limit};
-use super::{PostgresStore, ShopLog, WHOLE_DATABASE};
+use super::{PostgresState, PostgresStore, ShopLog, WHOLE_DATABASE};
 use crate::store::StoreError;
 use crate::store::error::StoreInternalError;
 
@@ -38,14 +38,16 @@ impl PostgresStore {
     /// for live processes under a lock for which this waits, so at least one of both is refused.
     pub(in crate::store) async fn check_targets(&self) -> Result<(), StoreError> {
         let mut state = self.state.lock().await;
-        let logs = state.logs.clone();
+        let PostgresState {
+            connection, logs, ..
+        } = &mut *state;
         let ids: Vec<i64> = logs.iter().map(|log| log.id).collect();
         let reading = async {
-            let mut work = state.connection.begin(Purpose::Write).await?;
+            let mut work = connection.begin(Purpose::Write).await?;
             query("LOCK TABLE stockbridge.shop IN ROW SHARE MODE")
                 .execute(work.conn())
                 .await?;
-            let conflict = find_other_target(work.conn(), &logs, &ids).await?;
+            let conflict = find_other_target(work.conn(), logs, &ids).await?;
             work.roll_back().await?;
             Ok(conflict)
         };
