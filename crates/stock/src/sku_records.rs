@@ -61,6 +61,8 @@ impl SkuFacts {
 /// A text of more than 48 bytes has a long record. Its first word is 0, which no text begins with.
 /// The second word is the hash, and the third one the number of the text in [`SkuRecords::texts`].
 #[derive(Debug)]
+// In this order, because `touch` loads the beginning of the text and the end of the facts.
+#[repr(C)]
 pub(super) struct SkuRecord<const N: usize> {
     text: [AtomicU64; N],
     pub(super) facts: SkuFacts,
