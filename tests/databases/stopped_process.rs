@@ -40,7 +40,7 @@ async fn waiting_append_does_not_stop_following() {
     stopped.execute(sqlx::raw_sql(lock)).await.unwrap();
     let waiting = Arc::clone(&other);
     let append = tokio::spawn(async move { waiting.append_stock(SHOP_A, &rows(0..9, 50)).await });
-    for _ in 0..3 {
+    for _ in 0..2 {
         wait_for_blocked(&url).await;
         let followed = timeout(PERMIT, other.store.catch_up()).await;
         assert!(matches!(followed, Ok(Ok(false))), "{followed:?}");
