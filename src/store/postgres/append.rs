@@ -9,7 +9,9 @@ use stock::ShopId;
 use tokio::time::Instant;
 
 use super::change_tail;
-use super::connection::{PostgresWork, Purpose, WRITE_TIMEOUT, is_conflict, query, with_limit};
+use super::connection::{
+    PostgresConnection, PostgresWork, Purpose, WRITE_TIMEOUT, is_conflict, query, with_limit,
+};
 use super::database_problem::DatabaseProblem;
 use super::lease::{Fence, check_fence};
 use super::replica_table::notify;
@@ -194,14 +196,11 @@ impl PostgresStore {
             for_target,
             fence,
         } = condition;
-        let mut work = connection.begin(Purpose::SharedWrite).await?;
+        let mut work = match begin_fenced(connection, fence).await? {
+            Ok(work) => work,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         let conn = work.conn();
-        if let Some(fence) = fence
-            && check_fence(conn, fence).await?.is_none()
-        {
-            work.roll_back().await?;
-            return Ok(Err(Refusal::NotLeader(fence.lease.clone())));
-        }
         let mut ends = lock_ends(conn, &sealed.shops).await?;
         // After the rows were locked: only who locks them changes a target.
         if let Some(conflict) = find_other_target(conn, logs, for_target).await? {
@@ -223,6 +222,21 @@ impl PostgresStore {
         state.last_commit = started.elapsed();
         Ok(Ok(advance(&mut state.logs, packed, &sealed)))
     }
+}
+
+/// Begins a transaction during which the lease of the fence does not change its owner.
+pub(super) async fn begin_fenced<'a>(
+    connection: &'a mut PostgresConnection,
+    fence: Option<&Fence>,
+) -> Attempt<PostgresWork<'a>> {
+    let mut work = connection.begin(Purpose::SharedWrite).await?;
+    if let Some(fence) = fence
+        && check_fence(work.conn(), fence).await?.is_none()
+    {
+        work.roll_back().await?;
+        return Ok(Err(Refusal::NotLeader(fence.lease.clone())));
+    }
+    Ok(Ok(work))
 }
 
 /// Packs changes into records.

@@ -7,17 +7,15 @@
 use stock::ShopId;
 
 use super::append::{
-    Attempt, AttemptCondition, Attempts, PackedShops, Refusal, advance, lock_ends, other_shops,
-    pack, seal,
+    Attempt, AttemptCondition, Attempts, PackedShops, Refusal, advance, begin_fenced, lock_ends,
+    other_shops, pack, seal,
 };
-use super::connection::{PostgresConnection, PostgresWork, Purpose, WRITE_TIMEOUT, with_limit};
+use super::connection::{PostgresWork, WRITE_TIMEOUT, with_limit};
 use super::follow::read_after;
-use super::lease::check_fence;
 use super::targets::find_other_target;
 use super::{PostgresState, PostgresStore, ShopLog, check_open};
 use crate::store::append_guard::LogPosition;
 use crate::store::error::StoreInternalError;
-use crate::store::quarantine_table::QuarantineTable;
 use crate::store::{AppendGuard, CompareUpdates, StoreError};
 
 impl PostgresStore {
@@ -54,23 +52,12 @@ impl PostgresStore {
             for_target: &[],
             fence: None,
         };
-        self.none_pending(&state.logs, shops).await;
-        let PostgresState {
-            connection,
-            logs,
-            quarantine,
-            ..
-        } = state;
-        let known = (&mut **logs, quarantine);
-        let work = match self.lock_and_follow(connection, known, condition).await? {
-            Ok(work) => work,
+        let (work, logs) = match self.lock_and_follow(state, condition).await? {
+            Ok(locked) => locked,
             Err(refusal) => return Ok(Err(refusal)),
         };
         updates.compare().await;
-        let packed = pack(&updates.changes());
-        let sealed = seal(&packed, logs);
-        sealed.write(work, &self.id).await?;
-        Ok(Ok(advance(logs, &packed, &sealed)))
+        self.append_to(work, logs, &pack(&updates.changes())).await
     }
 
     /// Appends records that do not depend on the book.
@@ -82,42 +69,33 @@ impl PostgresStore {
     ) -> Attempt<Vec<LogPosition>> {
         let mut shops: Vec<usize> = packed.keys().chain(condition.only_read).copied().collect();
         shops.sort_unstable();
-        self.none_pending(&state.logs, &shops).await;
         let condition = AttemptCondition {
             only_read: &shops,
             ..condition
         };
-        let PostgresState {
-            connection,
-            logs,
-            quarantine,
-            ..
-        } = state;
-        let known = (&mut **logs, quarantine);
-        let work = match self.lock_and_follow(connection, known, condition).await? {
-            Ok(work) => work,
-            Err(refusal) => return Ok(Err(refusal)),
-        };
+        match self.lock_and_follow(state, condition).await? {
+            Ok((work, logs)) => self.append_to(work, logs, packed).await,
+            Err(refusal) => Ok(Err(refusal)),
+        }
+    }
+
+    async fn append_to(
+        &self,
+        work: PostgresWork<'_>,
+        logs: &mut [ShopLog],
+        packed: &PackedShops,
+    ) -> Attempt<Vec<LogPosition>> {
         let sealed = seal(packed, logs);
         sealed.write(work, &self.id).await?;
         Ok(Ok(advance(logs, packed, &sealed)))
     }
 
-    /// Waits until memory has the own changes of the shops, because they are earlier in the log than
-    /// those that are read next.
-    async fn none_pending(&self, logs: &[ShopLog], shops: &[usize]) {
-        for shop in shops {
-            self.pending_appends.none_in(logs[*shop].id).await;
-        }
-    }
-
     /// Locks the shops of the condition, and gives memory the changes that it lacks.
     async fn lock_and_follow<'a>(
         &self,
-        connection: &'a mut PostgresConnection,
-        (logs, quarantine): (&mut [ShopLog], &mut QuarantineTable),
+        state: &'a mut PostgresState,
         condition: AttemptCondition<'_>,
-    ) -> Attempt<PostgresWork<'a>> {
+    ) -> Attempt<(PostgresWork<'a>, &'a mut [ShopLog])> {
         let AttemptCondition {
             only_read: shops,
             for_target,
@@ -126,15 +104,23 @@ impl PostgresStore {
         let Some(memory) = self.memory.get() else {
             return Err(StoreInternalError::ChangedDuringStart);
         };
+        let PostgresState {
+            connection,
+            logs,
+            quarantine,
+            ..
+        } = state;
         let ids: Vec<i64> = shops.iter().map(|shop| logs[*shop].id).collect();
-        let mut work = connection.begin(Purpose::SharedWrite).await?;
-        let conn = work.conn();
-        if let Some(fence) = fence
-            && check_fence(conn, fence).await?.is_none()
-        {
-            work.roll_back().await?;
-            return Ok(Err(Refusal::NotLeader(fence.lease.clone())));
+        // Memory must have the own changes of the shops first, because they are earlier in the log than
+        // those that are read next.
+        for id in &ids {
+            self.pending_appends.none_in(*id).await;
         }
+        let mut work = match begin_fenced(connection, fence).await? {
+            Ok(work) => work,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let conn = work.conn();
         let ends = lock_ends(conn, &ids).await?;
         if let Some(conflict) = find_other_target(conn, logs, for_target).await? {
             work.roll_back().await?;
@@ -157,6 +143,6 @@ impl PostgresStore {
             work.roll_back().await?;
             return Ok(Err(Refusal::Behind));
         }
-        Ok(Ok(work))
+        Ok(Ok((work, logs)))
     }
 }
