@@ -35,6 +35,7 @@ const VERSION_1: &str = "\
 DROP TABLE stockbridge.statement_page;
 DROP TABLE stockbridge.statement_file;
 ALTER TABLE stockbridge.replica DROP COLUMN release;
+ALTER TABLE stockbridge.shop DROP COLUMN directory_statements;
 DELETE FROM stockbridge.schema_version WHERE version > 1;";
 
 /// Registers a replica as the release with version 1 does, with what it has applied.

@@ -519,6 +519,20 @@ async fn small_changes_store_few_pages() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn earlier_changes_do_not_stop_the_first_reading() {
+    let mut takeover = Takeover::new("first", NO_GUARD).await;
+    takeover.export(&[("A", 5)]);
+    // While no replica reads the sources, the Market requests stock and a program updates some.
+    takeover.configs[0].prepend("sources_on = \"two\"\n");
+    takeover.start(0);
+    assert_eq!(takeover.service(0).counts(&["A"]), Err(503));
+    assert_eq!(takeover.service(0).put(&[("B", 2)]), 200);
+    takeover.start(1);
+    takeover.wait_for_stock(1, &[("A", 5), ("B", 2)]).await;
+    takeover.wait_for_stock(0, &[("A", 5), ("B", 2)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_a_named_replica_brings_old_statements() {
     let mut takeover = Takeover::new("seeds", NO_GUARD).await;
     takeover.export(&[("A", 5), ("B", 5)]);
@@ -529,6 +543,8 @@ async fn only_a_named_replica_brings_old_statements() {
     for table in ["statement_file", "statement_page"] {
         execute(&takeover.url, &format!("DELETE FROM stockbridge.{table}")).await;
     }
+    let upgraded = "UPDATE stockbridge.shop SET directory_statements = true";
+    execute(&takeover.url, upgraded).await;
     takeover.export(&[("A", 4)]);
     takeover.start(1);
     wait_until("it says what is missing", async || {

@@ -46,10 +46,12 @@ fn choose_origin(state: ImageState, is_pinned: bool) -> Result<StatementOrigin, 
             ..
         } => Err(MirrorError::EarlierRelease(name)),
         ImageState::Missing {
-            has_stock: true, ..
+            is_in_directory: true,
+            ..
         } => Err(MirrorError::NeedsSourcesOn),
         ImageState::Missing {
-            has_stock: false, ..
+            is_in_directory: false,
+            ..
         } => Ok(StatementOrigin::Local),
     }
 }
@@ -216,8 +218,8 @@ mod tests {
 
     #[test]
     fn only_a_known_owner_brings_statements() {
-        let missing = |has_stock, earlier: Option<&str>| ImageState::Missing {
-            has_stock,
+        let missing = |is_in_directory, earlier: Option<&str>| ImageState::Missing {
+            is_in_directory,
             earlier_release: earlier.map(ToOwned::to_owned),
         };
         let image = StatementImage {

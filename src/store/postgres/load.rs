@@ -8,6 +8,7 @@ use super::read_log::{RawRecord, read_changes, read_snapshot, visit_changes};
 use super::recover::insert_changes;
 use super::schema::{known_version, migrate};
 use super::shop_log::{LogEnd, LogRow};
+use super::statement_images::set_directory_statements;
 use super::targets::live_processes;
 use super::{ShopLog, StoreUrl, side_tables};
 use crate::store::copy::check_marks;
@@ -90,7 +91,9 @@ pub(super) async fn register_shops(
                 name: name.clone(),
                 target: target.clone(),
             };
+            let id = shop.id;
             LogRow::new(shop).write(work.conn()).await?;
+            set_directory_statements(work.conn(), id, false).await?;
             continue;
         };
         if found.shop.target == *target {

@@ -8,7 +8,7 @@ use crate::store::error::StoreInternalError;
 /// Statements that lead from each version of the tables to the next. A published one never changes.
 ///
 /// Bodies are packed already, so the server need not try to compress them.
-const MIGRATIONS: [&str; 2] = [RECORDS, STATEMENT_IMAGES];
+const MIGRATIONS: [&str; 3] = [RECORDS, STATEMENT_IMAGES, DIRECTORY_STATEMENTS];
 
 const RECORDS: &str = "\
 CREATE TABLE stockbridge.shop (id bigint PRIMARY KEY, name text NOT NULL UNIQUE, \
@@ -41,6 +41,11 @@ CREATE TABLE stockbridge.statement_page (shop bigint NOT NULL, name text NOT NUL
 page bigint NOT NULL, body bytea NOT NULL, PRIMARY KEY (shop, name, page));
 ALTER TABLE stockbridge.statement_page ALTER COLUMN body SET STORAGE EXTERNAL;
 ALTER TABLE stockbridge.replica ADD COLUMN release text NOT NULL DEFAULT '';";
+
+/// True for shops whose sources may have been read by a process without images. A release that does
+/// not know the column writes none either, so that is the default.
+const DIRECTORY_STATEMENTS: &str = "\
+ALTER TABLE stockbridge.shop ADD COLUMN directory_statements boolean NOT NULL DEFAULT true;";
 
 /// Key of the lock under which one process at a time changes the tables: "Stbr".
 const SCHEMA_LOCK: i64 = 0x5374_6272;

@@ -60,8 +60,8 @@ pub enum ImageState {
     Stored(StatementImage),
     /// No leader has stored an image yet.
     Missing {
-        /// True if the shop has stock, so that a process may have statements in its directory.
-        has_stock: bool,
+        /// True if a process may have statements in its directory, by which the shop got stock.
+        is_in_directory: bool,
         /// Name of a live process of an earlier release, which reads sources without a lease.
         earlier_release: Option<String>,
     },
@@ -166,6 +166,7 @@ impl StatementImages {
             ] {
                 query(statement).bind(id).execute(work.conn()).await?;
             }
+            set_directory_statements(work.conn(), id, true).await?;
             work.commit().await
         };
         let outcome = with_limit(BATCH_TIMEOUT, deleting).await;
@@ -291,6 +292,20 @@ async fn write_files(
     Ok(())
 }
 
+/// Records whether a process may have statements of a shop in its directory only.
+pub(super) async fn set_directory_statements(
+    conn: &mut PgConnection,
+    shop: i64,
+    is_in_directory: bool,
+) -> Result<(), StoreInternalError> {
+    query("UPDATE stockbridge.shop SET directory_statements = $2 WHERE id = $1")
+        .bind(shop)
+        .bind(is_in_directory)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
 async fn read_state(conn: &mut PgConnection, shop: i64) -> Result<ImageState, StoreInternalError> {
     let rows = query(
         "SELECT name, generation, pages, page_bytes, digest FROM stockbridge.statement_file \
@@ -318,7 +333,7 @@ async fn read_state(conn: &mut PgConnection, shop: i64) -> Result<ImageState, St
         return Ok(ImageState::Stored(image));
     }
     let row = query(
-        "SELECT (SELECT ver > 0 FROM stockbridge.shop WHERE id = $1), \
+        "SELECT (SELECT directory_statements AND ver > 0 FROM stockbridge.shop WHERE id = $1), \
          (SELECT min(name) FROM stockbridge.replica \
          WHERE release = '' AND until > clock_timestamp())",
     )
@@ -326,7 +341,7 @@ async fn read_state(conn: &mut PgConnection, shop: i64) -> Result<ImageState, St
     .fetch_one(conn)
     .await?;
     Ok(ImageState::Missing {
-        has_stock: row.try_get::<Option<bool>, _>(0)?.unwrap_or(true),
+        is_in_directory: row.try_get::<Option<bool>, _>(0)?.unwrap_or(true),
         earlier_release: row.try_get(1)?,
     })
 }
