@@ -94,6 +94,10 @@
 //! 8. A delivery of [`sources`] is persisted completely or not at all. The book has it within
 //!    seconds, at the latest before the first request after a restart.
 
+// Tests outside the crate name it, and some of their files are part of its own tests, too.
+#[cfg(test)]
+extern crate self as stockbridge;
+
 pub mod telemetry;
 
 pub mod store;

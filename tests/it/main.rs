@@ -4,8 +4,6 @@
 mod harness;
 #[path = "../process/mod.rs"]
 mod process;
-#[path = "../store_suite/mod.rs"]
-mod store_suite;
 mod wire;
 
 mod activity;
@@ -33,7 +31,6 @@ mod replay;
 mod selftest;
 mod setup;
 mod sources;
-mod store_in_directory;
 mod sync;
 mod web_ready;
 mod web_shop;

@@ -277,7 +277,7 @@ pub(crate) async fn closed_store_rejects_calls(subject: &Subject) {
 }
 
 /// Polls a future `polls` times and drops it. Returns true if it completed.
-async fn poll_times<T>(future: impl Future<Output = T>, polls: usize) -> bool {
+pub(crate) async fn poll_times<T>(future: impl Future<Output = T>, polls: usize) -> bool {
     let mut future = pin!(future);
     let mut left = polls;
     std::future::poll_fn(|cx: &mut Context<'_>| {

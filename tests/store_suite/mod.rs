@@ -3,7 +3,7 @@
 //! A test binary includes this module and runs all checks of [`for_each_store_check`].
 
 pub(crate) mod checks;
-mod random_steps;
+pub(crate) mod random_steps;
 pub(crate) mod samples;
 pub(crate) mod test_store;
 

@@ -12,8 +12,23 @@ use super::test_store::{Subject, SuiteStore};
 const STEPS: usize = 300;
 
 pub(crate) async fn random_steps_equal_the_model(subject: &Subject) {
-    let mut rng = StdRng::seed_from_u64(20_261_120);
-    let mut test_store = subject.open().await;
+    let rng = StdRng::seed_from_u64(20_261_120);
+    let last = run_random_steps(subject.open().await, rng, async |test_store, _| {
+        test_store.store.close().await.unwrap();
+        subject.open().await
+    })
+    .await;
+    let known = last.contents();
+    last.store.close().await.unwrap();
+    assert_eq!(subject.contents().await, known);
+}
+
+/// Runs random steps. After each call of `reopen`, the store must have the content as before.
+pub(crate) async fn run_random_steps(
+    mut test_store: SuiteStore,
+    mut rng: StdRng,
+    mut reopen: impl AsyncFnMut(SuiteStore, &mut StdRng) -> SuiteStore,
+) -> SuiteStore {
     for step in 0..STEPS {
         let shop = ShopId(rng.random_range(0..2));
         let first = rng.random_range(0..30);
@@ -49,15 +64,12 @@ pub(crate) async fn random_steps_equal_the_model(subject: &Subject) {
             11 | 12 => test_store.compact().await.unwrap(),
             _ => {
                 let known = test_store.contents();
-                test_store.store.close().await.unwrap();
-                test_store = subject.open().await;
+                test_store = reopen(test_store, &mut rng).await;
                 assert_eq!(test_store.contents(), known, "reopened after step {step}");
             }
         }
     }
-    let known = test_store.contents();
-    test_store.store.close().await.unwrap();
-    assert_eq!(subject.contents().await, known);
+    test_store
 }
 
 async fn acknowledge(

@@ -14,11 +14,11 @@ pub(crate) fn shops<const N: usize>(names: [&str; N]) -> Vec<ShopIdentity> {
     names.map(identity).into()
 }
 
-pub(super) fn sku(n: i64) -> Sku {
+pub(crate) fn sku(n: i64) -> Sku {
     Sku::parse(&format!("артикул-{n}")).unwrap()
 }
 
-pub(super) fn level(count: i64, micros: i64) -> Level {
+pub(crate) fn level(count: i64, micros: i64) -> Level {
     let updated_at = Timestamp::from_micros(1_780_000_000_000_000 + micros).unwrap();
     Level {
         count: Count::try_from(count).unwrap(),
@@ -33,7 +33,7 @@ pub(crate) fn rows(skus: Range<i64>, micros: i64) -> Vec<(Sku, Level)> {
 }
 
 /// Returns activity for each SKU. SKUs from 350 on were never stated.
-pub(super) fn activity_rows(skus: Range<i64>, hour: u64) -> Vec<(Sku, SkuActivity)> {
+pub(crate) fn activity_rows(skus: Range<i64>, hour: u64) -> Vec<(Sku, SkuActivity)> {
     let hour = |more: i64| Hour::from_number(hour + more.cast_unsigned()).unwrap();
     let activity = |n: i64| SkuActivity {
         stated: (n < 350).then(|| LastStated {
@@ -45,7 +45,7 @@ pub(super) fn activity_rows(skus: Range<i64>, hour: u64) -> Vec<(Sku, SkuActivit
     skus.map(|n| (sku(n), activity(n))).collect()
 }
 
-pub(super) fn quarantined(n: i64, attempts: u32) -> QuarantineEntry {
+pub(crate) fn quarantined(n: i64, attempts: u32) -> QuarantineEntry {
     let at = level(0, n).updated_at.to_utc();
     QuarantineEntry {
         sku: sku(n),
