@@ -19,6 +19,7 @@ use super::layout::{Layout, Screen, render};
 use super::links::find_source;
 use super::not_found;
 use super::page_request::PageRequest;
+use super::sources_page;
 use super::texts::{self, Text};
 use crate::i18n::Language;
 use crate::ops::wants_html;
@@ -123,8 +124,8 @@ pub(super) async fn accept(
     Path((shop, source)): Path<(String, String)>,
     Query(mark): Query<AcceptedMark>,
 ) -> Response {
-    if let Err(elsewhere) = page.state().require_sources(Some(&shop)) {
-        return elsewhere.into_response();
+    if page.state().require_sources(Some(&shop)).is_err() {
+        return sources_page::refuse_elsewhere(&page).await;
     }
     let state = page.state();
     let Some((_, pipeline)) = find_source(state, &shop, &source) else {

@@ -10,6 +10,7 @@ use super::links::{encode, shop_path};
 use super::page_context::PageContext;
 use super::page_request::ShopRequest;
 use super::shop_health::HealthLevel;
+use super::sources_page;
 use super::texts;
 use crate::migrator::OperatorPauseError;
 
@@ -136,8 +137,8 @@ pub(super) async fn read_source(
     Path((_, source)): Path<(String, String)>,
 ) -> Response {
     let (state, id) = (request.page.state(), request.id);
-    if let Err(elsewhere) = state.require_sources(Some(&request.shop().name)) {
-        return elsewhere.into_response();
+    if state.require_sources(Some(&request.shop().name)).is_err() {
+        return sources_page::refuse_elsewhere(&request.page).await;
     }
     let pipeline = state.source_manager.pipeline(id);
     let result = match pipeline.and_then(|pipeline| pipeline.source_index(&source)) {

@@ -4,8 +4,8 @@ use askama::Template;
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, Request};
-use axum::http::HeaderValue;
 use axum::http::header::VARY;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 use stock::ShopId;
@@ -70,8 +70,18 @@ pub(super) async fn page(
     page: PageRequest,
     params: Result<Query<PageParams>, QueryRejection>,
 ) -> Response {
-    let state = page.state();
     let Query(params) = params.unwrap_or_default();
+    show(&page, params.done.as_deref() == Some("read")).await
+}
+
+/// Refuses a form about sources that another replica reads. The page names that replica, and the
+/// status lets a proxy try the others first.
+pub(super) async fn refuse_elsewhere(page: &PageRequest) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, show(page, false).await).into_response()
+}
+
+async fn show(page: &PageRequest, is_read_requested: bool) -> Response {
+    let state = page.state();
     let mut shops = collect(state, page.context());
     for shop in &mut shops {
         let pipeline = state.source_manager.pipeline(shop.id);
@@ -85,9 +95,9 @@ pub(super) async fn page(
     let elsewhere = all_sources_elsewhere(state, page.context());
     let title = page.text(Text::SOURCES);
     render(&SourcesPage {
-        layout: Layout::new(&page, Screen::Sources, title, "/live/sources"),
+        layout: Layout::new(page, Screen::Sources, title, "/live/sources"),
         has_shop_without_sources: shops.iter().any(|shop| shop.sources.is_empty()),
-        is_read_requested: params.done.as_deref() == Some("read"),
+        is_read_requested,
         structure: live_values(&shops, &elsewhere).structure_mark(),
         elsewhere,
         shops,
@@ -110,8 +120,8 @@ pub(super) async fn read(
     page: PageRequest,
     Path((shop, source)): Path<(String, String)>,
 ) -> Response {
-    if let Err(elsewhere) = page.state().require_sources(Some(&shop)) {
-        return elsewhere.into_response();
+    if page.state().require_sources(Some(&shop)).is_err() {
+        return refuse_elsewhere(&page).await;
     }
     let state = page.state();
     let found = find_source(state, &shop, &source);

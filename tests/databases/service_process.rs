@@ -248,6 +248,11 @@ impl Service {
         send(self.public, method, target, "X-Test: 1", "")
     }
 
+    /// Sends a form of the page, as a browser does. Returns the page.
+    pub(crate) fn form(&self, target: &str) -> (u16, String) {
+        send(self.ops, "POST", target, "Sec-Fetch-Site: same-origin", "")
+    }
+
     /// Sends a request to the operator's listener.
     pub(crate) fn ops(&self, method: &str, target: &str) -> (u16, Value) {
         let (status, text) = send(self.ops, method, target, "X-Stockbridge: 1", "");

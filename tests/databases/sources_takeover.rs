@@ -235,6 +235,17 @@ async fn another_replica_reads_after_a_kill() {
     let message = body["error"]["message"].as_str().unwrap();
     assert!(message.contains("replica one"), "{message}");
     assert_eq!(takeover.service(1).ops("GET", "/sources").0, 503);
+    for form in [
+        "/sources/moscow/file/read",
+        "/shops/moscow/sources/file/read",
+        "/sources/moscow/file/held?delivery=1",
+    ] {
+        let (status, page) = takeover.service(1).form(form);
+        assert!(
+            status == 503 && page.contains("Replica one reads the sources of moscow"),
+            "{form}: {status} {page}"
+        );
+    }
     let (status, text) = takeover
         .service(1)
         .request("GET", "/1c?type=catalog&mode=checkauth");
