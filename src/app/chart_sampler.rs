@@ -1,5 +1,7 @@
 //! Sampler of the history for the charts: reads the numbers of every shop once a minute.
 //!
+//! A replica that does not send has gaps where it cannot know the number, as a 0 would be a statement.
+//!
 //! It only reads statuses and counters that exist anyway. The dirty SKUs are those that the worker
 //! knows: an exact count visits every SKU, which takes a fifth of a second per million SKUs and
 //! holds the ledger meanwhile.
@@ -84,30 +86,49 @@ impl ChartSampler {
     fn sample(&mut self, shop: ShopId, name: &str, alarms: &[ActiveAlarm]) -> ChartSample {
         let mut sample = ChartSample::default();
         let push = self.push_metrics.counts(name);
-        let mut counters = vec![
+        let answered = [
             (Series::MarketRequests, push.requests),
             (Series::RequestedSkus, push.skus),
             (Series::UnknownSkus, push.unknown_skus),
         ];
+        for (series, total) in answered {
+            let count = self.count_since_last(shop, series, total);
+            sample.set(series, as_f64(count));
+        }
         if let Some(status) = self.migrator.status(shop) {
             let times = self.migrator_metrics.take_response_times(name);
-            sample.set(Series::DirtySkus, as_f64(status.dirty_skus() as u64));
-            sample.set(Series::WaitingSkus, as_f64(status.waiting_skus as u64));
-            sample.set(Series::RateLimit, status.rate_limit.per_minute.into());
+            let sender = self.migrator.sender(shop);
+            let is_sender = sender.is_none_or(|sender| sender.is_this());
+            if is_sender {
+                sample.set(Series::DirtySkus, as_f64(status.dirty_skus() as u64));
+                sample.set(Series::WaitingSkus, as_f64(status.waiting_skus as u64));
+                sample.set(Series::RateLimit, status.rate_limit.per_minute.into());
+            }
             if let (Some(mean), Some(max)) = (times.mean(), times.max()) {
                 sample.set(Series::ResponseMean, mean.as_secs_f64());
                 sample.set(Series::ResponseMax, max.as_secs_f64());
             }
-            counters.push((Series::AcknowledgedSkus, status.acknowledged));
-            counters.push((Series::UpdateRequests, status.requests));
-        }
-        for (series, now) in counters {
-            let last = self.last_counts.insert((shop, series.name()), now);
-            sample.set(series, as_f64(now.saturating_sub(last.unwrap_or(0))));
+            let sent = [
+                (Series::AcknowledgedSkus, status.acknowledged),
+                (Series::UpdateRequests, status.requests),
+            ];
+            for (series, total) in sent {
+                let count = self.count_since_last(shop, series, total);
+                // Not 0 in the minute in which another replica has taken over.
+                if is_sender || count > 0 {
+                    sample.set(series, as_f64(count));
+                }
+            }
         }
         let about_shop = alarms.iter().filter(|alarm| is_about(alarm, name));
         sample.set(Series::ActiveAlarms, as_f64(about_shop.count() as u64));
         sample
+    }
+
+    /// Returns by how much a counter has grown since the last sample.
+    fn count_since_last(&mut self, shop: ShopId, series: Series, total: u64) -> u64 {
+        let last = self.last_counts.insert((shop, series.name()), total);
+        total.saturating_sub(last.unwrap_or(0))
     }
 }
 
