@@ -13,7 +13,7 @@ use super::services::Services;
 use super::wiring;
 use crate::config::Config;
 use crate::migrator::{Migrator, RestoreFn, ShopLeases};
-use crate::replicas::{LeaderLease, LeaseKeeper};
+use crate::replicas::{LeaderLease, LeaseKeeper, SettingsWatch};
 use crate::sources::SourceLeases;
 use crate::store::Store;
 
@@ -119,6 +119,7 @@ async fn follow_clock(services: &Services) {
 pub(super) async fn read_notes(services: Services, migrator: Migrator, tasks: Tasks) {
     let mut ticks = interval(NOTES_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut watch = SettingsWatch::default();
     loop {
         tokio::select! {
             () = tasks.stopping() => return,
@@ -126,7 +127,7 @@ pub(super) async fn read_notes(services: Services, migrator: Migrator, tasks: Ta
         }
         follow_clock(&services).await;
         match services.store.list_replicas().await {
-            Ok(replicas) => services.replicas.set(replicas),
+            Ok(replicas) => watch.update(replicas, &services.replicas, &services.alarms),
             Err(error) => warn!("failed to read the list of replicas: {error}"),
         }
         match services.store.read_notes().await {

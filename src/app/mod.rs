@@ -10,6 +10,7 @@ mod followed_changes;
 mod instance_guard;
 mod leadership;
 mod name_lease;
+mod published_settings;
 mod reload;
 mod router;
 mod services;
@@ -34,6 +35,7 @@ use lifecycle::Clock;
 use lifecycle::{CrashSignal, Tasks};
 use strict_http::{HttpServer, ServerLimits};
 
+use self::published_settings::PublishedSettings;
 use self::reload::{Reloader, ShopCredentials};
 use self::services::Services;
 use crate::auth_failures::AuthFailures;
@@ -118,6 +120,7 @@ impl App {
         let (migrator, migrator_metrics) =
             services.start_migrator(&config, (previous.workers, leases), &tasks, &mut registry)?;
         let replica = config.replica.as_deref();
+        let published = PublishedSettings::of_start(&services, &config);
         let permit =
             followed_changes::start(&services, migrator.clone(), replica, &tasks.background)
                 .await?;
@@ -163,6 +166,7 @@ impl App {
             alarms: services.alarms.clone(),
             events: services.events.clone(),
             log_filter: None,
+            published,
         };
         ops.set_ready(
             services.into_ops_state(

@@ -10,7 +10,8 @@ use strict_http::secret::TokenSet;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use crate::config::{Config, ConfigDifference, ShopConfig, holds_back};
+use super::published_settings::PublishedSettings;
+use crate::config::{Config, ConfigDifference, SharedSettings, ShopConfig, holds_back};
 use crate::event_log::{EventLog, ServiceEvent};
 use crate::migrator::Migrator;
 use crate::ops::{Login, ReloadRefused, ReloadReport, ReloadRequest};
@@ -51,6 +52,7 @@ pub(super) struct Reloader {
     pub(super) alarms: Alarms,
     pub(super) events: EventLog,
     pub(super) log_filter: Option<LogFilter>,
+    pub(super) published: PublishedSettings,
 }
 
 impl Reloader {
@@ -97,6 +99,11 @@ impl Reloader {
         if let Err(text) = self.apply(&new, &report.needs_restart).await {
             return Err(self.refuse(text));
         }
+        self.published.publish(&SharedSettings::in_use(
+            self.at_start.shared_settings(),
+            new.shared_settings(),
+            &report.needs_restart,
+        ));
         self.current = new;
         self.alarms.clear(AlarmKind::ConfigRejected, "");
         self.events.record(ServiceEvent::ConfigReloaded {

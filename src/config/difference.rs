@@ -57,7 +57,7 @@ impl ConfigDifference {
     }
 }
 
-fn effective(config: &Config) -> Table {
+pub(super) fn effective(config: &Config) -> Table {
     let text = config.to_string();
     text.parse()
         .expect("the effective configuration is valid TOML")
@@ -104,7 +104,7 @@ fn compare_named(
 }
 
 /// Returns the tables of an array, such as `[[shops]]`, with their names.
-fn named_tables(value: &Value) -> Option<Vec<(&str, &Table)>> {
+pub(super) fn named_tables(value: &Value) -> Option<Vec<(&str, &Table)>> {
     let tables = value.as_array().filter(|tables| !tables.is_empty())?;
     let with_name = tables.iter().map(|value| {
         let table = value.as_table()?;

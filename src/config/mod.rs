@@ -13,6 +13,7 @@ mod schema;
 mod secret_file;
 mod service_settings;
 mod setting_list;
+mod shared_settings;
 mod source_kinds;
 mod source_settings;
 mod template;
@@ -34,6 +35,7 @@ use self::reader::SettingsReader;
 pub use self::schema::schema;
 pub use self::secret_file::read_secret;
 pub use self::setting_list::{NOTIFY_SETTINGS, SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS, Setting};
+pub use self::shared_settings::SharedSettings;
 pub use self::template::{settings_reference, template};
 pub use self::values::parse_market_url;
 use market_api::partner::wire::MarketAddress;
@@ -116,6 +118,7 @@ pub struct Config {
     // Digests of all secrets, by key with indexes such as `shops[0].push_token`.
     secret_digests: Vec<(String, TokenDigest)>,
     effective: String,
+    shared: SharedSettings,
 }
 
 /// One shop: one stock list of the seller.
@@ -214,12 +217,16 @@ impl Config {
         let mut faults = reader.finish();
         faults.extend(config.iter().flat_map(conflicts::conflicts));
         match config {
-            Some(config) if faults.is_empty() => Ok(Self {
-                effective,
-                secret_files,
-                secret_digests,
-                ..config
-            }),
+            Some(config) if faults.is_empty() => {
+                let mut config = Self {
+                    effective,
+                    secret_files,
+                    secret_digests,
+                    ..config
+                };
+                config.shared = SharedSettings::of(&config, base);
+                Ok(config)
+            }
             Some(_) | None => Err(ConfigError::new(text, faults)),
         }
     }
@@ -230,6 +237,12 @@ impl Config {
         let own = self.replica.as_ref().filter(|_| self.store_url.is_some())?;
         let other = self.sources_on.as_ref().filter(|other| *other != own);
         other.map(String::as_str)
+    }
+
+    /// Returns the settings that all replicas of a database must have in common.
+    #[must_use]
+    pub fn shared_settings(&self) -> &SharedSettings {
+        &self.shared
     }
 
     /// Settings of the outbound HTTP client.

@@ -13,7 +13,7 @@ use super::setting_list::{
 };
 use super::source_settings::{adjustments, read_source};
 use super::values::{CampaignOrBusiness, MarketId, SecretText};
-use super::{Config, ShopConfig};
+use super::{Config, SharedSettings, ShopConfig};
 use crate::migrator::Mode;
 use crate::sources::operator_files;
 use crate::store::StoreUrl;
@@ -90,6 +90,7 @@ pub(super) fn read_config(reader: &mut SettingsReader<'_>, machine: &str) -> Opt
         shops: shops.into_iter().collect::<Option<_>>()?,
         notify: notify.into_iter().collect::<Option<_>>()?,
         effective: String::new(),
+        shared: SharedSettings::default(),
         secret_files: Vec::new(),
         secret_digests: Vec::new(),
     })

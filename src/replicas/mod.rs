@@ -12,9 +12,11 @@ mod lead_right;
 mod leader_lease;
 mod replica_board;
 mod serving_permit;
+mod settings_watch;
 
 pub use self::follower::Follower;
 pub use self::lead_right::LeadRight;
 pub use self::leader_lease::{LeaderLease, LeaseKeeper, NotLeading, SendingReplica};
 pub use self::replica_board::ReplicaBoard;
 pub use self::serving_permit::ServingPermit;
+pub use self::settings_watch::SettingsWatch;

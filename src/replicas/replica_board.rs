@@ -6,7 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::store::{REPLICA_LIFETIME, REPLICA_MARGIN, ReplicaStatus};
+use crate::store::{REPLICA_LIFETIME, REPLICA_MARGIN, ReplicaStatus, SettingsDigest};
 
 /// Age at which a row that was live when the list was read no longer proves that its replica lives. The
 /// list is read every 5 s.
@@ -20,6 +20,26 @@ pub struct ReplicaBoard(Arc<Mutex<ReplicaList>>);
 struct ReplicaList {
     replicas: Vec<ReplicaStatus>,
     read_at: Option<Instant>,
+    // Name and settings of this replica.
+    own: Option<(String, SettingsDigest)>,
+}
+
+impl ReplicaList {
+    /// Names the parts of the configuration in which live replicas differ from this one.
+    fn compare_settings(&mut self) {
+        let Some((own, settings)) = &self.own else {
+            return;
+        };
+        for replica in &mut self.replicas {
+            // The row of this replica may have the settings before a reload.
+            let is_compared = replica.is_alive && replica.name != *own;
+            replica.differing_settings = if is_compared {
+                settings.differing_parts(&replica.release, &replica.settings)
+            } else {
+                Vec::new()
+            };
+        }
+    }
 }
 
 impl ReplicaBoard {
@@ -35,7 +55,9 @@ impl ReplicaBoard {
     /// list says.
     #[must_use]
     pub fn present(&self, own: Option<&str>) -> Vec<ReplicaStatus> {
-        let ReplicaList { replicas, read_at } = self.0.lock().clone();
+        let ReplicaList {
+            replicas, read_at, ..
+        } = self.0.lock().clone();
         let age = read_at.map_or(Duration::ZERO, |at| at.elapsed()).as_secs();
         let proof = (REPLICA_LIFETIME - REPLICA_MARGIN).as_secs();
         let mut present: Vec<ReplicaStatus> = Vec::new();
@@ -49,6 +71,9 @@ impl ReplicaBoard {
                 replica.is_alive = true;
             } else {
                 replica.is_alive &= replica.seconds_since_renewal < LONGEST_PROOF.as_secs();
+                if !replica.is_alive {
+                    replica.differing_settings.clear();
+                }
             }
             if present.last().is_some_and(|last| last.name == replica.name) {
                 present.pop();
@@ -66,10 +91,17 @@ impl ReplicaBoard {
 
     /// Replaces the list.
     pub fn set(&self, replicas: Vec<ReplicaStatus>) {
-        *self.0.lock() = ReplicaList {
-            replicas,
-            read_at: Some(Instant::now()),
-        };
+        let mut list = self.0.lock();
+        list.replicas = replicas;
+        list.read_at = Some(Instant::now());
+        list.compare_settings();
+    }
+
+    /// Sets the name and the settings of this replica, with which others are compared.
+    pub fn set_own(&self, name: &str, settings: SettingsDigest) {
+        let mut list = self.0.lock();
+        list.own = Some((name.to_owned(), settings));
+        list.compare_settings();
     }
 
     /// Returns the number of replicas that serve, at least 1: this one.
@@ -92,7 +124,7 @@ mod tests {
             name: name.to_owned(),
             is_alive,
             seconds_since_renewal,
-            lag: 0,
+            ..ReplicaStatus::default()
         }
     }
 
@@ -133,5 +165,41 @@ mod tests {
         let expected = [("a".to_owned(), true, 4), ("b".to_owned(), false, 24)];
         assert_eq!(facts(&board, Some("a")), expected);
         assert_eq!(facts(&board, None)[0], ("a".to_owned(), false, 24));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn settings_of_live_replicas_are_compared() {
+        let digest = |text: &str| {
+            let parts = [("service".to_owned(), text.to_owned())];
+            SettingsDigest::new(parts.into())
+        };
+        let with_settings = |name: &str, is_alive, settings: &str| ReplicaStatus {
+            release: env!("CARGO_PKG_VERSION").to_owned(),
+            settings: digest(settings).to_string(),
+            ..replica(name, is_alive, 0)
+        };
+        let board = ReplicaBoard::default();
+        let list = [
+            ("a", true, "2"),
+            ("b", true, "2"),
+            ("c", true, "1"),
+            ("d", false, "2"),
+        ];
+        board.set(
+            list.map(|(name, is_alive, text)| with_settings(name, is_alive, text))
+                .into(),
+        );
+        let differing = |board: &ReplicaBoard| {
+            let differ = |it: &ReplicaStatus| !it.differing_settings.is_empty();
+            let found = board.present(Some("a")).into_iter().filter(differ);
+            found.map(|it| it.name).collect::<Vec<_>>()
+        };
+        assert!(differing(&board).is_empty(), "own settings are not known");
+        board.set_own("a", digest("1"));
+        assert_eq!(differing(&board), ["b"]);
+        board.set_own("a", digest("2"));
+        assert_eq!(differing(&board), ["c"], "after a reload");
+        advance(LONGEST_PROOF).await;
+        assert!(differing(&board).is_empty(), "they may have stopped");
     }
 }

@@ -8,7 +8,7 @@ use super::handle::{Backend, Store};
 use super::postgres::{AppendCondition, ChangeListener, ReplicaStatus};
 use super::{
     AppendGuard, Fence, LeaderState, Notes, RecentSend, RecoveredChanges, Renewal, RenewalNeed,
-    SendPermission, StatementImages, StoreChange, StoreError,
+    SendPermission, SettingsDigest, StatementImages, StoreChange, StoreError,
 };
 
 impl Store {
@@ -68,6 +68,14 @@ impl Store {
         match self.backend() {
             Backend::Sqlite(_) => Ok(None),
             Backend::Postgres(store) => store.renew_replica(name, need).await,
+        }
+    }
+
+    /// Sets the digests of this replica's settings, which its row then has for the others.
+    pub fn set_settings(&self, settings: &SettingsDigest) {
+        match self.backend() {
+            Backend::Sqlite(_) => {}
+            Backend::Postgres(store) => store.set_settings(settings.to_string()),
         }
     }
 

@@ -67,6 +67,7 @@ mod postgres;
 mod quarantine_table;
 mod recent_sends;
 mod record;
+mod settings_digest;
 mod sqlite;
 #[cfg(test)]
 mod tests;
@@ -95,6 +96,7 @@ pub use postgres::{
 };
 pub use recent_sends::RecentSend;
 pub use record::RecordRow;
+pub use settings_digest::SettingsDigest;
 
 use stock::{Activity, Count, Level, PerSku, ShopId, Sku, SkuActivity, StockBook, Timestamp};
 

@@ -187,6 +187,8 @@ pub enum AlarmKind {
     ReadbackFailed,
     /// This replica cannot read the changes of the others, so it does not answer the Market.
     ReplicaBehind,
+    /// A replica has other settings than this one.
+    ReplicasDiffer,
     /// A product is still hidden after an integration check and could not be made visible yet.
     SelftestHidden,
     /// A source cannot be read, or its data cannot be applied.

@@ -110,6 +110,7 @@ fn place_in_shop(kind: AlarmKind, about: &str) -> (Text, String) {
         | AlarmKind::DatabaseLostChanges
         | AlarmKind::NotifyFailed
         | AlarmKind::ReplicaBehind
+        | AlarmKind::ReplicasDiffer
         | AlarmKind::SelftestHidden
         | AlarmKind::StoreFailed
         | AlarmKind::UnmappedWarehouse => events(),
@@ -118,10 +119,12 @@ fn place_in_shop(kind: AlarmKind, about: &str) -> (Text, String) {
 
 /// Returns the label and the address of the page about an alarm that is not about a shop.
 fn place_in_service(kind: AlarmKind) -> (Text, String) {
-    if matches!(kind, AlarmKind::ReplicaBehind | AlarmKind::SourcesUnread) {
-        return replicas();
+    match kind {
+        AlarmKind::ReplicaBehind | AlarmKind::ReplicasDiffer | AlarmKind::SourcesUnread => {
+            replicas()
+        }
+        _ => events(),
     }
-    events()
 }
 
 fn replicas() -> (Text, String) {
@@ -174,8 +177,9 @@ mod tests {
             let address = address.to_owned();
             assert_eq!(place_in_shop(kind, about), (label, address));
         }
-        let (_, address) = place_in_service(AlarmKind::ReplicaBehind);
-        assert_eq!(address, "/#replicas");
+        for kind in [AlarmKind::ReplicaBehind, AlarmKind::ReplicasDiffer] {
+            assert_eq!(place_in_service(kind), replicas());
+        }
         assert_eq!(place_in_service(AlarmKind::StoreFailed), events());
     }
 }

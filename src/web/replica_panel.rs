@@ -202,6 +202,19 @@ impl ReplicaFacts<'_> {
             );
         }
         let is_known = self.list_age.is_some() && !self.is_list_old();
+        let differing = self
+            .replicas
+            .iter()
+            .filter(|it| is_known && !it.differing_settings.is_empty());
+        for ReplicaStatus {
+            name,
+            differing_settings: parts,
+            ..
+        } in differing
+        {
+            let text = texts::other_settings(name, &parts.join(", "), language);
+            add(&format!("settings-{name}"), HealthLevel::Attention, text);
+        }
         let unread = self.readers.iter().filter(|(_, reader)| match reader {
             SourceLeader::This => false,
             SourceLeader::Replica(name) => is_known && !self.is_live(name),
@@ -332,6 +345,7 @@ mod tests {
             is_alive,
             seconds_since_renewal: seconds,
             lag,
+            ..ReplicaStatus::default()
         }
     }
 
@@ -442,6 +456,19 @@ mod tests {
         let panel = facts.panel(context());
         assert_eq!(panel.rows[1].state.severity, Some(HealthLevel::Waiting));
         assert!(notes(&panel).is_empty());
+    }
+
+    #[test]
+    fn replica_with_other_settings_has_a_note() {
+        let mut other = replica("dc-2", true, 1, 0);
+        other.differing_settings = vec!["service".to_owned(), "shop:moscow".to_owned()];
+        let mut facts = facts("dc-1", vec![replica("dc-1", true, 0, 0), other]);
+        let panel = facts.panel(context());
+        assert_eq!(notes(&panel), ["note-settings-dc-2"]);
+        let text = &panel.notes[0].text;
+        assert!(text.contains("service, shop:moscow"), "{text}");
+        facts.list_age = Some(Duration::from_secs(60));
+        assert_eq!(notes(&facts.panel(context())), ["note-list"]);
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod rolling_upgrade;
 mod server;
 mod service_on_postgres;
 mod service_process;
+mod shared_settings;
 mod slow_writer;
 mod sources_takeover;
 mod sql_shop;

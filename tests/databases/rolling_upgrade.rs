@@ -34,7 +34,7 @@ INSERT INTO stockbridge.schema_version (version) SELECT max(version) + 1 FROM st
 const VERSION_1: &str = "\
 DROP TABLE stockbridge.statement_page;
 DROP TABLE stockbridge.statement_file;
-ALTER TABLE stockbridge.replica DROP COLUMN release;
+ALTER TABLE stockbridge.replica DROP COLUMN release, DROP COLUMN settings;
 ALTER TABLE stockbridge.shop DROP COLUMN directory_statements;
 DELETE FROM stockbridge.schema_version WHERE version > 1;";
 

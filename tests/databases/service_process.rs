@@ -128,9 +128,14 @@ impl ServiceConfig {
     }
 
     pub(crate) fn command(&self) -> Command {
+        self.command_of("serve")
+    }
+
+    /// Returns another command with the same configuration.
+    pub(crate) fn command_of(&self, name: &str) -> Command {
         let mut command = program();
         command
-            .arg("serve")
+            .arg(name)
             .arg("--config")
             .arg(self.directory.path().join("config.toml"))
             .env("STOCKBRIDGE_SHOPS_MOSCOW_PUSH_TOKEN", "push-token")
@@ -259,9 +264,14 @@ impl Service {
         (status, serde_json::from_str(&text).unwrap_or(Value::Null))
     }
 
+    /// Requests an English page, or a text, from the operator's listener.
+    pub(crate) fn ops_text(&self, target: &str) -> String {
+        send(self.ops, "GET", target, "Accept-Language: en", "").1
+    }
+
     /// Returns how many batches have ended, with and without a response of the Market.
     pub(crate) fn ended_batches(&self) -> u64 {
-        let (_, text) = send(self.ops, "GET", "/metrics", "X-Stockbridge: 1", "");
+        let text = self.ops_text("/metrics");
         let counts = text
             .lines()
             .filter(|line| line.contains("market_requests_total{"))

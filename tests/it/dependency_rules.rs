@@ -163,7 +163,7 @@ const ALLOWED_ITEMS: &[(&str, &str, &[&str])] = &[
     ("cli", "store", STORE_COPY),
     ("command", "migrator", &["WorkerState", "readback"]),
     ("command", "ops", RESPONSES),
-    ("config", "store", &["StoreUrl"]),
+    ("config", "store", &["SettingsDigest", "StoreUrl"]),
     ("setup", "ingest", &["OriginTime"]),
     ("setup", "migrator", &["Mode", "QuarantinedSku", "readback"]),
     ("setup", "ops", RESPONSES),

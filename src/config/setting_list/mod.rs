@@ -78,6 +78,8 @@ pub struct Setting {
     pub min_secret_chars: Option<usize>,
     /// True if a reload applies a new value. The other settings need a restart.
     pub is_live: bool,
+    /// True if it belongs to one machine, so that each replica of a database may have its own value.
+    pub is_own: bool,
 }
 
 impl Setting {
@@ -92,6 +94,7 @@ impl Setting {
             is_required: false,
             min_secret_chars: None,
             is_live: false,
+            is_own: false,
         }
     }
 
@@ -125,6 +128,11 @@ impl Setting {
         self
     }
 
+    const fn own(mut self) -> Self {
+        self.is_own = true;
+        self
+    }
+
     const fn chosen_secret(mut self) -> Self {
         self.min_secret_chars = Some(MIN_CHOSEN_SECRET_CHARS);
         self
@@ -135,6 +143,11 @@ impl Setting {
         let bare = self.key.strip_suffix("_file");
         bare.filter(|_| self.min_secret_chars.is_some())
             .unwrap_or(self.key)
+    }
+
+    /// Returns true if all replicas of a database must have the same value. Secrets are not compared.
+    pub(super) fn is_shared(&self) -> bool {
+        !self.is_own && self.min_secret_chars.is_none()
     }
 
     /// Returns true if the value is a list.

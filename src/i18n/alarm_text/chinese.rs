@@ -82,6 +82,11 @@ pub(super) const fn alarm_text(kind: AlarmKind) -> AlarmText {
             consequence: "它无法从数据库读取其他副本的变更，因此对 Market 返回状态 503，并视为未就绪；其他副本正常工作。",
             remedy: "请检查数据库以及它与此副本之间的网络。副本会自行恢复。",
         },
+        AlarmKind::ReplicasDiffer => AlarmText {
+            title: "各副本的设置不同",
+            consequence: "库存和响应取决于由哪个副本读取数据源、发送或应答；接收、发送和应答照常进行。",
+            remedy: "告警中列出了不同的副本和配置部分。请在所有机器上使用相同的配置，并重新加载或重启每个副本。",
+        },
         AlarmKind::SelftestHidden => AlarmText {
             title: "自检后有商品仍被隐藏",
             consequence: "买家在 Market 上看不到这件商品，也无法购买；所有商品的库存照常发送。",

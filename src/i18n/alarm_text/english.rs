@@ -83,6 +83,11 @@ pub(super) const fn alarm_text(kind: AlarmKind) -> AlarmText {
             consequence: "It cannot read their changes from the database, so it answers the Market with status 503 and counts as not ready; the other replicas work.",
             remedy: "Check the database and the network between it and this replica. The replica follows again by itself.",
         },
+        AlarmKind::ReplicasDiffer => AlarmText {
+            title: "Replicas have different settings",
+            consequence: "Stock and responses depend on the replica that reads the sources, sends or is asked; accepting, sending and answering continue.",
+            remedy: "The alarm names the replicas and the parts that differ. Use the same configuration on all machines, and reload or restart each replica.",
+        },
         AlarmKind::SelftestHidden => AlarmText {
             title: "A product is still hidden after a test",
             consequence: "Buyers cannot see or buy this product on the Market; the stock of all products is sent as usual.",

@@ -19,6 +19,7 @@ pub(super) async fn examine(config: &Config) -> Vec<Finding> {
         Ok(facts) => {
             let mut findings = evaluate(&facts, &url.to_string());
             findings.extend(examine_replicas(&facts.replicas, config));
+            findings.extend(compare_settings(&facts.replicas, config));
             findings.extend(examine_sources(&facts, config));
             if config.replica.is_some() || url.has_listen_url() {
                 let arrived = check_notifications(url).await;
@@ -115,6 +116,7 @@ fn examine_replicas(replicas: &[LiveReplica], config: &Config) -> Vec<Finding> {
             name,
             release,
             seconds_since_renewal: seconds,
+            ..
         } = replica;
         let release = if release.is_empty() {
             "an early release"
@@ -139,6 +141,46 @@ fn examine_replicas(replicas: &[LiveReplica], config: &Config) -> Vec<Finding> {
                  that runs, on all replicas"
             ),
         ));
+    }
+    findings
+}
+
+/// Compares the settings of this configuration with those that the live replicas use.
+fn compare_settings(replicas: &[LiveReplica], config: &Config) -> Vec<Finding> {
+    let Some(own) = &config.replica else {
+        return Vec::new();
+    };
+    let digest = config.shared_settings().digest();
+    let differing = replicas.iter().filter_map(|replica| {
+        let parts = digest.differing_parts(&replica.release, &replica.settings);
+        (!parts.is_empty()).then(|| (replica.name.as_str(), parts.join(", ")))
+    });
+    let findings: Vec<Finding> = differing
+        .map(|(name, parts)| {
+            let (what, todo) = if name == own {
+                let what = format!(
+                    "the running replica {name} does not use the settings of this file: {parts}"
+                );
+                (what, "reload the configuration, or restart the replica")
+            } else {
+                let what =
+                    format!("replica {name} has other settings than this configuration: {parts}");
+                let todo = "use the same settings on all machines, and reload or restart each \
+                            replica; compare the output of stockbridge check";
+                (what, todo)
+            };
+            Finding::warn(ABOUT, what, todo)
+        })
+        .collect();
+    let is_compared = |replica: &&LiveReplica| {
+        !replica.settings.is_empty() && replica.release == env!("CARGO_PKG_VERSION")
+    };
+    let compared = replicas.iter().filter(is_compared);
+    let compared: Vec<&str> = compared.map(|replica| replica.name.as_str()).collect();
+    if findings.is_empty() && !compared.is_empty() {
+        let names = compared.join(", ");
+        let what = format!("replicas that have the settings of this configuration: {names}");
+        return vec![Finding::ok(ABOUT, what)];
     }
     findings
 }
@@ -265,6 +307,7 @@ mod tests {
         let live = |name: &str, release: &str| LiveReplica {
             name: name.to_owned(),
             release: release.to_owned(),
+            settings: String::new(),
             seconds_since_renewal: 1,
         };
         let examine = |settings: &str, replicas: &[LiveReplica]| {
@@ -288,6 +331,53 @@ mod tests {
             "{lines:?}"
         );
         assert_eq!(examine(pinned, &[]).len(), 1);
+    }
+
+    #[test]
+    fn settings_of_running_replicas_are_compared() {
+        let live = |name: &str, settings: &str| LiveReplica {
+            name: name.to_owned(),
+            release: env!("CARGO_PKG_VERSION").to_owned(),
+            settings: settings.to_owned(),
+            seconds_since_renewal: 1,
+        };
+        let compare = |settings: &str, replicas: &[LiveReplica]| {
+            let findings = compare_settings(replicas, &config(settings));
+            let lines = findings.iter().map(ToString::to_string);
+            lines.collect::<Vec<_>>()
+        };
+        let own = "replica = \"one\"";
+        let digest = config(own).shared_settings().digest().to_string();
+        let other = config("replica = \"two\"\nstale_hours = 9");
+        let other = other.shared_settings().digest().to_string();
+        let same = [live("one", &digest), live("two", &digest)];
+        assert!(compare("", &same).is_empty(), "it is not a replica");
+        let lines = compare(own, &same);
+        assert!(
+            lines[0].starts_with("OK") && lines[0].ends_with("configuration: one, two"),
+            "{lines:?}"
+        );
+        assert!(
+            compare(own, &[live("two", "")]).is_empty(),
+            "an earlier release"
+        );
+        for (replicas, what) in [
+            (
+                [live("one", &digest), live("two", &other)],
+                "replica two has other settings",
+            ),
+            (
+                [live("one", &other), live("two", &digest)],
+                "the running replica one does not use",
+            ),
+        ] {
+            let lines = compare(own, &replicas);
+            let [line] = &lines[..] else {
+                panic!("{lines:?}")
+            };
+            assert!(line.starts_with("WARN") && line.contains(what), "{line}");
+            assert!(line.contains(": service ->"), "{line}");
+        }
     }
 
     #[test]

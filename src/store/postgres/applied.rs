@@ -1,5 +1,6 @@
 //! What several processes on one database need of each other: what each of them has applied.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -7,7 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use super::change_listener::ChangeListener;
 use super::connection::PostgresWork;
-use super::replica_table::{REPLICA_LIFETIME, ReplicaStatus, renew};
+use super::replica_table::{REPLICA_LIFETIME, ReplicaRecord, ReplicaStatus, renew};
 use super::{PostgresStore, check_open};
 use crate::store::StoreError;
 use crate::store::append_guard::{AppendedChanges, LogPosition};
@@ -20,6 +21,10 @@ const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Time after which a renewal is written to the disk of the server before it counts. Those in between,
 /// which only name further changes, may be lost in a crash of the server.
 const DURABLE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Time after which the row gets the digests of the settings once more: a server that was replaced by a
+/// standby may lack them.
+const SETTINGS_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Reason for a renewal of the row of this replica.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -48,6 +53,8 @@ pub(super) struct RenewedRow {
     pub(super) positions: Vec<LogPosition>,
     /// Start of the last renewal that waited for the disk of the server.
     durable_at: Option<Instant>,
+    /// Digests of the settings that the row has, and the time at which it got them.
+    settings: Option<(Arc<str>, Instant)>,
 }
 
 impl PostgresStore {
@@ -79,20 +86,38 @@ impl PostgresStore {
         (positions, read_at): (Vec<LogPosition>, Instant),
     ) -> Result<Renewal, StoreInternalError> {
         let started = Instant::now();
-        let durable_at = self.renewed.lock().durable_at;
+        let settings = Arc::clone(&self.settings.lock());
+        let (durable_at, written) = {
+            let renewed = self.renewed.lock();
+            (renewed.durable_at, renewed.settings.clone())
+        };
         let durable_at = durable_at.filter(|at| started - *at < DURABLE_INTERVAL);
-        let id = (&*self.id, name);
-        let was_alive = renew(work.conn(), id, &positions, durable_at.is_none()).await?;
+        let written =
+            written.filter(|(text, at)| *text == settings && started - *at < SETTINGS_INTERVAL);
+        let record = ReplicaRecord {
+            id: &self.id,
+            name,
+            applied: &positions,
+            settings: &settings,
+        };
+        let was_alive = renew(work.conn(), record, written.is_none(), durable_at.is_none()).await?;
         work.commit().await?;
         let durable_at = durable_at.filter(|_| was_alive).unwrap_or(started);
+        let written = written.filter(|_| was_alive);
         *self.renewed.lock() = RenewedRow {
             positions,
             durable_at: Some(durable_at),
+            settings: Some(written.unwrap_or((settings, started))),
         };
         Ok(Renewal {
             was_alive,
             counts_from: read_at.min(durable_at),
         })
+    }
+
+    /// Sets the digests of the settings, which the next renewal writes into the row.
+    pub(in crate::store) fn set_settings(&self, settings: String) {
+        *self.settings.lock() = settings.into();
     }
 
     /// Returns the time of the database's clock.

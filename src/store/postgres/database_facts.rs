@@ -44,6 +44,8 @@ pub struct LiveReplica {
     pub name: String,
     /// Release of the program; empty for one before releases were written.
     pub release: String,
+    /// Digests of its settings; empty for a release without them.
+    pub settings: String,
     /// Seconds since it last renewed its row.
     pub seconds_since_renewal: u64,
 }
@@ -126,10 +128,11 @@ async fn read_facts(
 
 async fn read_replicas(conn: &mut PgConnection) -> Result<Vec<LiveReplica>, StoreInternalError> {
     let lifetime = i64::try_from(REPLICA_LIFETIME.as_secs()).unwrap_or(i64::MAX);
-    // The first version of the tables has no column `release`, which is NULL here then.
+    // Earlier versions of the tables lack the columns `release` and `settings`, which are NULL then.
     let rows = query(
         "SELECT name, coalesce(to_jsonb(r) ->> 'release', ''), \
-         greatest(0, floor(extract(epoch FROM clock_timestamp() - until) + $1))::bigint \
+         greatest(0, floor(extract(epoch FROM clock_timestamp() - until) + $1))::bigint, \
+         coalesce(to_jsonb(r) ->> 'settings', '') \
          FROM stockbridge.replica r WHERE until > clock_timestamp() ORDER BY name, until",
     )
     .bind(lifetime)
@@ -140,6 +143,7 @@ async fn read_replicas(conn: &mut PgConnection) -> Result<Vec<LiveReplica>, Stor
             name: row.try_get(0)?,
             release: row.try_get(1)?,
             seconds_since_renewal: row.try_get::<i64, _>(2)?.unsigned_abs(),
+            settings: row.try_get(3)?,
         })
     };
     rows.iter().map(to_replica).collect()

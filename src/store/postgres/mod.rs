@@ -96,6 +96,8 @@ pub(super) struct PostgresStore {
     id: String,
     replicas: ReplicaTable,
     renewed: Mutex<RenewedRow>,
+    /// Digests of the settings of this process.
+    settings: Mutex<Arc<str>>,
     others_applied: Notify,
     /// Grows before and after a change of another process reaches memory.
     book_changes: AtomicU64,
@@ -166,6 +168,7 @@ impl PostgresStore {
             id: format!("{:016x}", rand::random::<u64>()),
             replicas: ReplicaTable::new(url.clone()),
             renewed: Mutex::default(),
+            settings: Mutex::new("".into()),
             others_applied: Notify::new(),
             book_changes: AtomicU64::new(0),
             url,

@@ -32,10 +32,20 @@ pub(super) struct ReplicaTable {
 }
 
 /// Replica as the operator sees it.
-#[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
+#[derive(Clone, Debug, Default, serde::Deserialize, serde::Serialize)]
 pub struct ReplicaStatus {
     /// Name in the configuration of the replica.
     pub name: String,
+    /// Release of the program; empty for one before releases were written.
+    #[serde(default)]
+    pub release: String,
+    /// Digests of its settings, see [`SettingsDigest`](crate::store::SettingsDigest); empty for a
+    /// release without them.
+    #[serde(skip)]
+    pub settings: String,
+    /// Parts of the configuration that differ from those of the process that shows the list.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differing_settings: Vec<String>,
     /// True if it serves: it has renewed its row within the last seconds.
     pub is_alive: bool,
     /// Seconds since it last renewed its row.
@@ -142,7 +152,8 @@ impl ReplicaTable {
                 "SELECT r.name, r.until > clock_timestamp(), \
                  greatest(0, floor(extract(epoch FROM clock_timestamp() - r.until) + $1 / 1000.0))::bigint, \
                  (SELECT coalesce(sum(greatest(0, s.ver - a.ver)), 0)::bigint FROM stockbridge.shop s \
-                 JOIN unnest(r.shops, r.applied) AS a(shop, ver) ON a.shop = s.id) \
+                 JOIN unnest(r.shops, r.applied) AS a(shop, ver) ON a.shop = s.id), \
+                 r.release, r.settings \
                  FROM stockbridge.replica r ORDER BY r.name, r.until",
             )
             .bind(ms)
@@ -155,6 +166,9 @@ impl ReplicaTable {
                     is_alive: row.try_get(1)?,
                     seconds_since_renewal: row.try_get::<i64, _>(2)?.unsigned_abs(),
                     lag: row.try_get(3)?,
+                    release: row.try_get(4)?,
+                    settings: row.try_get(5)?,
+                    differing_settings: Vec::new(),
                 })
             };
             rows.iter().map(to_status).collect()
@@ -168,33 +182,53 @@ impl ReplicaTable {
     }
 }
 
+/// Content of the row of a replica.
+#[derive(Clone, Copy)]
+pub(super) struct ReplicaRecord<'a> {
+    pub(super) id: &'a str,
+    pub(super) name: &'a str,
+    pub(super) applied: &'a [LogPosition],
+    /// Digests of its settings.
+    pub(super) settings: &'a str,
+}
+
 /// Renews the row of a replica with what it has applied. Returns false if the row had ended or did not
 /// exist.
+///
+/// A live row gets the settings only with `with_settings`: they are long, and seldom change.
 pub(super) async fn renew(
     conn: &mut PgConnection,
-    (id, name): (&str, &str),
-    applied: &[LogPosition],
+    record: ReplicaRecord<'_>,
+    with_settings: bool,
     is_durable: bool,
 ) -> Result<bool, StoreInternalError> {
+    let ReplicaRecord {
+        id,
+        name,
+        applied,
+        settings,
+    } = record;
     let ms = i64::try_from(REPLICA_LIFETIME.as_millis()).unwrap_or(i64::MAX);
     let (shops, vers): (Vec<i64>, Vec<i64>) = applied.iter().copied().unzip();
     let renewed = query(
         "UPDATE stockbridge.replica SET shops = $2, applied = $3, \
-         until = clock_timestamp() + $4 * interval '1 millisecond' \
+         until = clock_timestamp() + $4 * interval '1 millisecond', \
+         settings = coalesce($5, settings) \
          WHERE id = $1 AND until > clock_timestamp()",
     )
     .bind(id.to_owned())
     .bind(&shops)
     .bind(&vers)
     .bind(ms)
+    .bind(with_settings.then(|| settings.to_owned()))
     .execute(&mut *conn)
     .await?;
     let was_alive = renewed.rows_affected() == 1;
     if !was_alive {
         query(
-            "INSERT INTO stockbridge.replica (id, name, shops, applied, release, until) \
-             VALUES ($1, $5, $2, $3, $6, clock_timestamp() + $4 * interval '1 millisecond') \
-             ON CONFLICT (id) DO UPDATE SET shops = $2, applied = $3, \
+            "INSERT INTO stockbridge.replica (id, name, shops, applied, release, settings, until) \
+             VALUES ($1, $5, $2, $3, $6, $7, clock_timestamp() + $4 * interval '1 millisecond') \
+             ON CONFLICT (id) DO UPDATE SET shops = $2, applied = $3, settings = $7, \
              until = clock_timestamp() + $4 * interval '1 millisecond'",
         )
         .bind(id.to_owned())
@@ -203,6 +237,7 @@ pub(super) async fn renew(
         .bind(ms)
         .bind(name.to_owned())
         .bind(env!("CARGO_PKG_VERSION"))
+        .bind(settings.to_owned())
         .execute(&mut *conn)
         .await?;
     }

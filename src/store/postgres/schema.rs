@@ -8,7 +8,7 @@ use crate::store::error::StoreInternalError;
 /// Statements that lead from each version of the tables to the next. A published one never changes.
 ///
 /// Bodies are packed already, so the server need not try to compress them.
-const MIGRATIONS: [&str; 3] = [RECORDS, STATEMENT_IMAGES, DIRECTORY_STATEMENTS];
+const MIGRATIONS: [&str; 3] = [RECORDS, STATEMENT_IMAGES, STATEMENTS_AND_SETTINGS];
 
 const RECORDS: &str = "\
 CREATE TABLE stockbridge.shop (id bigint PRIMARY KEY, name text NOT NULL UNIQUE, \
@@ -42,10 +42,14 @@ page bigint NOT NULL, body bytea NOT NULL, PRIMARY KEY (shop, name, page));
 ALTER TABLE stockbridge.statement_page ALTER COLUMN body SET STORAGE EXTERNAL;
 ALTER TABLE stockbridge.replica ADD COLUMN release text NOT NULL DEFAULT '';";
 
-/// True for shops whose sources may have been read by a process without images. A release that does
-/// not know the column writes none either, so that is the default.
-const DIRECTORY_STATEMENTS: &str = "\
-ALTER TABLE stockbridge.shop ADD COLUMN directory_statements boolean NOT NULL DEFAULT true;";
+/// `directory_statements` is true for shops whose sources may have been read by a process without
+/// images. A release that does not know the column writes none either, so that is the default.
+///
+/// `settings` has the digests of the settings that all replicas must have in common. A replica of a
+/// release that does not know the column leaves it empty.
+const STATEMENTS_AND_SETTINGS: &str = "\
+ALTER TABLE stockbridge.shop ADD COLUMN directory_statements boolean NOT NULL DEFAULT true;
+ALTER TABLE stockbridge.replica ADD COLUMN settings text NOT NULL DEFAULT '';";
 
 /// Key of the lock under which one process at a time changes the tables: "Stbr".
 const SCHEMA_LOCK: i64 = 0x5374_6272;

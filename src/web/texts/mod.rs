@@ -18,8 +18,8 @@ pub(super) use self::readiness::{
     as_of, readiness_check, readiness_reason, readiness_verdict, shop_verdict,
 };
 pub(super) use self::replicas::{
-    names, no_sender, old_list, seconds_ago, sender_state, sent_by_other, sent_elsewhere_verdict,
-    served_by, sources_not_read, sources_on_other, taking_over,
+    names, no_sender, old_list, other_settings, seconds_ago, sender_state, sent_by_other,
+    sent_elsewhere_verdict, served_by, sources_not_read, sources_on_other, taking_over,
 };
 pub(super) use self::sentences::{
     alarm_count, condition, days_left, join, other_alarms, sync_verdict,

@@ -113,6 +113,24 @@ pub(in crate::web) fn sources_not_read(shops: &str, language: Language) -> Strin
     ])
 }
 
+/// Sentence about a replica with other settings, in these parts of the configuration.
+pub(in crate::web) fn other_settings(name: &str, parts: &str, language: Language) -> String {
+    language.choose([
+        format!(
+            "Replica {name} has other settings than this one ({parts}). Use the same configuration on \
+             all machines, and reload or restart each replica."
+        ),
+        format!(
+            "Настройки реплики {name} отличаются от настроек этой реплики ({parts}). Сделайте \
+             конфигурацию на всех машинах одинаковой, затем перечитайте её или перезапустите каждую \
+             реплику."
+        ),
+        format!(
+            "副本 {name} 的设置与本副本不同（{parts}）。请在所有机器上使用相同的配置，并重新加载或重启每个副本。"
+        ),
+    ])
+}
+
 /// Sentence about a list of replicas that could not be read for some time.
 pub(in crate::web) fn old_list(ago: &str, language: Language) -> String {
     language.choose([
@@ -184,6 +202,7 @@ mod tests {
             sources_not_read,
             old_list,
             |name: &str, language| sources_on_other(name, "moscow", language),
+            |name: &str, language| other_settings(name, "service", language),
             served_by,
         ] {
             let all = Language::ALL.map(|language| sentence("dc-2", language));

@@ -1,0 +1,109 @@
+//! What two replicas show of each other: settings that differ.
+
+use serde_json::{Value, json};
+use tokio::task::block_in_place;
+
+use super::postgres_store::new_database;
+use super::server::DatabaseServer;
+use super::service_process::{Market, Service, ServiceConfig, wait_until};
+
+/// Changes the first `old` in the configuration.
+fn replace(config: &ServiceConfig, old: &str, new: &str) {
+    let path = config.directory().join("config.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains(old), "{text}");
+    std::fs::write(path, text.replacen(old, new, 1)).unwrap();
+}
+
+/// Returns the parts in which a replica has other settings, as another one shows them.
+fn differing(service: &Service, other: &str) -> Value {
+    let (_, status) = service.ops("GET", "/status");
+    let mut replicas = status["replicas"].as_array().unwrap().iter();
+    let other = replicas.find(|replica| replica["name"] == other);
+    other.map_or(Value::Null, |it| {
+        assert_eq!(it["release"], env!("CARGO_PKG_VERSION"));
+        assert_eq!(it.get("settings"), None, "digests are not shown");
+        it.get("differing_settings").cloned().unwrap_or(json!([]))
+    })
+}
+
+async fn wait_for_difference(service: &Service, other: &str, parts: &[&str]) {
+    wait_until("the replica shows which settings differ", async || {
+        differing(service, other) == json!(parts)
+    })
+    .await;
+}
+
+fn doctor(config: &ServiceConfig) -> String {
+    let output = block_in_place(|| config.command_of("doctor").output().unwrap());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_name_settings_that_differ() {
+    let (server, market) = (DatabaseServer::postgresql(), Market::start().await);
+    let url = new_database(&server, "settings").await;
+    let config = |name: &str| ServiceConfig::new(&market, &url, &format!("replica = {name:?}"));
+    let (first, second) = (config("one"), config("two"));
+    let shop = "name = \"moscow\"\n";
+    replace(
+        &second,
+        shop,
+        "name = \"moscow\"\nbuffer = 3\nunknown_sku = \"zero\"\n",
+    );
+    second.add("empty = \"zero\"\n");
+    let (one, mut two) = (first.serve(), second.serve());
+    let parts = ["shop:moscow", "source:moscow/erp"];
+    wait_for_difference(&one, "two", &parts).await;
+    wait_for_difference(&two, "one", &parts).await;
+    assert_eq!(differing(&one, "one"), json!([]));
+    assert!(
+        !one.has_alarm("replicas_differ"),
+        "it may be a rolling restart"
+    );
+    let page = one.ops_text("/");
+    let note = "Replica two has other settings than this one (shop:moscow, source:moscow/erp)";
+    assert!(page.contains(note), "{page}");
+    let report = doctor(&first);
+    let finding = "replica two has other settings than this configuration: shop:moscow, \
+                   source:moscow/erp";
+    assert!(report.contains(finding), "{report}");
+
+    // A reload applies only a part, so what is in use still differs.
+    replace(&second, "buffer = 3\nunknown_sku = \"zero\"\n", "");
+    replace(&second, "empty = \"zero\"\n", "");
+    let (code, reload) = two.ops("POST", "/reload");
+    assert_eq!(
+        (code, &reload["applied"]),
+        (200, &json!(["shops.moscow.buffer"]))
+    );
+    let report = doctor(&second);
+    let finding = "the running replica two does not use the settings of this file: shop:moscow, \
+                   source:moscow/erp";
+    wait_until("doctor compares what is in use", async || {
+        doctor(&second).contains(finding)
+    })
+    .await;
+    assert!(
+        !report.contains("replica one has other settings"),
+        "{report}"
+    );
+    wait_for_difference(&one, "two", &parts).await;
+    two.signal("-TERM");
+    two.wait_for_exit().await;
+    let two = second.serve();
+    wait_for_difference(&one, "two", &[]).await;
+    wait_for_difference(&two, "one", &[]).await;
+    let finding = "replicas that have the settings of this configuration: one, two";
+    let report = doctor(&first);
+    assert!(report.contains(finding), "{report}");
+
+    // A reload of a live setting is seen by the other one, and is undone by the next.
+    replace(&first, shop, "name = \"moscow\"\nbuffer = 3\n");
+    assert_eq!(one.ops("POST", "/reload").0, 200);
+    wait_for_difference(&two, "one", &["shop:moscow"]).await;
+    wait_for_difference(&one, "two", &["shop:moscow"]).await;
+    replace(&first, "buffer = 3\n", "");
+    assert_eq!(one.ops("POST", "/reload").0, 200);
+    wait_for_difference(&two, "one", &[]).await;
+}
