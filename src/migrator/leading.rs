@@ -6,7 +6,7 @@ use stock::ShopId;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::operator_pause::OPERATOR_PAUSE_NOTE;
+use super::operator_pause::{OPERATOR_PAUSE_NOTE, OPERATOR_PAUSE_REASON, OperatorPause};
 use super::planner::{Now, Planner, PlannerDeps};
 use super::rate_limit::SharedRateLimiter;
 use super::readback::{ReadbackContext, ReadbackDriver};
@@ -15,7 +15,7 @@ use super::restored_state::RestoredState;
 use super::selftest::SelftestRunner;
 use super::status::{WorkerState, WorkerStatus};
 use super::worker::{LEAD_CHECK_INTERVAL, read_clocks};
-use super::{Context, MarketTarget};
+use super::{Context, MarketTarget, Mode};
 use crate::replicas::{LeadRight, LeaderLease};
 use crate::store::{Fence, RecentSend, SendPermission, Store, StoreError};
 use crate::telemetry::AlarmKind;
@@ -264,6 +264,28 @@ fn show_wait(lease: &LeaderLease, status: &mut WorkerStatus, now: Now) {
     ));
 }
 
+/// Returns the status of a worker that does not lead, with the reason. The operator's pause counts on all
+/// replicas, so each of them shows it.
+pub(super) fn waiting_status(
+    reason: String,
+    pause: Option<OperatorPause>,
+    mode: Mode,
+) -> WorkerStatus {
+    let is_paused = pause.is_some() && mode == Mode::On;
+    let (state, reason) = if is_paused {
+        (WorkerState::Paused, OPERATOR_PAUSE_REASON.to_owned())
+    } else {
+        (WorkerState::Waiting, reason)
+    };
+    let mut status = WorkerStatus {
+        state,
+        reason: Some(reason),
+        ..WorkerStatus::default()
+    };
+    status.show_pause(pause);
+    status
+}
+
 /// Records a send, and then looks at the lease again. With other replicas, an error forbids it. The
 /// caller must begin the request without waiting for anything.
 pub(super) async fn permit_send(
@@ -336,6 +358,41 @@ mod tests {
         assert_eq!(shown(WorkerState::Paused), paused, "the operator's pause");
         tokio::time::advance(Duration::from_secs(65)).await;
         assert_eq!(shown(WorkerState::Sending), open);
+    }
+
+    #[test]
+    fn waiting_worker_shows_the_pause() {
+        let since = "2026-11-20T10:14:27Z".parse().unwrap();
+        let pause = || {
+            let through = Some("dc-2".to_owned());
+            Some(OperatorPause { since, through })
+        };
+        use WorkerState::{Paused, Waiting};
+        for (pause, mode, state, reason, paused_since) in [
+            (None, Mode::On, Waiting, "replica dc-1 sends", None),
+            (
+                pause(),
+                Mode::On,
+                Paused,
+                OPERATOR_PAUSE_REASON,
+                Some(since),
+            ),
+            // A dry run sends nothing, so the pause has no effect.
+            (
+                pause(),
+                Mode::DryRun,
+                Waiting,
+                "replica dc-1 sends",
+                Some(since),
+            ),
+        ] {
+            let through = pause.as_ref().and_then(|pause| pause.through.clone());
+            let status = waiting_status("replica dc-1 sends".to_owned(), pause, mode);
+            assert_eq!(status.state, state);
+            assert_eq!(status.reason.as_deref(), Some(reason));
+            assert_eq!(status.paused_since, paused_since);
+            assert_eq!(status.paused_through, through);
+        }
     }
 
     #[test]

@@ -44,7 +44,7 @@ use tracing::warn;
 pub use ledger::Ledger;
 pub use market_response_times::UpdateResponseTimes;
 pub use metrics::Metrics;
-pub use operator_pause::{OPERATOR_PAUSE_REASON, OperatorPauseError};
+pub use operator_pause::{OPERATOR_PAUSE_REASON, OperatorPause, OperatorPauseError};
 pub use rate_limit::LimitUnit;
 pub use restored_state::RestoredState;
 pub use shop_data::ShopData;
@@ -274,7 +274,7 @@ impl Migrator {
                 );
             }
             let worker = Arc::new(WorkerHandle::new(target.keys.clone()));
-            worker.set_paused_since(restored.paused_since);
+            worker.set_operator_pause(restored.operator_pause.clone());
             let selftests = SelftestRunner {
                 target: Arc::new(target.clone()),
                 context: context.clone(),

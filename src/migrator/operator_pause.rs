@@ -10,12 +10,47 @@ use super::selftest::SelftestRunner;
 use super::{Migrator, Mode, ShopHandle};
 use crate::store::StoreError;
 
-/// Name of the store note with the time at which the operator paused sending. The pause holds for
-/// the shop, also after a change of its target.
+/// Name of the store note with an [`OperatorPause`]. The pause holds for the shop, also after a change
+/// of its target.
 pub(super) const OPERATOR_PAUSE_NOTE: &str = "paused_by_operator";
 
 /// Reason of the pause in the status of the worker.
 pub const OPERATOR_PAUSE_REASON: &str = "paused by the operator";
+
+/// Pause of a shop's sending by the operator.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct OperatorPause {
+    /// Time at which it began.
+    pub since: DateTime<Utc>,
+    /// Replica through which the operator set it; `None` without replicas.
+    pub through: Option<String>,
+}
+
+impl OperatorPause {
+    /// Reads a note: the time, and the name of the replica after a blank. Earlier releases write the
+    /// time only, and take a note with a name for a pause without a time.
+    ///
+    /// A note that is not a time still pauses, since `otherwise`: sending against the operator's will
+    /// is worse than a wrong time.
+    pub(super) fn from_note(text: &str, otherwise: DateTime<Utc>) -> Self {
+        let (since, through) = match text.split_once(' ') {
+            Some((since, name)) => (since, Some(name.to_owned())),
+            None => (text, None),
+        };
+        Self {
+            since: since.parse().unwrap_or(otherwise),
+            through,
+        }
+    }
+
+    fn to_note(&self) -> String {
+        let since = self.since.to_rfc3339();
+        match &self.through {
+            Some(name) => format!("{since} {name}"),
+            None => since,
+        }
+    }
+}
 
 /// Reason why sending could not be paused or resumed. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -34,26 +69,30 @@ pub enum OperatorPauseError {
 }
 
 impl ShopHandle {
-    async fn pause(&self) -> Result<DateTime<Utc>, OperatorPauseError> {
+    async fn pause(&self, through: Option<&str>) -> Result<DateTime<Utc>, OperatorPauseError> {
         let _guard = self.pause_order.lock().await;
-        if let Some(since) = self.worker.paused_since() {
-            return Ok(since);
+        if let Some(pause) = self.worker.operator_pause() {
+            return Ok(pause.since);
         }
         if self.selftests.target.mode != Mode::On {
             return Err(OperatorPauseError::DryRun);
         }
-        let now = self.selftests.context.clock.now();
+        let pause = OperatorPause {
+            since: self.selftests.context.clock.now(),
+            through: through.map(str::to_owned),
+        };
+        let since = pause.since;
         // On disk first: after a crash in between, the shop is paused although the operator saw no
         // success. The other order could send after a confirmed pause.
-        self.persist_pause(Some(&now.to_rfc3339())).await?;
-        self.worker.set_paused_since(Some(now));
-        Ok(now)
+        self.persist_pause(Some(&pause.to_note())).await?;
+        self.worker.set_operator_pause(Some(pause));
+        Ok(since)
     }
 
     async fn resume(&self) -> Result<(), OperatorPauseError> {
         let _guard = self.pause_order.lock().await;
         self.persist_pause(None).await?;
-        self.worker.set_paused_since(None);
+        self.worker.set_operator_pause(None);
         Ok(())
     }
 
@@ -62,12 +101,12 @@ impl ShopHandle {
         let Ok(_guard) = self.pause_order.try_lock() else {
             return;
         };
-        let known = self.worker.paused_since();
+        let known = self.worker.operator_pause();
         let now = self.selftests.context.clock.now();
-        // A note that is not a time still pauses.
-        let since = note.map(|text| text.parse().unwrap_or_else(|_| known.unwrap_or(now)));
-        if since != known {
-            self.worker.set_paused_since(since);
+        let since = known.as_ref().map_or(now, |pause| pause.since);
+        let pause = note.map(|text| OperatorPause::from_note(text, since));
+        if pause != known {
+            self.worker.set_operator_pause(pause);
         }
     }
 
@@ -85,17 +124,20 @@ impl ShopHandle {
 }
 
 impl Migrator {
-    /// Pauses sending for a shop until [`Migrator::resume`], also across restarts. Requests in
-    /// flight end. Returns the time since which it is paused; a repeated pause changes nothing.
+    /// Pauses sending for a shop until [`Migrator::resume`], also across restarts and on all replicas.
+    /// `through` is the name of this replica. Requests in flight end. Returns the time since which it is
+    /// paused; a repeated pause changes nothing.
     ///
     /// # Errors
     /// Nothing is sent for the shop anyway, or the store cannot persist the pause.
-    pub async fn pause(&self, shop: ShopId) -> Result<DateTime<Utc>, OperatorPauseError> {
+    pub async fn pause(
+        &self,
+        shop: ShopId,
+        through: Option<&str>,
+    ) -> Result<DateTime<Utc>, OperatorPauseError> {
         let handle = self.shops.get(&shop);
-        handle
-            .ok_or(OperatorPauseError::NotForwarded)?
-            .pause()
-            .await
+        let handle = handle.ok_or(OperatorPauseError::NotForwarded)?;
+        handle.pause(through).await
     }
 
     /// Ends the operator's pause of a shop; does nothing if there is none.
@@ -108,5 +150,31 @@ impl Migrator {
             .ok_or(OperatorPauseError::NotForwarded)?
             .resume()
             .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn note_has_time_and_replica() {
+        let time = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+        let (since, otherwise) = (time("2026-11-20T10:14:27Z"), time("2026-11-21T00:00:00Z"));
+        let written = |through: Option<&str>| OperatorPause {
+            since,
+            through: through.map(str::to_owned),
+        };
+        for (note, expected) in [
+            ("2026-11-20T10:14:27+00:00", written(None)),
+            ("2026-11-20T10:14:27+00:00 dc-2", written(Some("dc-2"))),
+        ] {
+            assert_eq!(OperatorPause::from_note(note, otherwise), expected);
+            assert_eq!(expected.to_note(), note);
+        }
+        // It pauses all the same.
+        for note in ["", "soon", "soon dc-2"] {
+            assert_eq!(OperatorPause::from_note(note, otherwise).since, otherwise);
+        }
     }
 }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use stock::{ShopId, Sku};
 
-use super::operator_pause::OPERATOR_PAUSE_NOTE;
+use super::operator_pause::{OPERATOR_PAUSE_NOTE, OperatorPause};
 use super::selftest::hidden_products;
 use crate::store::{Notes, QuarantineEntry, RecentSend, ShopIdentity};
 use crate::telemetry::Alarms;
@@ -28,8 +28,8 @@ pub struct RestoredState {
     pub limited_until: Option<DateTime<Utc>>,
     /// Products that an interrupted self-test has left hidden in the target's campaign.
     pub hidden_skus: Vec<Sku>,
-    /// Time at which the operator paused sending; `None` if it is not paused.
-    pub paused_since: Option<DateTime<Utc>>,
+    /// Pause by the operator; `None` if sending is not paused.
+    pub operator_pause: Option<OperatorPause>,
 }
 
 impl RestoredState {
@@ -53,9 +53,7 @@ impl RestoredState {
             last_equal: note_time(LAST_EQUAL_NOTE),
             limited_until: note_time(LIMITED_UNTIL_NOTE),
             hidden_skus: hidden_products(notes, (id, &shop.name), campaign, alarms),
-            // A note that is not a time still pauses: sending against the operator's will is worse
-            // than a wrong time.
-            paused_since: paused_by_operator.map(|text| text.parse().unwrap_or(now)),
+            operator_pause: paused_by_operator.map(|text| OperatorPause::from_note(text, now)),
             ..Self::default()
         }
     }

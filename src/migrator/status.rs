@@ -10,6 +10,7 @@ use stock::Sku;
 use strict_http::secret::Secret;
 use tokio::sync::Notify;
 
+use super::operator_pause::OperatorPause;
 use super::rate_limit::LimitUnit;
 use super::readback::ReadbackReport;
 use crate::store::QuarantineEntry;
@@ -25,7 +26,7 @@ pub(super) struct WorkerHandle {
     pub(super) status: Mutex<WorkerStatus>,
     pub(super) readback: Mutex<ReadbackReport>,
     readback_requested: AtomicBool,
-    paused_since: Mutex<Option<DateTime<Utc>>>,
+    operator_pause: Mutex<Option<OperatorPause>>,
     keys: Mutex<Vec<Secret>>,
     // The worker does not use these keys yet.
     has_new_keys: AtomicBool,
@@ -68,6 +69,9 @@ pub struct WorkerStatus {
     /// Time at which the operator paused sending. The state is then `paused`, or `dry-run`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paused_since: Option<DateTime<Utc>>,
+    /// Replica through which the operator paused sending.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused_through: Option<String>,
     /// End of the pause, when the next request is sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_try: Option<DateTime<Utc>>,
@@ -99,6 +103,12 @@ pub struct RateLimitStatus {
 }
 
 impl WorkerStatus {
+    /// Shows the operator's pause.
+    pub(super) fn show_pause(&mut self, pause: Option<OperatorPause>) {
+        self.paused_since = pause.as_ref().map(|pause| pause.since);
+        self.paused_through = pause.and_then(|pause| pause.through);
+    }
+
     /// Returns the SKUs that differ, without those in quarantine.
     #[must_use]
     pub fn unacknowledged_skus(&self) -> usize {
@@ -207,14 +217,25 @@ impl WorkerHandle {
         is_new.then(|| keys.clone())
     }
 
-    /// Returns the time at which the operator paused sending.
-    pub(super) fn paused_since(&self) -> Option<DateTime<Utc>> {
-        *self.paused_since.lock()
+    /// Returns the operator's pause.
+    pub(super) fn operator_pause(&self) -> Option<OperatorPause> {
+        self.operator_pause.lock().clone()
+    }
+
+    /// Begins a pause that an operator has set on another replica. The next look at the notes finds its
+    /// time and that replica.
+    pub(super) fn pause_until_known(&self, now: DateTime<Utc>) {
+        let begun = OperatorPause {
+            since: now,
+            through: None,
+        };
+        self.operator_pause.lock().get_or_insert(begun);
+        self.wake.notify_one();
     }
 
     /// Sets or ends the operator's pause and wakes the worker.
-    pub(super) fn set_paused_since(&self, since: Option<DateTime<Utc>>) {
-        *self.paused_since.lock() = since;
+    pub(super) fn set_operator_pause(&self, pause: Option<OperatorPause>) {
+        *self.operator_pause.lock() = pause;
         self.wake.notify_one();
     }
 }

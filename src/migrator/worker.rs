@@ -25,7 +25,7 @@ use super::rejected_keys::RejectedKeys;
 use super::restored_state::{LAST_EQUAL_NOTE, LIMITED_UNTIL_NOTE, RestoredState};
 use super::selftest::SelftestRunner;
 use super::sending_events::{SendingEvents, readback_finished};
-use super::status::{WorkerHandle, WorkerState, WorkerStatus};
+use super::status::WorkerHandle;
 use super::{Context, MarketTarget, Mode};
 use crate::event_log::ServiceEvent;
 use crate::replicas::LeadRight;
@@ -175,7 +175,8 @@ impl SyncWorker {
                     let paused = AlarmKind::CampaignPaused;
                     self.context.alarms.clear(paused, &self.target.name);
                 }
-                self.handle.set_paused_since(restored.paused_since);
+                self.handle
+                    .set_operator_pause(restored.operator_pause.clone());
                 self.leading.resume_selftests(&restored);
                 let rng = StdRng::seed_from_u64(rand::random());
                 let begun = self
@@ -188,14 +189,10 @@ impl SyncWorker {
         }
     }
 
-    /// Publishes that another replica sends. Its alarms are those of the leader.
+    /// Publishes that another replica sends, or that none may send. Its alarms are those of the leader.
     fn publish_other_leader(&self) {
-        let status = WorkerStatus {
-            state: WorkerState::Waiting,
-            reason: Some(self.leading.obstacle()),
-            paused_since: self.handle.paused_since(),
-            ..WorkerStatus::default()
-        };
+        let pause = self.handle.operator_pause();
+        let status = leading::waiting_status(self.leading.obstacle(), pause, self.target.mode);
         *self.handle.status.lock() = status;
         let (alarms, shop) = (&self.context.alarms, &self.target.name);
         for kind in Leading::ALARMS {
@@ -241,7 +238,8 @@ impl SyncWorker {
 
     /// Starts the read-back and the batches that may be sent now.
     fn start_requests(&mut self, now: Now, in_flight: &FuturesUnordered<InFlight>, tasks: &Tasks) {
-        self.planner.set_operator_pause(self.handle.paused_since());
+        self.planner
+            .set_operator_pause(self.handle.operator_pause());
         if self.handle.take_readback_request() {
             self.readback.request_pass(now);
         }
@@ -299,7 +297,7 @@ impl SyncWorker {
             let permission = leading::permit_send(&store, shop, send, &right).await;
             if let Err(obstacle) = permission {
                 if matches!(obstacle, SendObstacle::Paused) {
-                    handle.set_paused_since(Some(clock.now()));
+                    handle.pause_until_known(clock.now());
                 }
                 let completed = CompletedBatch::not_sent(batch, obstacle, read_clocks(clock));
                 return Completion::Batch(completed);

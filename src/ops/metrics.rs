@@ -142,6 +142,9 @@ fn encode_shops(
         Some(flag(is_owner && shop.migrate == Mode::On))
     });
     encode_gauge(encoder, "sending", help, sending)?;
+    let help = "1 while the operator has paused sending, on every replica";
+    let paused = of_worker(|worker| flag(worker.paused_since.is_some()));
+    encode_gauge(encoder, "sending_paused", help, paused)?;
     let help = "Unix time of the last stock statement by this origin, changed or not";
     let stated = shops.iter().flat_map(|shop| {
         shop.sources.iter().map(|source| {

@@ -130,7 +130,8 @@ impl OpsState {
     ) -> Result<Option<DateTime<Utc>>, OperatorPauseError> {
         let name = &shop.name;
         let (result, action, verb) = if is_paused {
-            let paused = self.migrator.pause(id).await.map(Some);
+            let through = self.replica.as_deref();
+            let paused = self.migrator.pause(id, through).await.map(Some);
             (paused, OperatorAction::Pause, "paused")
         } else {
             let resumed = self.migrator.resume(id).await.map(|()| None);

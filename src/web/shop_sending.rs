@@ -59,7 +59,8 @@ impl SendingPanel {
         let fixed = |text: Text, severity| (context.text(text).to_owned(), severity);
         let state = match (worker.paused_since, worker.state) {
             (Some(since), _) if mode == Mode::On => {
-                let text = texts::paused_since(&context.full(since), language);
+                let through = worker.paused_through.as_deref();
+                let text = texts::paused_since(&context.full(since), through, language);
                 (text, Attention)
             }
             _ if elsewhere.is_some() => {

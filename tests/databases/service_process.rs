@@ -165,9 +165,10 @@ impl Service {
     /// Returns true if this replica is the one that sends.
     pub(crate) fn sends(&self) -> bool {
         let (_, status) = self.ops("GET", "/status");
-        let reason = &status["shops"][0]["migrator"]["reason"];
-        status["shops"][0]["migrator"].is_object()
-            && !reason.as_str().is_some_and(|it| it.contains("send"))
+        let shop = &status["shops"][0];
+        let reason = shop["migrator"]["reason"].as_str().unwrap_or_default();
+        let is_sender = shop["sent_by"].is_string() && shop["sent_by"] == status["replica"];
+        is_sender && !reason.contains("send")
     }
 
     /// `kill -9`, which leaves no time for anything.

@@ -1,4 +1,4 @@
-//! What two replicas show of each other: settings that differ.
+//! What two replicas show of each other: settings that differ, and a pause.
 
 use serde_json::{Value, json};
 use tokio::task::block_in_place;
@@ -106,4 +106,71 @@ async fn replicas_name_settings_that_differ() {
     replace(&first, "buffer = 3\n", "");
     assert_eq!(one.ops("POST", "/reload").0, 200);
     wait_for_difference(&two, "one", &[]).await;
+}
+
+/// Requires that a replica shows on its page, in its metrics and in its status whether the shop is
+/// paused, and by whom.
+async fn wait_for_pause(service: &Service, through: Option<&str>) {
+    let is_paused = through.is_some();
+    wait_until("the replica shows the pause", async || {
+        let (_, status) = service.ops("GET", "/status");
+        let worker = &status["shops"][0]["migrator"];
+        let state = (
+            worker["state"] == "paused",
+            worker["paused_since"].is_string(),
+        );
+        let shown = worker["paused_through"].as_str();
+        state == (is_paused, is_paused) && shown == through
+    })
+    .await;
+    let metric = format!(
+        "stockbridge_sending_paused{{shop=\"moscow\"}} {}.0",
+        u8::from(is_paused)
+    );
+    let metrics = service.ops_text("/metrics");
+    assert!(metrics.contains(&metric), "{metrics}");
+    let page = service.ops_text("/shops/moscow");
+    let text = format!("through replica {}", through.unwrap_or_default());
+    assert_eq!(page.contains(&text), is_paused, "{page}");
+    let overview = service.ops_text("/");
+    assert_eq!(
+        overview.contains("sending is paused by the operator"),
+        is_paused
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_replica_shows_a_pause() {
+    let (server, market) = (DatabaseServer::postgresql(), Market::start().await);
+    let url = new_database(&server, "pause").await;
+    let config = |name: &str| ServiceConfig::new(&market, &url, &format!("replica = {name:?}"));
+    let (first, second) = (config("one"), config("two"));
+    let one = first.serve();
+    assert_eq!(one.put(&[("A", 1)]), 200);
+    wait_until("the Market has the stock", async || {
+        market.counts(&["A"]) == [Some(1)]
+    })
+    .await;
+    let mut two = second.serve();
+    assert!(one.sends() && !two.sends());
+    // The other one is neither the one that sends nor the one that was asked.
+    assert_eq!(one.ops("POST", "/pause?shop=moscow").0, 200);
+    for service in [&one, &two] {
+        wait_for_pause(service, Some("one")).await;
+    }
+    // So does one that is started later.
+    two.signal("-TERM");
+    two.wait_for_exit().await;
+    let two = second.serve();
+    wait_for_pause(&two, Some("one")).await;
+    // A repeated pause changes nothing.
+    assert_eq!(two.ops("POST", "/pause?shop=moscow").0, 200);
+    assert_eq!(two.ops("POST", "/resume?shop=moscow").0, 200);
+    for service in [&one, &two] {
+        wait_for_pause(service, None).await;
+    }
+    assert_eq!(two.ops("POST", "/pause?shop=moscow").0, 200);
+    for service in [&one, &two] {
+        wait_for_pause(service, Some("two")).await;
+    }
 }

@@ -37,6 +37,7 @@ use self::retry_groups::GroupOrder;
 use super::backoff::{SendPolicy, SendState};
 use super::clock_skew::ClockSkew;
 use super::ledger::is_due;
+use super::operator_pause::OperatorPause;
 use super::quarantine::Quarantine;
 use super::queue::{QueuedSku, SendQueue, Urgency, WaitingSince};
 use super::rate_limit::SharedRateLimiter;
@@ -132,6 +133,8 @@ impl Planner {
             let known = deps.data.book.get(target.shop, entry.sku.as_str())?;
             Some((known.id(), entry))
         });
+        let mut status = WorkerStatus::default();
+        status.show_pause(restored.operator_pause);
         let mut planner = Self {
             policy,
             queue: SendQueue::default(),
@@ -147,10 +150,7 @@ impl Planner {
             in_flight: RequestsInFlight::default(),
             next_rescan_at: now.monotonic,
             waiting_since: None,
-            status: WorkerStatus {
-                paused_since: restored.paused_since,
-                ..WorkerStatus::default()
-            },
+            status,
             changes: Vec::new(),
             target,
             deps,
@@ -160,8 +160,8 @@ impl Planner {
     }
 
     /// Sets or ends the operator's pause, during which no batch is returned.
-    pub fn set_operator_pause(&mut self, since: Option<DateTime<Utc>>) {
-        self.status.paused_since = since;
+    pub fn set_operator_pause(&mut self, pause: Option<OperatorPause>) {
+        self.status.show_pause(pause);
     }
 
     // === Finding what to send ===

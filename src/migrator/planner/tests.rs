@@ -403,11 +403,18 @@ fn rate_limit_pause_survives_a_restart() {
     assert_eq!(harness.requests, 1);
 }
 
+fn pause_since(since: DateTime<Utc>) -> OperatorPause {
+    OperatorPause {
+        since,
+        through: None,
+    }
+}
+
 #[test]
 fn operator_pause_keeps_batches_back() {
     let mut harness = PlannerHarness::new(&campaign());
     let since = harness.now.wall;
-    harness.planner.set_operator_pause(Some(since));
+    harness.planner.set_operator_pause(Some(pause_since(since)));
     harness.set_stock("A", 1);
     harness.run_for(Duration::from_hours(1), &|_, _| true);
     assert_eq!(harness.requests, 0);
@@ -441,7 +448,7 @@ fn operator_pause_keeps_batches_back() {
 #[test]
 fn a_restored_pause_holds_from_the_start() {
     let restored = RestoredState {
-        paused_since: Some(DateTime::UNIX_EPOCH),
+        operator_pause: Some(pause_since(DateTime::UNIX_EPOCH)),
         ..RestoredState::default()
     };
     let mut harness = PlannerHarness::with_restored(&campaign(), restored);

@@ -150,7 +150,7 @@ impl SelftestRunner {
         if let Some(obstacle) = self.lead_obstacle() {
             return Some(format!("{obstacle}, start the check there"));
         }
-        if self.worker.paused_since().is_some() {
+        if self.worker.operator_pause().is_some() {
             return Some(OPERATOR_PAUSE_REASON.to_owned());
         }
         if self.target.mode != Mode::On {

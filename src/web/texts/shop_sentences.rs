@@ -60,12 +60,23 @@ pub(in crate::web) fn action_result(result: ActionResult, at: &str, language: La
     format!("{at}{}{sentence}", language.choose([": ", ": ", "："]))
 }
 
-/// State of a shop whose sending the operator has paused.
-pub(in crate::web) fn paused_since(since: &str, language: Language) -> String {
-    match language {
-        Language::English => format!("paused by the operator since {since}"),
-        Language::Russian => format!("приостановлена оператором с {since}"),
-        Language::Chinese => format!("自 {since} 起由操作员暂停"),
+/// State of a shop whose sending the operator has paused, through this replica if it is known.
+pub(in crate::web) fn paused_since(
+    since: &str,
+    through: Option<&str>,
+    language: Language,
+) -> String {
+    match (language, through) {
+        (Language::English, None) => format!("paused by the operator since {since}"),
+        (Language::English, Some(name)) => {
+            format!("paused by the operator since {since}, through replica {name}")
+        }
+        (Language::Russian, None) => format!("приостановлена оператором с {since}"),
+        (Language::Russian, Some(name)) => {
+            format!("приостановлена оператором с {since} через реплику {name}")
+        }
+        (Language::Chinese, None) => format!("自 {since} 起由操作员暂停"),
+        (Language::Chinese, Some(name)) => format!("自 {since} 起由操作员通过副本 {name} 暂停"),
     }
 }
 
