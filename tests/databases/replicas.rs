@@ -196,7 +196,11 @@ async fn replicas_outlive_the_database() {
         (Err(503), Err(503))
     );
     assert_eq!(one.ops("GET", "/readyz").0, 503);
-    assert!(one.has_alarm("replica_behind"));
+    // It is raised by the next look at the database, after the permit has ended.
+    wait_until("the alarm is raised", async || {
+        one.has_alarm("replica_behind")
+    })
+    .await;
     replicas.server.start();
     wait_until("the replicas answer again", async || {
         (one.counts(&["A"]), two.counts(&["A"])) == (Ok(vec![1]), Ok(vec![1]))
