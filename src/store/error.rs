@@ -4,6 +4,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::directory::StoreDirectory;
 use super::record::MalformedRecord;
@@ -326,6 +327,8 @@ pub(super) enum StoreInternalError {
     Damaged(String),
     /// Another process has changed the stock before this one could apply the change.
     ChangedDuringStart,
+    /// The server did not confirm a commit within this time. It may confirm it later.
+    Unconfirmed(Duration),
 }
 
 impl From<sqlx::Error> for StoreInternalError {
@@ -350,8 +353,10 @@ pub(super) fn to_store_error(
         StoreInternalError::Closed => return StoreError::Closed,
         StoreInternalError::Database(error) => SqliteCause::classify(&error),
         StoreInternalError::Damaged(what) => SqliteCause::Damaged(what),
-        // One process owns a directory.
-        StoreInternalError::ChangedDuringStart => return StoreError::Busy,
+        // One process owns a directory, and SQLite does not wait for a standby.
+        StoreInternalError::ChangedDuringStart | StoreInternalError::Unconfirmed(_) => {
+            return StoreError::Busy;
+        }
     };
     match cause {
         SqliteCause::DiskFull => StoreError::DiskFull,

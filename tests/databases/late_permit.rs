@@ -18,8 +18,8 @@ use super::replicas::HAND_OVER;
 use super::server::DatabaseServer;
 use super::service_process::{Market, ServiceConfig, wait_until};
 
-/// Timeout of the transaction that permits a send.
-const PERMIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Limit of a replica's commit, also of the one that permits a send.
+const COMMIT_LIMIT: Duration = Duration::from_secs(2);
 
 /// Proxy before the database that holds the response to the commit of a permission.
 struct PermitProxy {
@@ -167,13 +167,13 @@ async fn late_permission_sends_nothing() {
     wait_until("the old leader has stepped down", async || !one.sends()).await;
     let held_for = held_at.elapsed();
     proxy.release();
-    wait_until("the batch has ended", async || one.ended_batches() == 2).await;
+    wait_until("the batch has ended", async || one.ended_batches() >= 2).await;
     assert_eq!(market.simulator.report().updates, sent, "requests");
     assert!(has(1));
     let refused = "ended before the database had permitted it";
-    // Otherwise the timeout of the transaction came first.
+    // Otherwise the process gave the commit up first.
     assert!(
-        one.log().contains(refused) || held_for > PERMIT_TIMEOUT,
+        one.log().contains(refused) || held_for > COMMIT_LIMIT,
         "held for {held_for:?}"
     );
     execute(&url, HAND_OVER).await;

@@ -17,6 +17,7 @@ mod faults;
 mod late_permit;
 mod leases;
 mod lost_changes;
+mod lost_standby;
 mod network_link;
 mod postgres_store;
 #[path = "../process/mod.rs"]

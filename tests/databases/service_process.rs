@@ -209,14 +209,15 @@ impl Service {
 
     /// Requests the stock as the Market does. Returns the counts, or the status of an error.
     pub(crate) fn counts(&self, skus: &[&str]) -> Result<Vec<u64>, u16> {
+        block_in_place(|| self.counts_blocking(skus))
+    }
+
+    /// The same, for a thread outside the runtime.
+    pub(crate) fn counts_blocking(&self, skus: &[&str]) -> Result<Vec<u64>, u16> {
         let body = json!({ "warehouseId": WAREHOUSE, "skus": skus }).to_string();
-        let (status, text) = send(
-            self.public,
-            "POST",
-            "/stocks",
-            "Authorization: push-token",
-            &body,
-        );
+        let header = "Authorization: push-token";
+        let request = ("POST", "/stocks", header, &*body);
+        let (status, text) = exchange(self.public, TIMEOUT, request);
         if status != 200 {
             return Err(status);
         }

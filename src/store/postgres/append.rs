@@ -14,10 +14,9 @@ use super::connection::{
 };
 use super::database_problem::DatabaseProblem;
 use super::lease::{Fence, check_fence};
-use super::replica_table::notify;
 use super::shop_log::LogEnd;
 use super::targets::{TargetConflict, find_other_target};
-use super::{PostgresState, PostgresStore, ShopLog, check_open};
+use super::{PostgresState, PostgresStore, ShopLog};
 use crate::store::append_guard::{AppendGuard, AppendedChanges, LogPosition};
 use crate::store::error::StoreInternalError;
 use crate::store::packing::RECORD_OVERHEAD;
@@ -94,8 +93,7 @@ impl PostgresStore {
         let mut is_behind = false;
         let mut attempts = Attempts::new();
         while attempts.begin() {
-            let mut state = self.state.lock().await;
-            check_open(&state)?;
+            let mut state = self.lock_to_write().await?;
             // Compared under the lock: the book changes only under it.
             if version.is_some_and(|version| version != self.book_version()) {
                 return Err(StoreError::Behind);
@@ -131,7 +129,8 @@ impl PostgresStore {
             target: self.url.to_string(),
             what: format!(
                 "other processes wrote in between {MAX_ATTEMPTS} times, or had locked the shop for \
-                 {} s; if one of them was stopped, continue or kill it",
+                 {} s; if one of them was stopped, continue or kill it, and if the server waits for a \
+                 standby (synchronous_standby_names), start the standby or remove it from there",
                 LOCKED_LIMIT.as_secs()
             ),
             problem: DatabaseProblem::Described,
@@ -218,9 +217,11 @@ impl PostgresStore {
             work.roll_back().await?;
             return Ok(Err(Refusal::Behind));
         }
-        sealed.write(work, &self.id).await?;
+        let is_confirmed = only_read.iter().all(|index| logs[*index].is_confirmed());
+        let positions = sealed.write(work, &self.id, (packed, is_confirmed), logs);
+        let positions = positions.await?;
         state.last_commit = started.elapsed();
-        Ok(Ok(advance(&mut state.logs, packed, &sealed)))
+        Ok(Ok(positions))
     }
 }
 
@@ -287,11 +288,7 @@ pub(super) fn seal(packed: &PackedShops, logs: &[ShopLog]) -> SealedAppend {
 }
 
 /// Advances the known ends of the logs, and returns the position of each first record.
-pub(super) fn advance(
-    logs: &mut [ShopLog],
-    packed: &PackedShops,
-    sealed: &SealedAppend,
-) -> Vec<LogPosition> {
+fn advance(logs: &mut [ShopLog], packed: &PackedShops, sealed: &SealedAppend) -> Vec<LogPosition> {
     let now = Instant::now();
     let ends = sealed.ends.iter().zip(&sealed.bytes);
     let advance_one = |(index, (end, bytes)): (&usize, (&LogEnd, &u64))| {
@@ -362,15 +359,37 @@ fn shops_bound_to_target(changes: &[StoreChange<'_>], logs: &[ShopLog]) -> Vec<i
 }
 
 impl SealedAppend {
-    /// Writes the records behind the locked ends of the logs, and commits.
+    /// Writes the records behind the locked ends of the logs, and commits. Returns the positions of the
+    /// first records.
+    ///
+    /// Without a record it waits for the standby of the server, unless it had all changes of the shops
+    /// before: the caller confirms that they are stored.
     pub(super) async fn write(
         &self,
         mut work: PostgresWork<'_>,
         own_id: &str,
-    ) -> Result<(), StoreInternalError> {
-        if self.shops.is_empty() {
-            return work.roll_back().await;
+        (packed, is_confirmed): (&PackedShops, bool),
+        logs: &mut [ShopLog],
+    ) -> Result<Vec<LogPosition>, StoreInternalError> {
+        if self.shops.is_empty() && is_confirmed {
+            work.roll_back().await?;
+            return Ok(Vec::new());
         }
+        if self.shops.is_empty() {
+            work.confirm().await?;
+        } else {
+            self.insert(work.conn()).await?;
+            work.commit_and_notify("appended", own_id).await?;
+        }
+        let positions = advance(logs, packed, self);
+        // What was committed before is where this commit is.
+        for log in logs {
+            log.confirmed = Some(log.end);
+        }
+        Ok(positions)
+    }
+
+    async fn insert(&self, conn: &mut PgConnection) -> Result<(), StoreInternalError> {
         query(
             "WITH moved AS (UPDATE stockbridge.shop SET ver = n.ver, chain = n.chain \
              FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS n(id, ver, chain) \
@@ -385,10 +404,9 @@ impl SealedAppend {
         .bind(&self.vers)
         .bind(&self.rows)
         .bind(&self.bodies)
-        .execute(work.conn())
+        .execute(conn)
         .await?;
-        notify(work.conn(), "appended", own_id).await?;
-        work.commit().await
+        Ok(())
     }
 }
 

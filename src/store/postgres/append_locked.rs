@@ -7,13 +7,13 @@
 use stock::ShopId;
 
 use super::append::{
-    Attempt, AttemptCondition, Attempts, PackedShops, Refusal, advance, begin_fenced, lock_ends,
+    Attempt, AttemptCondition, Attempts, PackedShops, Refusal, begin_fenced, lock_ends,
     other_shops, pack, seal,
 };
 use super::connection::{PostgresWork, WRITE_TIMEOUT, with_limit};
 use super::follow::read_after;
 use super::targets::find_other_target;
-use super::{PostgresState, PostgresStore, ShopLog, check_open};
+use super::{PostgresState, PostgresStore, ShopLog};
 use crate::store::append_guard::LogPosition;
 use crate::store::error::StoreInternalError;
 use crate::store::{AppendGuard, CompareUpdates, StoreError};
@@ -29,8 +29,7 @@ impl PostgresStore {
         let shops = other_shops(&PackedShops::new(), shops);
         let mut attempts = Attempts::new();
         while attempts.begin() {
-            let mut state = self.state.lock().await;
-            check_open(&state)?;
+            let mut state = self.lock_to_write().await?;
             let attempt = self.compare_and_append(&mut state, &shops, updates);
             let outcome = with_limit(WRITE_TIMEOUT, attempt).await;
             if let Some(positions) = self.conclude(&mut state, outcome).await? {
@@ -57,7 +56,8 @@ impl PostgresStore {
             Err(refusal) => return Ok(Err(refusal)),
         };
         updates.compare().await;
-        self.append_to(work, logs, &pack(&updates.changes())).await
+        let packed = pack(&updates.changes());
+        self.append_to(work, (logs, shops), &packed).await
     }
 
     /// Appends records that do not depend on the book.
@@ -74,7 +74,7 @@ impl PostgresStore {
             ..condition
         };
         match self.lock_and_follow(state, condition).await? {
-            Ok((work, logs)) => self.append_to(work, logs, packed).await,
+            Ok((work, logs)) => self.append_to(work, (logs, &shops), packed).await,
             Err(refusal) => Ok(Err(refusal)),
         }
     }
@@ -82,12 +82,13 @@ impl PostgresStore {
     async fn append_to(
         &self,
         work: PostgresWork<'_>,
-        logs: &mut [ShopLog],
+        (logs, shops): (&mut [ShopLog], &[usize]),
         packed: &PackedShops,
     ) -> Attempt<Vec<LogPosition>> {
+        let is_confirmed = shops.iter().all(|index| logs[*index].is_confirmed());
         let sealed = seal(packed, logs);
-        sealed.write(work, &self.id).await?;
-        Ok(Ok(advance(logs, packed, &sealed)))
+        let written = sealed.write(work, &self.id, (packed, is_confirmed), logs);
+        Ok(Ok(written.await?))
     }
 
     /// Locks the shops of the condition, and gives memory the changes that it lacks.

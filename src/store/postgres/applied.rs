@@ -67,6 +67,7 @@ impl PostgresStore {
     ) -> Result<Option<Renewal>, StoreError> {
         let mut state = self.state.lock().await;
         check_open(&state)?;
+        self.commits.set_replica();
         let outcome = self.follow_and_renew(&mut state, Some((name, need))).await;
         self.publish(&state, outcome.as_ref().err());
         drop(state);
@@ -101,7 +102,7 @@ impl PostgresStore {
             settings: &settings,
         };
         let was_alive = renew(work.conn(), record, written.is_none(), durable_at.is_none()).await?;
-        work.commit().await?;
+        work.commit_and_notify("applied", &self.id).await?;
         let durable_at = durable_at.filter(|_| was_alive).unwrap_or(started);
         let written = written.filter(|_| was_alive);
         *self.renewed.lock() = RenewedRow {

@@ -6,12 +6,14 @@
 
 use std::time::Duration;
 
+use futures_util::TryStreamExt as _;
 use sqlx::postgres::{PgConnection, Postgres};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
 use tokio::time::{Instant, timeout};
 
 use super::StoreUrl;
+use super::commit_watch::CommitWatch;
 use super::database_problem::{ConnectionFailure, DatabaseProblem};
 use crate::store::StoreError;
 use crate::store::error::StoreInternalError;
@@ -43,6 +45,25 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// permit to answer the Market is eight times as long.
 const SHARED_LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// Longest wait for the turn of a notification.
+const NOTIFY_LOCK_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// Time after which a commit may have been waiting for a standby.
+const SLOW_COMMIT: Duration = Duration::from_millis(500);
+
+/// Makes a commit wait for the standby, if the server has one to wait for: a transaction that has written
+/// nothing does not wait. The message changes no table.
+///
+/// A standby that has a commit has everything that was committed before it.
+const WAIT_FOR_STANDBY: &str = "\
+SELECT pg_logical_emit_message(true, 'stockbridge', '') \
+WHERE current_setting('synchronous_standby_names') <> ''";
+
+/// Raises a setting with which the server acknowledges before it has written.
+const WRITE_BEFORE_COMMIT: &str = "\
+SELECT set_config('synchronous_commit', 'on', true) \
+WHERE current_setting('synchronous_commit') = 'off'";
+
 /// Timeout of reading or writing the whole stock.
 pub(super) const BULK_TIMEOUT: Duration = Duration::from_mins(10);
 
@@ -68,6 +89,8 @@ pub(super) struct PostgresConnection {
     url: StoreUrl,
     conn: Option<PgConnection>,
     failed_at: Option<(Instant, ConnectionFailure)>,
+    /// Watch of the commits of short changes.
+    commits: Option<CommitWatch>,
 }
 
 /// Open transaction. The connection returns to its owner at the end of it; when the transaction is
@@ -76,6 +99,7 @@ pub(super) struct PostgresConnection {
 pub(super) struct PostgresWork<'a> {
     owner: &'a mut PostgresConnection,
     conn: PgConnection,
+    commits: Option<CommitWatch>,
 }
 
 impl PostgresConnection {
@@ -84,7 +108,13 @@ impl PostgresConnection {
             url,
             conn: None,
             failed_at: None,
+            commits: None,
         }
+    }
+
+    /// Limits the wait for commits of short changes, and notes that one was given up.
+    pub(super) fn watch_commits(&mut self, commits: CommitWatch) {
+        self.commits = Some(commits);
     }
 
     /// Begins a transaction, on a new connection if there is none.
@@ -120,24 +150,25 @@ impl PostgresConnection {
         let prelude = format!(
             "{begin}; SET LOCAL statement_timeout = {ms}; SET LOCAL lock_timeout = {lock_ms}; \
              SET LOCAL idle_in_transaction_session_timeout = {idle_ms}; SET LOCAL bytea_output = 'hex'; \
-             SELECT set_config('synchronous_commit', 'on', true) \
-             WHERE current_setting('synchronous_commit') = 'off'"
+             {WRITE_BEFORE_COMMIT}"
         );
+        let is_short = matches!(purpose, Purpose::Write | Purpose::SharedWrite);
+        let commits = self.commits.clone().filter(|_| is_short);
         let was_open = self.conn.is_some();
         let conn = match self.conn.take() {
             Some(conn) => conn,
             None => self.connect().await?,
         };
-        match start(conn, &prelude).await {
-            Ok(conn) => Ok(PostgresWork { owner: self, conn }),
+        let conn = match start(conn, &prelude).await {
             // The server may have closed an idle connection, as at a restart.
-            Err(_) if was_open => {
-                let conn = self.connect().await?;
-                let conn = start(conn, &prelude).await?;
-                Ok(PostgresWork { owner: self, conn })
-            }
-            Err(error) => Err(error),
-        }
+            Err(_) if was_open => start(self.connect().await?, &prelude).await?,
+            started => started?,
+        };
+        Ok(PostgresWork {
+            owner: self,
+            conn,
+            commits,
+        })
     }
 
     /// Converts an error for callers.
@@ -180,19 +211,106 @@ impl PostgresWork<'_> {
 
     /// Commits. After an error it is unknown if the changes are in the database.
     pub(super) async fn commit(self) -> Result<(), StoreInternalError> {
-        self.end("COMMIT").await
+        self.end(async |conn| commit(conn, "COMMIT").await).await
+    }
+
+    /// Commits, and then wakes the other processes with `what` and the id of this one.
+    ///
+    /// The server sends the notifications of one transaction after the other, those of other databases
+    /// too, and a commit that waits for a standby would stop them all, and with them the renewals of the
+    /// replicas. So the notification is a transaction of its own. It need not arrive.
+    pub(super) async fn commit_and_notify(
+        self,
+        what: &str,
+        id: &str,
+    ) -> Result<(), StoreInternalError> {
+        let ms = NOTIFY_LOCK_TIMEOUT.as_millis();
+        let statements = format!(
+            "COMMIT; SELECT set_config('lock_timeout', '{ms}', true); \
+             SELECT pg_notify('stockbridge', '{what} {id}')"
+        );
+        self.end(async |conn| commit(conn, &statements).await).await
+    }
+
+    /// Ends a transaction that has changed nothing, after the changes that it has seen are on the standby
+    /// for which the server waits.
+    ///
+    /// A change can be seen without it: if the server was stopped, or its wait was cancelled.
+    pub(super) async fn confirm(self) -> Result<(), StoreInternalError> {
+        let statements = format!("{WAIT_FOR_STANDBY}; COMMIT");
+        self.end(async |conn| execute(conn, &statements).await)
+            .await
     }
 
     /// Rolls back, to keep the connection.
     pub(super) async fn roll_back(self) -> Result<(), StoreInternalError> {
-        self.end("ROLLBACK").await
-    }
-
-    async fn end(mut self, statement: &'static str) -> Result<(), StoreInternalError> {
-        self.conn.execute(sqlx::raw_sql(statement)).await?;
-        self.owner.conn = Some(self.conn);
+        let Self {
+            owner, mut conn, ..
+        } = self;
+        execute(&mut conn, "ROLLBACK").await?;
+        owner.conn = Some(conn);
         Ok(())
     }
+
+    async fn end(
+        self,
+        ending: impl AsyncFnOnce(&mut PgConnection) -> Result<(), StoreInternalError>,
+    ) -> Result<(), StoreInternalError> {
+        let Self {
+            owner,
+            mut conn,
+            commits,
+        } = self;
+        match commits {
+            Some(commits) => end_watched(&mut conn, &commits, ending).await?,
+            None => ending(&mut conn).await?,
+        }
+        owner.conn = Some(conn);
+        Ok(())
+    }
+}
+
+/// Ends a transaction, unless the server takes too long to confirm that.
+async fn end_watched(
+    conn: &mut PgConnection,
+    commits: &CommitWatch,
+    ending: impl AsyncFnOnce(&mut PgConnection) -> Result<(), StoreInternalError>,
+) -> Result<(), StoreInternalError> {
+    let (started, limit) = (Instant::now(), commits.limit());
+    let ended = timeout(limit, async {
+        ending(conn).await?;
+        if started.elapsed() >= SLOW_COMMIT {
+            // A wait for the standby that a person cancels ends with a warning, which the driver does not
+            // pass on. The second wait is not cancelled.
+            let again = format!("BEGIN; {WRITE_BEFORE_COMMIT}; {WAIT_FOR_STANDBY}; COMMIT");
+            execute(conn, &again).await?;
+        }
+        Ok(())
+    });
+    ended.await.unwrap_or_else(|_| {
+        commits.note_stalled();
+        Err(StoreInternalError::Unconfirmed(limit))
+    })
+}
+
+/// Runs statements of which the first one commits. An error of the others does not matter.
+async fn commit(conn: &mut PgConnection, statements: &str) -> Result<(), StoreInternalError> {
+    let mut is_committed = false;
+    let mut results = conn.fetch_many(sqlx::raw_sql(AssertSqlSafe(statements.to_owned())));
+    loop {
+        match results.try_next().await {
+            Ok(Some(_)) => is_committed = true,
+            Ok(None) => return Ok(()),
+            Err(_) if is_committed => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+async fn execute(conn: &mut PgConnection, statements: &str) -> Result<(), StoreInternalError> {
+    let statements = AssertSqlSafe(statements.to_owned());
+    conn.execute(sqlx::raw_sql(statements)).await?;
+    Ok(())
 }
 
 /// Returns a statement without a name on the server.
@@ -213,8 +331,7 @@ pub(super) async fn with_limit<T>(
 }
 
 async fn start(mut conn: PgConnection, prelude: &str) -> Result<PgConnection, StoreInternalError> {
-    let prelude = AssertSqlSafe(prelude.to_owned());
-    conn.execute(sqlx::raw_sql(prelude)).await?;
+    execute(&mut conn, prelude).await?;
     Ok(conn)
 }
 
@@ -251,6 +368,13 @@ pub(super) fn to_store_error(url: &StoreUrl, internal: StoreInternalError) -> St
                 problem,
             };
         }
+        StoreInternalError::Unconfirmed(limit) => {
+            return StoreError::DatabaseUnusable {
+                target,
+                what: describe_unconfirmed(limit),
+                problem: DatabaseProblem::Unconfirmed,
+            };
+        }
         StoreInternalError::Database(error) => error,
     };
     match &error {
@@ -283,8 +407,16 @@ fn describe(error: &StoreInternalError) -> ConnectionFailure {
         StoreInternalError::ChangedDuringStart => {
             ("the stock has changed".to_owned(), DatabaseProblem::Other)
         }
+        StoreInternalError::Unconfirmed(limit) => {
+            (describe_unconfirmed(*limit), DatabaseProblem::Unconfirmed)
+        }
     };
     ConnectionFailure { what, problem }
+}
+
+fn describe_unconfirmed(limit: Duration) -> String {
+    let seconds = limit.as_secs();
+    format!("the server has not confirmed a commit within {seconds} s")
 }
 
 /// Returns the server's own message, or that of the network.

@@ -24,6 +24,8 @@ pub enum DatabaseProblem {
     UnknownHost,
     /// The server, the network between, or another process needs too long.
     NoResponse,
+    /// The server does not confirm commits, as without the standby for which it waits.
+    Unconfirmed,
     /// The connection ended.
     Disconnected,
     /// The server does not speak TLS.
@@ -151,6 +153,12 @@ impl DatabaseProblem {
                 "check the load of the server, the network, and host and port in the file of \
                  {setting}"
             ),
+            Self::Unconfirmed => {
+                "if synchronous_standby_names of the server is set, start the standby \
+                                  that it names, or remove it from there until it is back; \
+                                  otherwise check the disk of the server and the network"
+                    .to_owned()
+            }
             Self::Disconnected => "check the server, its log and the network".to_owned(),
             Self::WithoutTls => format!(
                 "switch on TLS at the server (ssl = on), or set another sslmode in the file of \

@@ -63,8 +63,7 @@ impl PostgresStore {
         skus: u32,
         (fence, pause_note): (&Fence, &str),
     ) -> Result<SendPermission, StoreError> {
-        let mut state = self.state.lock().await;
-        check_open(&state)?;
+        let mut state = self.lock_to_write().await?;
         let PostgresState {
             connection, logs, ..
         } = &mut *state;

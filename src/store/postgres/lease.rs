@@ -11,9 +11,10 @@ use sqlx::postgres::PgConnection;
 use tokio::time::Instant;
 
 use super::StoreUrl;
+use super::commit_watch::CommitWatch;
 use super::connection::{PostgresConnection, Purpose, WRITE_TIMEOUT, query, with_limit};
-use crate::store::StoreError;
 use crate::store::error::StoreInternalError;
+use crate::store::StoreError;
 
 /// Name of the lease of a process that uses the database alone.
 pub const WHOLE_DATABASE: &str = "service";
@@ -63,8 +64,11 @@ pub struct Fence {
 
 impl LeaseTable {
     pub(super) fn new(url: StoreUrl) -> Self {
+        let mut connection = PostgresConnection::new(url);
+        // For the text of the error: a process starts with a lease.
+        connection.watch_commits(CommitWatch::new());
         Self {
-            connection: tokio::sync::Mutex::new(PostgresConnection::new(url)),
+            connection: tokio::sync::Mutex::new(connection),
         }
     }
 

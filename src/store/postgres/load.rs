@@ -162,6 +162,7 @@ pub(super) async fn load(
             target: row.shop.target.clone(),
             tail: ChangeTail::new(end),
             end,
+            confirmed: None,
             generation: row.snapshot.generation,
             log_bytes,
             snapshot_bytes,

@@ -17,6 +17,7 @@ mod append_locked;
 mod applied;
 mod change_listener;
 mod change_tail;
+mod commit_watch;
 mod compact;
 mod connection;
 mod database_end;
@@ -50,9 +51,8 @@ use self::applied::RenewedRow;
 pub use self::applied::{Renewal, RenewalNeed};
 pub use self::change_listener::{ChangeListener, ChangeNotice};
 use self::change_tail::ChangeTail;
-use self::connection::{
-    BULK_TIMEOUT, PostgresConnection, Purpose, WRITE_TIMEOUT, query, with_limit,
-};
+use self::commit_watch::{CommitWatch, ProbeNeed};
+use self::connection::{BULK_TIMEOUT, PostgresConnection, Purpose, WRITE_TIMEOUT, with_limit};
 pub(super) use self::database_end::{DatabaseEnd, DatabaseLease};
 pub use self::database_facts::{DatabaseFacts, LiveReplica, database_facts};
 pub use self::database_problem::DatabaseProblem;
@@ -71,8 +71,8 @@ use super::error::StoreInternalError;
 use super::loaded_store::{LoadedStore, ShopTable};
 use super::quarantine_table::QuarantineTable;
 use super::{
-    BookVersion, OnFollowed, ReadLevels, RecentSend, RecoveredChanges, ShopIdentity, StoreError,
-    StoreHealth, StoreStatus, notes,
+    BookVersion, OnFollowed, ReadLevels, RecentSend, RecoveredChanges, ShopIdentity,
+    StoreError, StoreHealth, StoreStatus, notes,
 };
 
 /// Open store in a PostgreSQL database; see the [module](self).
@@ -84,6 +84,8 @@ use super::{
 ///
 /// - Waiting for a lock of another process ends after half a second, and the next attempt waits for its
 ///   turn.
+/// - A server that does not confirm a commit, because it waits for a standby, is given up after two
+///   seconds, and then no further commit is tried before the server confirms a probe.
 /// - A server that is silent is given up after [`WRITE_TIMEOUT`], which is longer than the permit: a
 ///   process that does not reach the database may not answer.
 /// - Only what must be read or appended in bulk takes longer: when this process is far behind, or when
@@ -103,6 +105,8 @@ pub(super) struct PostgresStore {
     book_changes: AtomicU64,
     state: tokio::sync::Mutex<PostgresState>,
     compaction: tokio::sync::Mutex<PostgresConnection>,
+    commits: CommitWatch,
+    probe: tokio::sync::Mutex<PostgresConnection>,
     pending_appends: PendingAppends,
     health: Mutex<StoreHealth>,
     wants_compaction: Mutex<bool>,
@@ -139,6 +143,8 @@ struct ShopLog {
     target: String,
     /// Last change that memory has, or gets from the append that is just returning.
     end: LogEnd,
+    /// Last change when this process has last committed: the standby for which the server waits has it.
+    confirmed: Option<LogEnd>,
     /// Generation of the valid snapshot.
     generation: i64,
     log_bytes: u64,
@@ -163,8 +169,13 @@ impl PostgresStore {
         let loaded = with_limit(BULK_TIMEOUT, load::load(&mut connection, shops)).await;
         let (mut loaded, shop_table, logs) =
             loaded.map_err(|error| connection.to_store_error(error))?;
+        let commits = CommitWatch::new();
+        connection.watch_commits(commits.clone());
+        let connect_later = || tokio::sync::Mutex::new(PostgresConnection::new(url.clone()));
         let store = Self {
-            compaction: tokio::sync::Mutex::new(PostgresConnection::new(url.clone())),
+            compaction: connect_later(),
+            commits,
+            probe: connect_later(),
             id: format!("{:016x}", rand::random::<u64>()),
             replicas: ReplicaTable::new(url.clone()),
             renewed: Mutex::default(),
@@ -242,7 +253,7 @@ impl PostgresStore {
         shop: ShopId,
         send: RecentSend,
     ) -> Result<(), StoreError> {
-        let mut state = self.state.lock().await;
+        let mut state = self.lock_to_write().await?;
         let id = state.logs[shop.index()].id;
         let writing = async |state: &mut PostgresState| {
             let mut work = state.connection.begin(Purpose::SharedWrite).await?;
@@ -258,7 +269,7 @@ impl PostgresStore {
         name: &str,
         text: Option<&str>,
     ) -> Result<(), StoreError> {
-        let mut state = self.state.lock().await;
+        let mut state = self.lock_to_write().await?;
         let id = shop.map_or(notes::STORE_WIDE, |shop| state.logs[shop.index()].id);
         let writing = async |state: &mut PostgresState| {
             let mut work = state.connection.begin(Purpose::SharedWrite).await?;
@@ -271,16 +282,9 @@ impl PostgresStore {
     pub(super) async fn test_write(&self) -> Result<(), StoreError> {
         // A database that lacks acknowledged changes accepts writes, but no change of this process.
         self.catch_up().await?;
-        let mut state = self.state.lock().await;
-        let writing = async |state: &mut PostgresState| {
-            let mut work = state.connection.begin(Purpose::SharedWrite).await?;
-            // Changes nothing, but needs a server that can write.
-            query("UPDATE stockbridge.schema_version SET version = version")
-                .execute(work.conn())
-                .await?;
-            work.commit().await
-        };
-        self.write_outside_logs(&mut state, writing).await
+        let outcome = self.probe_commits(ProbeNeed::Always).await;
+        self.publish(&*self.state.lock().await, outcome.as_ref().err());
+        outcome
     }
 
     pub(super) fn wants_compaction(&self) -> bool {
@@ -308,6 +312,9 @@ impl PostgresStore {
         let mut state = self.state.lock().await;
         state.is_closed = true;
         state.connection.close().await;
+        // A compaction takes this lock while it has the next one.
+        drop(state);
+        self.probe.lock().await.close().await;
         self.compaction.lock().await.close().await;
         self.replicas.close().await;
         self.directory.unlock();
@@ -320,7 +327,6 @@ impl PostgresStore {
         state: &mut PostgresState,
         write: impl AsyncFnOnce(&mut PostgresState) -> Result<(), StoreInternalError>,
     ) -> Result<(), StoreError> {
-        check_open(state)?;
         let written = with_limit(WRITE_TIMEOUT, write(state)).await;
         let outcome = written.map_err(|error| state.connection.to_store_error(error));
         self.publish(state, outcome.as_ref().err());
@@ -331,6 +337,8 @@ impl PostgresStore {
     fn publish(&self, state: &PostgresState, error: Option<&StoreError>) {
         let logs = &state.logs;
         let failed = match error {
+            // Reads do not show that the server confirms commits again.
+            None if self.commits.is_stalled() => self.health.lock().failed.clone(),
             // The update is compared again, or the database has refused it, so nothing has failed.
             None
             | Some(

@@ -13,7 +13,6 @@ use super::connection::{
 use super::follow::{shop_at, update_quarantine};
 use super::load::check_end;
 use super::read_log::{RawRecord, read_changes, visit_changes};
-use super::replica_table::notify;
 use super::shop_log::{LogEnd, LogRow};
 use super::{FollowingMemory, PostgresState, PostgresStore, ShopLog};
 use crate::store::error::StoreInternalError;
@@ -179,8 +178,7 @@ async fn append_to(
     }
     let ending = async {
         row.write(work.conn()).await?;
-        notify(work.conn(), "appended", own_id).await?;
-        work.commit().await
+        work.commit_and_notify("appended", own_id).await
     };
     with_limit(WRITE_TIMEOUT, ending).await?;
     Ok(sealed)

@@ -72,6 +72,7 @@ impl ReplicaTable {
             )
             .execute(work.conn())
             .await?;
+            set_commit(work.conn(), "local").await?;
             work.commit().await
         };
         let outcome = with_limit(WRITE_TIMEOUT, removing).await;
@@ -102,8 +103,8 @@ impl ReplicaTable {
                 .bind(id.to_owned())
                 .execute(work.conn())
                 .await?;
-            notify(work.conn(), "applied", id).await?;
-            work.commit().await
+            set_commit(work.conn(), "local").await?;
+            work.commit_and_notify("applied", id).await
         };
         let outcome = with_limit(WRITE_TIMEOUT, removing).await;
         outcome.map_err(|error| connection.to_store_error(error))
@@ -248,22 +249,14 @@ pub(super) async fn renew(
     } else {
         "off"
     };
-    query("SELECT set_config('synchronous_commit', $1, true)")
-        .bind(commit)
-        .execute(&mut *conn)
-        .await?;
-    notify(conn, "applied", id).await?;
+    set_commit(conn, commit).await?;
     Ok(was_alive)
 }
 
-/// Wakes the other processes when the transaction commits.
-pub(super) async fn notify(
-    conn: &mut PgConnection,
-    what: &str,
-    id: &str,
-) -> Result<(), StoreInternalError> {
-    query("SELECT pg_notify('stockbridge', $1)")
-        .bind(format!("{what} {id}"))
+/// Sets what the commit of this transaction waits for.
+async fn set_commit(conn: &mut PgConnection, commit: &str) -> Result<(), StoreInternalError> {
+    query("SELECT set_config('synchronous_commit', $1, true)")
+        .bind(commit.to_owned())
         .execute(conn)
         .await?;
     Ok(())

@@ -29,7 +29,8 @@ impl<'a> SealedRecord<'a> {
             }
             StoreInternalError::Database(_)
             | StoreInternalError::Closed
-            | StoreInternalError::ChangedDuringStart => error,
+            | StoreInternalError::ChangedDuringStart
+            | StoreInternalError::Unconfirmed(_) => error,
         })
     }
 
