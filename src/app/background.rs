@@ -7,7 +7,6 @@ use chrono::TimeDelta;
 use lifecycle::{Tasks, run_blocking};
 use stock::ShopId;
 use tokio::time::{MissedTickBehavior, interval};
-use tracing::warn;
 
 use super::services::Services;
 use crate::config::Config;
@@ -54,9 +53,11 @@ async fn compact(services: Services, tasks: Tasks) {
         let data = &services.data;
         let acked = |shop, id| data.ledger.get(shop, id);
         let compacting = services.store.compact(&data.book, acked, &data.activity);
-        if let Err(error) = compacting.await {
-            warn!(error = %error, "failed to compact the store, will retry: {error}");
-        }
+        let outcome = compacting.await;
+        services
+            .store
+            .failures()
+            .note("compact the store", &outcome);
     }
 }
 
@@ -70,9 +71,11 @@ async fn save_activity(services: Services, tasks: Tasks) {
             _ = ticks.tick() => false,
         };
         for shop in services.data.book.shops() {
-            if let Err(error) = save_shop_activity(&services, shop).await {
-                warn!(error = %error, "failed to persist SKU activity: {error}");
-            }
+            let outcome = save_shop_activity(&services, shop).await;
+            services
+                .store
+                .failures()
+                .note("save SKU activity", &outcome);
         }
         if is_last {
             return;

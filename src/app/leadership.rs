@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use lifecycle::{Clock, Tasks};
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use tracing::warn;
 
 use super::services::Services;
 use super::wiring;
@@ -107,10 +106,11 @@ async fn follow_clock(services: &Services) {
     if !clock.is_following() {
         return;
     }
-    match services.store.database_time().await {
-        Ok(Some(time)) => clock.follow(time, asked_at.elapsed()),
-        Ok(None) => {}
-        Err(error) => warn!("failed to read the clock of the database: {error}"),
+    let time = services.store.database_time().await;
+    let failures = services.store.failures();
+    failures.note("read the clock of the database", &time);
+    if let Ok(Some(time)) = time {
+        clock.follow(time, asked_at.elapsed());
     }
 }
 
@@ -126,18 +126,18 @@ pub(super) async fn read_notes(services: Services, migrator: Migrator, tasks: Ta
             _ = ticks.tick() => {}
         }
         follow_clock(&services).await;
-        match services.store.list_replicas().await {
-            Ok(replicas) => watch.update(replicas, &services.replicas, &services.alarms),
-            Err(error) => warn!("failed to read the list of replicas: {error}"),
+        let failures = services.store.failures();
+        let replicas = services.store.list_replicas().await;
+        failures.note("read the list of replicas", &replicas);
+        if let Ok(replicas) = replicas {
+            watch.update(replicas, &services.replicas, &services.alarms);
         }
-        match services.store.read_notes().await {
-            Ok(Some(notes)) => {
-                migrator.take_over_pauses(&notes);
-                let shops = services.data.book.shops();
-                services.origin_times.merge(&notes, shops);
-            }
-            Ok(None) => {}
-            Err(error) => warn!("failed to read the notes of other replicas: {error}"),
+        let notes = services.store.read_notes().await;
+        failures.note("read the notes of other replicas", &notes);
+        if let Ok(Some(notes)) = notes {
+            migrator.take_over_pauses(&notes);
+            let shops = services.data.book.shops();
+            services.origin_times.merge(&notes, shops);
         }
     }
 }

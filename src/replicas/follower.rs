@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use lifecycle::Tasks;
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::ServingPermit;
 use crate::store::{
@@ -78,24 +78,18 @@ impl Follower {
     async fn run(mut self, tasks: Tasks) {
         let mut ticks = interval(POLL_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut last_failure = None;
         loop {
             tokio::select! {
                 () = tasks.stopping() => break,
                 _ = ticks.tick() => {}
                 () = self.wake.notified() => {}
             }
-            let failure = self.round().await.err().map(|error| error.to_string());
+            let outcome = self.round().await;
             self.report_recovered();
-            if failure != last_failure {
-                if let Some(error) = &failure {
-                    warn!(error, "failed to read changes from the database: {error}");
-                } else {
-                    info!("reading changes from the database works again");
-                }
-            }
+            let failures = self.store.failures();
+            failures.note("read changes from the database", &outcome);
+            let failure = outcome.err().map(|error| error.to_string());
             self.update_alarm(failure.as_deref());
-            last_failure = failure;
         }
         self.permit.end();
         if !self.name.is_empty()

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
-use crate::store::{Fence, Lease, LeaseOutcome, LeaseTable};
+use crate::store::{Fence, Lease, LeaseOutcome, LeaseTable, StoreError};
 
 /// Time after which another replica may lead.
 const LEASE_DURATION: Duration = Duration::from_secs(30);
@@ -387,20 +387,27 @@ impl LeaseKeeper {
             if is_paused {
                 self.release(shared).await;
             }
-            match self.table.holder(&shared.name).await {
-                Ok(owner) => lease.set_holder(owner.as_deref()),
-                Err(error) => warn!("failed to read who has the lease {}: {error}", shared.name),
+            let holder = self.table.holder(&shared.name).await;
+            self.note(shared, &holder);
+            if let Ok(owner) = holder {
+                lease.set_holder(owner.as_deref());
             }
             return;
         }
         let acquiring = self
             .table
             .acquire(&shared.name, &self.owner, LEASE_DURATION);
-        match acquiring.await {
-            Ok(outcome) => lease.set(&outcome, &self.owner),
-            // The lease ends by itself.
-            Err(error) => warn!("failed to renew the lease {}: {error}", shared.name),
+        let outcome = acquiring.await;
+        self.note(shared, &outcome);
+        // Without a renewal the lease ends by itself.
+        if let Ok(outcome) = outcome {
+            lease.set(&outcome, &self.owner);
         }
+    }
+
+    fn note<T>(&self, shared: &SharedLease, outcome: &Result<T, StoreError>) {
+        let action = format!("renew or read the lease {}", shared.name);
+        self.table.failures().note(&action, outcome);
     }
 }
 

@@ -7,6 +7,7 @@ use stock::{Activity, ShopId, SkuId, StockBook};
 
 use super::append_guard::AppendGuard;
 use super::directory::StoreDirectory;
+use super::failure_log::FailureLog;
 use super::postgres::{AppendCondition, LeaseTable, PostgresStore};
 use super::sqlite::SqliteStore;
 use super::{
@@ -20,6 +21,7 @@ use super::{
 /// nor for a database.
 pub struct Store {
     backend: Backend,
+    failures: FailureLog,
 }
 
 pub(super) enum Backend {
@@ -41,12 +43,25 @@ impl Store {
                 PostgresStore::open(url.clone(), directory, shops).await?;
             let quarantine = store.copy_quarantine().await;
             let backend = Backend::Postgres(Box::new(store));
-            return Ok(loaded.into_opened(Self { backend }, &shop_table, &quarantine));
+            return Ok(loaded.into_opened(Self::new(backend), &shop_table, &quarantine));
         }
         let (store, loaded, shop_table) = SqliteStore::open(directory, shops).await?;
         let quarantine = store.copy_quarantine().await;
         let backend = Backend::Sqlite(Box::new(store));
-        Ok(loaded.into_opened(Self { backend }, &shop_table, &quarantine))
+        Ok(loaded.into_opened(Self::new(backend), &shop_table, &quarantine))
+    }
+
+    fn new(backend: Backend) -> Self {
+        Self {
+            backend,
+            failures: FailureLog::default(),
+        }
+    }
+
+    /// Returns the log of failures that the periodic users of the store share.
+    #[must_use]
+    pub fn failures(&self) -> &FailureLog {
+        &self.failures
     }
 
     /// Sets the callback that gets changes of other processes, and the one that returns the levels in
@@ -76,7 +91,7 @@ impl Store {
     pub fn leases(&self) -> Option<LeaseTable> {
         match &self.backend {
             Backend::Sqlite(_) => None,
-            Backend::Postgres(store) => Some(store.leases()),
+            Backend::Postgres(store) => Some(store.leases(self.failures.clone())),
         }
     }
 

@@ -57,6 +57,7 @@ mod append_guard;
 mod copy;
 mod directory;
 mod error;
+mod failure_log;
 mod followed;
 mod handle;
 mod handle_replicas;
@@ -84,6 +85,7 @@ pub use copy::{
 };
 pub use directory::{DirectoryState, directory_state};
 pub use error::StoreError;
+pub use failure_log::FailureLog;
 pub use followed::{FollowedEffect, apply_followed};
 pub use handle::Store;
 pub use notes::Notes;

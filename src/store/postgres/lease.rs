@@ -14,7 +14,7 @@ use super::StoreUrl;
 use super::commit_watch::CommitWatch;
 use super::connection::{PostgresConnection, Purpose, WRITE_TIMEOUT, query, with_limit};
 use crate::store::error::StoreInternalError;
-use crate::store::StoreError;
+use crate::store::{FailureLog, StoreError};
 
 /// Name of the lease of a process that uses the database alone.
 pub const WHOLE_DATABASE: &str = "service";
@@ -24,6 +24,7 @@ pub const WHOLE_DATABASE: &str = "service";
 #[derive(Debug)]
 pub struct LeaseTable {
     connection: tokio::sync::Mutex<PostgresConnection>,
+    failures: FailureLog,
 }
 
 /// Result of the attempt to take or to renew a lease.
@@ -69,7 +70,18 @@ impl LeaseTable {
         connection.watch_commits(CommitWatch::new());
         Self {
             connection: tokio::sync::Mutex::new(connection),
+            failures: FailureLog::default(),
         }
+    }
+
+    pub(super) fn with_failures(self, failures: FailureLog) -> Self {
+        Self { failures, ..self }
+    }
+
+    /// Returns the log of failures that the periodic users of the store share.
+    #[must_use]
+    pub fn failures(&self) -> &FailureLog {
+        &self.failures
     }
 
     /// Takes a lease that is free, or renews the caller's own, for `duration`.

@@ -71,7 +71,7 @@ use super::error::StoreInternalError;
 use super::loaded_store::{LoadedStore, ShopTable};
 use super::quarantine_table::QuarantineTable;
 use super::{
-    BookVersion, OnFollowed, ReadLevels, RecentSend, RecoveredChanges, ShopIdentity,
+    BookVersion, FailureLog, OnFollowed, ReadLevels, RecentSend, RecoveredChanges, ShopIdentity,
     StoreError, StoreHealth, StoreStatus, notes,
 };
 
@@ -230,8 +230,8 @@ impl PostgresStore {
     }
 
     /// Returns the leases in the database.
-    pub(super) fn leases(&self) -> LeaseTable {
-        LeaseTable::new(self.url.clone())
+    pub(super) fn leases(&self, failures: FailureLog) -> LeaseTable {
+        LeaseTable::new(self.url.clone()).with_failures(failures)
     }
 
     /// Returns the images of the statements in the database.
