@@ -117,14 +117,14 @@ impl NameLease {
         let seconds = LEASE_DURATION.as_secs();
         match self.name.strip_prefix(REPLICA) {
             Some(name) => format!(
-                "the process {taker} runs with the name {name} of this replica ({owner}), which was \
-                 stopped or without its database for {seconds} s, so this one ends: set another name \
-                 as replica on one of the two, or stop that process before this one starts again"
+                "another process ({taker}) has taken the replica name {name}, which is free when its \
+                 owner, here {owner}, has not reached the database for {seconds} s: set another name as \
+                 replica on one of the two, or stop that process before you start this one again"
             ),
             None => format!(
-                "the process {taker} uses the database of this one ({owner}), which was stopped or \
-                 without its database for {seconds} s, so this one ends: stop that process before this \
-                 one starts again, or set replica to another name on each of the two"
+                "another process ({taker}) has taken the database, which is free when its owner, here \
+                 {owner}, has not reached it for {seconds} s: stop that process before you start this \
+                 one again, or set replica to a name of its own on each of the two"
             ),
         }
     }
@@ -139,18 +139,14 @@ impl NameLease {
                 () = tasks.stopping() => break,
                 _ = ticks.tick() => {}
             }
-            match self
-                .table
-                .acquire(&self.name, &self.owner, LEASE_DURATION)
-                .await
-            {
-                Ok(LeaseOutcome::Held(_)) => {}
-                Ok(LeaseOutcome::Taken { owner, .. }) => {
-                    let reason = self.describe_loss(&owner);
-                    return tasks.stop_process(TASK, reason).await;
-                }
-                // No other process can take it either while the database cannot be used.
-                Err(error) => warn!("failed to renew the lease on the replica's name: {error}"),
+            let acquiring = self.table.acquire(&self.name, &self.owner, LEASE_DURATION);
+            let outcome = acquiring.await;
+            // No other process can take it either while the database cannot be used.
+            let action = "renew the lease on the name of this process";
+            self.table.failures().note(action, &outcome);
+            if let Ok(LeaseOutcome::Taken { owner, .. }) = outcome {
+                let reason = self.describe_loss(&owner);
+                return tasks.stop_process(TASK, reason).await;
             }
         }
         self.give_back().await;

@@ -84,7 +84,7 @@ async fn lost_name_is_the_reason_of_the_end() {
     let log = service.wait_for_exit().await;
     let last = log.lines().rfind(|line| line.contains("ERROR")).unwrap();
     assert!(
-        last.contains("the process one/0000000f runs with the name one"),
+        last.contains("another process (one/0000000f) has taken the replica name one"),
         "{log}"
     );
     assert!(last.contains("set another name as replica"), "{log}");

@@ -34,7 +34,7 @@ impl CrashSignal {
     }
 
     fn trip(&self, task: &'static str, cause: String) {
-        error!(task, "{cause}, stopping the process");
+        error!(task, "stopping this process: {cause}");
         // The first crash is the cause; later ones are its consequences.
         let _first = self.cause.set(cause);
         self.tripped.cancel();
