@@ -99,6 +99,17 @@ fn evaluate(facts: &DatabaseFacts, url: &str) -> Vec<Finding> {
             "set synchronous_standby_names, or feed the complete stock after a failover",
         ));
     }
+    if !facts.synchronous_standby_names.is_empty() && facts.standbys == Some(0) {
+        let names = &facts.synchronous_standby_names;
+        findings.push(Finding::fail(
+            ABOUT,
+            format!(
+                "the server waits for a standby (synchronous_standby_names = '{names}'), but none \
+                 is connected, so updates get 503"
+            ),
+            "start the standby, or remove it from synchronous_standby_names until it is back",
+        ));
+    }
     findings
 }
 
@@ -438,5 +449,13 @@ mod tests {
         assert_eq!(lazy, [Ok, Warn]);
         assert_eq!(levels(|facts| facts.standbys = Some(1)), [Ok, Warn]);
         assert_eq!(levels(|facts| facts.standbys = None), [Ok]);
+        let waits_for = |standbys: Option<i64>| {
+            levels(|facts| {
+                facts.synchronous_standby_names = "*".to_owned();
+                facts.standbys = standbys;
+            })
+        };
+        assert_eq!(waits_for(Some(0)), [Ok, Fail]);
+        assert_eq!((waits_for(Some(1)), waits_for(None)), (vec![Ok], vec![Ok]));
     }
 }
