@@ -73,18 +73,10 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
-    use crate::store::{Lease, LeaseOutcome};
+    use crate::replicas::leader_lease::{LEASE_DURATION, held};
+    use crate::store::LeaseOutcome;
 
-    const LEASE_DURATION: Duration = Duration::from_secs(30);
     const TAKEOVER_WAIT: Duration = Duration::from_secs(60);
-
-    fn held(epoch: i64, is_handed_over: bool) -> LeaseOutcome {
-        LeaseOutcome::Held(Lease {
-            epoch,
-            valid_until: Instant::now() + LEASE_DURATION,
-            is_handed_over,
-        })
-    }
 
     #[tokio::test(start_paused = true)]
     async fn right_ends_with_its_epoch() {

@@ -22,7 +22,7 @@ use tracing::{info, warn};
 use crate::store::{Fence, Lease, LeaseOutcome, LeaseTable, StoreError};
 
 /// Time after which another replica may lead.
-const LEASE_DURATION: Duration = Duration::from_secs(30);
+pub(super) const LEASE_DURATION: Duration = Duration::from_secs(30);
 
 /// Time between two renewals, and between two attempts to take the lease.
 const RENEW_INTERVAL: Duration = Duration::from_secs(5);
@@ -411,6 +411,16 @@ impl LeaseKeeper {
     }
 }
 
+/// Returns the outcome of an attempt that has taken or renewed a lease.
+#[cfg(test)]
+pub(super) fn held(epoch: i64, is_handed_over: bool) -> LeaseOutcome {
+    LeaseOutcome::Held(Lease {
+        epoch,
+        valid_until: Instant::now() + LEASE_DURATION,
+        is_handed_over,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::time::advance;
@@ -418,14 +428,6 @@ mod tests {
     use super::*;
 
     const WAIT: Duration = Duration::from_secs(60);
-
-    fn held(epoch: i64, is_handed_over: bool) -> LeaseOutcome {
-        LeaseOutcome::Held(Lease {
-            epoch,
-            valid_until: Instant::now() + LEASE_DURATION,
-            is_handed_over,
-        })
-    }
 
     #[tokio::test(start_paused = true)]
     async fn new_leader_waits_for_requests_of_the_old_one() {

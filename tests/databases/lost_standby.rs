@@ -10,7 +10,7 @@ use stockbridge::store::{RenewalNeed, StoreChange, StoreError};
 use tokio::task::block_in_place;
 use tokio::time::{Instant, timeout};
 
-use super::postgres_store::{database_subject, execute, new_database, query_text};
+use super::postgres_store::{database_subject, execute, new_database, open_two, query_text};
 use super::server::DatabaseServer;
 use super::service_process::{Market, Service, ServiceConfig, wait_until};
 use super::store_suite::samples::rows;
@@ -103,8 +103,7 @@ async fn while_renewed<T>(replicas: [&SuiteStore; 2], work: impl Future<Output =
 async fn nothing_is_confirmed_without_the_standby() {
     let server = DatabaseServer::postgresql();
     let url = new_database(&server, "absent").await;
-    let (one, two) = (database_subject(url.clone()), database_subject(url.clone()));
-    let (one, two) = (one.open().await, two.open().await);
+    let (one, two) = open_two(&url).await;
     for (process, name) in [(&one, "one"), (&two, "two")] {
         let renewing = process.store.renew_replica(name, RenewalNeed::Always);
         let _new_row = renewing.await.unwrap();

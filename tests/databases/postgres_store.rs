@@ -169,8 +169,7 @@ async fn processes_share_one_order() {
 async fn process_that_is_far_behind_reads_the_snapshot() {
     let server = DatabaseServer::postgresql();
     let url = new_database(&server, "behind").await;
-    let (one, other) = (database_subject(url.clone()), database_subject(url));
-    let (one, other) = (one.open().await, other.open().await);
+    let (one, other) = open_two(&url).await;
     one.fill().await;
     one.compact().await.unwrap();
     one.append_stock(SHOP_A, &rows(0..9, 50)).await;
@@ -226,6 +225,12 @@ pub(crate) fn database_subject(url: String) -> Subject {
         directory: tempfile::tempdir().unwrap(),
         database: Some(url),
     }
+}
+
+/// Opens the database with this URL as two processes do.
+pub(crate) async fn open_two(url: &str) -> (SuiteStore, SuiteStore) {
+    let open = async || database_subject(url.to_owned()).open().await;
+    (open().await, open().await)
 }
 
 /// Makes the server ask one role for its password.

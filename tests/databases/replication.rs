@@ -13,7 +13,7 @@ use stockbridge::telemetry::Alarms;
 use tokio::time::timeout;
 
 use super::lost_changes::{go_back, keep_copy};
-use super::postgres_store::{database_subject, execute, new_database, query_text};
+use super::postgres_store::{database_subject, execute, new_database, open_two, query_text};
 use super::server::DatabaseServer;
 use super::store_suite::samples::{rows, shops};
 use super::store_suite::test_store::{SHOP_A, SuiteStore};
@@ -25,8 +25,7 @@ const SOON: Duration = Duration::from_millis(300);
 async fn acknowledgement_waits_for_every_live_replica() {
     let server = DatabaseServer::postgresql();
     let url = new_database(&server, "waits").await;
-    let (one, other) = (database_subject(url.clone()), database_subject(url.clone()));
-    let (one, other) = (one.open().await, other.open().await);
+    let (one, other) = open_two(&url).await;
     // Without another replica there is nothing to wait for.
     let appended = append(&one, 1).await;
     one.store.replicated(&appended).await;
@@ -87,8 +86,7 @@ async fn acknowledgement_outlasts_permits_of_others() {
 async fn renewal_follows_what_memory_has() {
     let server = DatabaseServer::postgresql();
     let url = new_database(&server, "renews").await;
-    let (one, other) = (database_subject(url.clone()), database_subject(url.clone()));
-    let (one, other) = (one.open().await, other.open().await);
+    let (one, other) = open_two(&url).await;
     let if_changed = async || {
         let renewed = other.store.renew_replica("two", RenewalNeed::IfChanged);
         renewed.await.unwrap().is_some()
@@ -120,8 +118,7 @@ async fn renewal_follows_what_memory_has() {
 async fn renewal_names_changes_of_the_same_server() {
     let server = DatabaseServer::postgresql();
     let url = new_database(&server, "renewed").await;
-    let (one, other) = (database_subject(url.clone()), database_subject(url.clone()));
-    let (one, other) = (one.open().await, other.open().await);
+    let (one, other) = open_two(&url).await;
     renew(&other, "two").await;
     keep_copy(&url).await;
     append(&one, 50).await;
@@ -169,8 +166,7 @@ async fn crash_of_the_server_keeps_the_row() {
 async fn notifications_wake_the_other_processes() {
     let server = DatabaseServer::postgresql();
     let url = new_database(&server, "wakes").await;
-    let (one, other) = (database_subject(url.clone()), database_subject(url.clone()));
-    let (one, other) = (one.open().await, other.open().await);
+    let (one, other) = open_two(&url).await;
     let mut listener = other.store.change_listener().unwrap();
     assert_eq!(listener.next().await, Some(ChangeNotice::Unknown));
     let _own = append(&other, 1).await;

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::task::block_in_place;
 use tokio::time::Instant;
 
-use super::postgres_store::{database_subject, execute, new_database, query_text};
+use super::postgres_store::{database_subject, execute, new_database, open_two, query_text};
 use super::replicas::HAND_OVER;
 use super::server::DatabaseServer;
 use super::service_process::{Market, Service, ServiceConfig, wait_until};
@@ -178,8 +178,7 @@ async fn check_exchange(one: &SuiteStore, other: &SuiteStore) {
 async fn stores_go_on_beside_a_later_release() {
     let server = DatabaseServer::postgresql();
     let url = new_database(&server, "beside").await;
-    let (one, other) = (database_subject(url.clone()), database_subject(url.clone()));
-    let (one, other) = (one.open().await, other.open().await);
+    let (one, other) = open_two(&url).await;
     one.append_stock(SHOP_A, &rows(0..9, 1)).await;
     upgrade_as_later_release(&url).await;
     one.fill().await;
