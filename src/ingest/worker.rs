@@ -154,20 +154,20 @@ impl IngestWorker {
                 responses.extend(requests.into_iter().map(failed));
             }
         }
-        let respond = || {
+        let respond = |replicated: Result<(), StoreError>| {
+            let failure = replicated.err().map(|error| IngestError::from(&error));
             for (response, outcome) in responses {
                 // The caller may have stopped waiting.
-                let _caller_gone = response.send(outcome);
+                let _caller_gone = response.send(failure.clone().map_or(outcome, Err));
             }
         };
         if appended.is_empty() {
-            return respond();
+            return respond(Ok(()));
         }
         // Not here, so that the next calls do not wait for the other replicas.
         let store = Arc::clone(&self.store);
         tasks.spawn_short_lived(async move {
-            store.replicated(&appended).await;
-            respond();
+            respond(store.replicated(&appended).await);
         });
     }
 

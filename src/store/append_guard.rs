@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::postgres::LogEnd;
+
 /// Positions in a log: number of the log, and number of the change in it. SQLite has one log with
 /// number 0, PostgreSQL has one for each shop.
 pub(super) type LogPosition = (i64, i64);
@@ -79,13 +81,13 @@ impl AppendGuard<'_> {
     }
 }
 
-/// Last change of each log that an append wrote or compared with.
+/// End of each log that an append wrote or compared with.
 #[derive(Clone, Debug, Default)]
-pub struct AppendedChanges(Vec<LogPosition>);
+pub struct AppendedChanges(Vec<(i64, LogEnd)>);
 
 impl AppendedChanges {
-    pub(super) fn new(positions: Vec<LogPosition>) -> Self {
-        Self(positions)
+    pub(super) fn new(ends: Vec<(i64, LogEnd)>) -> Self {
+        Self(ends)
     }
 
     /// Returns true if no other replica needs to be waited for.
@@ -94,7 +96,7 @@ impl AppendedChanges {
         self.0.is_empty()
     }
 
-    pub(super) fn positions(&self) -> &[LogPosition] {
+    pub(super) fn ends(&self) -> &[(i64, LogEnd)] {
         &self.0
     }
 }

@@ -1,15 +1,11 @@
 //! Several processes on one database: what each has applied, and who waits for whom.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use lifecycle::Clock;
 use sqlx::{Connection as _, Executor as _, PgConnection};
-use stockbridge::replicas::Follower;
 use stockbridge::store::{
     ChangeNotice, REPLICA_LIFETIME, RenewalNeed, StoreChange, StoreUrl, check_notifications,
 };
-use stockbridge::telemetry::Alarms;
 use tokio::time::timeout;
 
 use super::lost_changes::{go_back, keep_copy};
@@ -28,16 +24,16 @@ async fn acknowledgement_waits_for_every_live_replica() {
     let (one, other) = open_two(&url).await;
     // Without another replica there is nothing to wait for.
     let appended = append(&one, 1).await;
-    one.store.replicated(&appended).await;
+    one.store.replicated(&appended).await.unwrap();
     assert!(!renew(&other, "two").await, "it is new");
     assert!(renew(&other, "two").await);
-    one.store.replicated(&appended).await;
+    one.store.replicated(&appended).await.unwrap();
     // The other replica lives, but has not applied the next change.
     let appended = append(&one, 2).await;
     let mut waiting = Box::pin(one.store.replicated(&appended));
     assert!(timeout(SOON, &mut waiting).await.is_err());
     renew(&other, "two").await;
-    waiting.await;
+    waiting.await.unwrap();
     // An update that changes nothing also waits for what it confirms.
     let appended = append(&one, 3).await;
     let compared = (&[SHOP_A][..], one.store.book_version());
@@ -48,8 +44,8 @@ async fn acknowledgement_waits_for_every_live_replica() {
     assert!(timeout(SOON, &mut waiting).await.is_err());
     // A replica whose row has ended no longer counts, and learns it at the next renewal.
     execute(&url, "UPDATE stockbridge.replica SET until = now()").await;
-    waiting.await;
-    one.store.replicated(&appended).await;
+    waiting.await.unwrap();
+    one.store.replicated(&appended).await.unwrap();
     assert!(!renew(&other, "two").await);
     let appended = append(&one, 4).await;
     let replicas = one.store.list_replicas().await.unwrap();
@@ -58,28 +54,68 @@ async fn acknowledgement_waits_for_every_live_replica() {
     let mut waiting = Box::pin(one.store.replicated(&appended));
     assert!(timeout(SOON, &mut waiting).await.is_err());
     other.store.leave_replicas().await.unwrap();
-    waiting.await;
+    waiting.await.unwrap();
 }
 
-/// Without the database nothing proves that the others have applied a change. It is acknowledged when
-/// none of them may answer any more.
+/// Without the database nothing proves that the others have applied a change, and a standby that takes
+/// its place may lack it.
 #[tokio::test(flavor = "multi_thread")]
-async fn acknowledgement_outlasts_permits_of_others() {
+async fn nothing_is_acknowledged_without_the_database() {
     let server = DatabaseServer::postgresql();
     let url = new_database(&server, "proof").await;
-    let one = database_subject(url.clone()).open().await;
-    let SuiteStore { store, .. } = database_subject(url).open().await;
-    let alarms = Alarms::new(Clock::wall());
-    let mut other = Follower::new(Arc::new(store), Some("two"), alarms);
-    let permit = other.permit();
-    // It reads all changes as late as possible, and not the next one.
-    other.join().await.unwrap();
+    let one = database_subject(url).open().await;
     let appended = append(&one, 1).await;
     server.stop();
-    let waiting = one.store.replicated(&appended);
-    assert!(permit.is_valid(), "it may answer with what it has");
-    waiting.await;
-    assert!(!permit.is_valid());
+    let error = one.store.replicated(&appended).await.unwrap_err();
+    assert!(error.to_string().contains("repeat the update"), "{error}");
+}
+
+/// The row may have been renewed on a server in whose place there is a standby now.
+#[tokio::test(flavor = "multi_thread")]
+async fn ended_row_counts_on_a_new_connection() {
+    let server = DatabaseServer::postgresql();
+    let url = new_database(&server, "ended").await;
+    let (one, other) = open_two(&url).await;
+    renew(&other, "two").await;
+    let appended = append(&one, 1).await;
+    execute(&url, "UPDATE stockbridge.replica SET until = now()").await;
+    let mut waiting = Box::pin(one.store.replicated(&appended));
+    assert!(timeout(SOON, &mut waiting).await.is_err());
+    waiting.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_change_is_acknowledged_when_it_is_back() {
+    let server = DatabaseServer::postgresql();
+    let url = new_database(&server, "back").await;
+    let one = database_subject(url.clone()).open().await;
+    keep_copy(&url).await;
+    let appended = append(&one, 50).await;
+    let known = one.contents();
+    go_back(&url).await;
+    one.store.replicated(&appended).await.unwrap();
+    let fresh = database_subject(url).open().await;
+    assert_eq!(fresh.contents(), known);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_change_of_the_same_number_does_not_count() {
+    let server = DatabaseServer::postgresql();
+    let url = new_database(&server, "number").await;
+    let (one, other) = open_two(&url).await;
+    renew(&other, "two").await;
+    keep_copy(&url).await;
+    let appended = append(&one, 50).await;
+    go_back(&url).await;
+    let fresh = database_subject(url.clone()).open().await;
+    fresh.append_stock(SHOP_A, &rows(500..505, 60)).await;
+    assert!(renew(&other, "two").await);
+    let mut waiting = Box::pin(one.store.replicated(&appended));
+    assert!(timeout(SOON, &mut waiting).await.is_err());
+    assert_ne!(other.contents(), one.contents());
+    assert!(renew(&other, "two").await);
+    waiting.await.unwrap();
+    assert_eq!(other.contents(), one.contents());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,7 +170,7 @@ async fn renewal_names_changes_of_the_same_server() {
         .append_if_current(&[], (&[SHOP_A], fresh.store.book_version()));
     let appended = fresh_end.await.unwrap().appended();
     renew(&other, "two").await;
-    fresh.store.replicated(&appended).await;
+    fresh.store.replicated(&appended).await.unwrap();
     assert!(has_sku(), "the row says that it has the change");
 }
 

@@ -172,7 +172,7 @@ impl PostgresStore {
         }
         // Also for shops without a change: what the call confirms may not have reached the other
         // replicas yet.
-        let ends = touched.map(|index| (state.logs[*index].id, state.logs[*index].end.ver));
+        let ends = touched.map(|index| (state.logs[*index].id, state.logs[*index].end));
         let appended = AppendedChanges::new(ends.collect());
         self.pending_appends.guard_until(positions, appended)
     }

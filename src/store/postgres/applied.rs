@@ -8,8 +8,8 @@ use tokio::time::{Instant, timeout};
 
 use super::change_listener::ChangeListener;
 use super::connection::PostgresWork;
-use super::replica_table::{REPLICA_LIFETIME, ReplicaRecord, ReplicaStatus, renew};
-use super::{PostgresStore, check_open};
+use super::replica_table::{ReplicaRecord, ReplicaStatus, renew};
+use super::{DatabaseProblem, LogEnd, PostgresStore, check_open};
 use crate::store::StoreError;
 use crate::store::append_guard::{AppendedChanges, LogPosition};
 use crate::store::error::StoreInternalError;
@@ -25,6 +25,11 @@ const DURABLE_INTERVAL: Duration = Duration::from_millis(500);
 /// Time after which the row gets the digests of the settings once more: a server that was replaced by a
 /// standby may lack them.
 const SETTINGS_INTERVAL: Duration = Duration::from_mins(1);
+
+/// Longest wait for the other replicas. The row of a replica that does not renew it ends before, also
+/// one that counts longer because the connection is new. The update gets an error afterwards, and its own
+/// limit of 10 s ends a little later.
+const REPLICATION_LIMIT: Duration = Duration::from_secs(9);
 
 /// Reason for a renewal of the row of this replica.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -144,23 +149,86 @@ impl PostgresStore {
         self.others_applied.notify_waiters();
     }
 
-    /// Waits until every live replica has applied these changes.
+    /// Waits until the database has these changes, and every live replica has applied them.
     ///
-    /// After the lifetime of a replica's row no wait is needed: a replica that still answers then has
-    /// read all changes since.
-    pub(in crate::store) async fn replicated(&self, changes: &AppendedChanges) {
+    /// # Errors
+    /// That is not known after [`REPLICATION_LIMIT`].
+    pub(in crate::store) async fn replicated(
+        &self,
+        changes: &AppendedChanges,
+    ) -> Result<(), StoreError> {
         let started = Instant::now();
-        while started.elapsed() < REPLICA_LIFETIME {
+        let mut ends = changes.ends().to_vec();
+        while started.elapsed() < REPLICATION_LIMIT {
             // Before the look, so that a notification in between is not missed.
             let notified = self.others_applied.notified();
-            let looked = self
-                .replicas
-                .have_applied(&self.id, changes.positions())
-                .await;
-            if matches!(looked, Ok(true)) {
-                return;
+            if let Ok(look) = self.replicas.look_at_applied(&self.id, &ends).await
+                && look.have_all
+            {
+                match self.check_history(&mut ends, &look.found).await {
+                    Ok(History::Contains) => return Ok(()),
+                    Ok(History::Lost) => continue,
+                    Err(_) => {}
+                }
             }
             let _woken = timeout(POLL_INTERVAL, notified).await;
         }
+        let seconds = REPLICATION_LIMIT.as_secs();
+        Err(StoreError::DatabaseUnusable {
+            target: self.url.to_string(),
+            what: format!(
+                "within {seconds} s it did not show that it has the change, and that all live replicas \
+                 have it too; repeat the update, and check the database and the other replicas"
+            ),
+            problem: DatabaseProblem::Described,
+        })
     }
+
+    /// Checks that a database with these ends has all changes up to `ends`. One that was replaced by a
+    /// standby may lack them, or have others of the same number.
+    ///
+    /// If the changes were lost, they were appended again, and `ends` become the ends of that.
+    async fn check_history(
+        &self,
+        ends: &mut [(i64, LogEnd)],
+        found: &[(i64, LogEnd)],
+    ) -> Result<History, StoreError> {
+        if ends.iter().all(|end| found.contains(end)) {
+            return Ok(History::Contains);
+        }
+        let mut state = self.state.lock().await;
+        check_open(&state)?;
+        // Memory may lack changes that other processes have appended since.
+        for _ in 0..2 {
+            let mut history = History::Contains;
+            let mut is_newer = false;
+            for (id, end) in &mut *ends {
+                let mut logs = state.logs.iter();
+                let Some(log) = logs.find(|log| log.id == *id) else {
+                    continue;
+                };
+                if !log.tail.has(*end) {
+                    *end = log.end;
+                    history = History::Lost;
+                }
+                let is_known = |(of, found): &(i64, LogEnd)| {
+                    of == id && found.ver >= end.ver && log.tail.has(*found)
+                };
+                is_newer |= !found.iter().any(is_known);
+            }
+            if history == History::Lost || !is_newer {
+                return Ok(history);
+            }
+            self.follow(&mut state).await?;
+        }
+        Ok(History::Lost)
+    }
+}
+
+/// What a look at the database says about appended changes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum History {
+    Contains,
+    /// It lacked them, or is not known to have them. A further look is needed.
+    Lost,
 }

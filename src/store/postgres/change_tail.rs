@@ -177,6 +177,11 @@ impl ChangeTail {
         upto.ver >= self.base.ver && self.index_of(upto).is_none()
     }
 
+    /// Returns true if a log that ends there has the same changes up to there.
+    pub(super) fn has(&self, position: LogEnd) -> bool {
+        self.index_of(position).is_some()
+    }
+
     /// Returns the number of changes up to a position; `None` if it is not a position of this tail.
     fn index_of(&self, position: LogEnd) -> Option<usize> {
         let index = usize::try_from(position.ver.checked_sub(self.base.ver)?).ok()?;

@@ -60,7 +60,7 @@ pub use self::lease::{Fence, Lease, LeaseOutcome, LeaseTable, WHOLE_DATABASE};
 pub use self::notification_check::check_notifications;
 use self::replica_table::ReplicaTable;
 pub use self::replica_table::{REPLICA_LIFETIME, REPLICA_MARGIN, ReplicaStatus, may_answer_until};
-use self::shop_log::LogEnd;
+pub(super) use self::shop_log::LogEnd;
 pub use self::statement_images::{
     ImageFile, ImageState, ImageWrite, ImageWriter, PageBatch, StatementImage, StatementImages,
 };

@@ -7,8 +7,8 @@ use sqlx::Row;
 use sqlx::postgres::PgConnection;
 use tokio::time::Instant;
 
-use super::StoreUrl;
 use super::connection::{PostgresConnection, Purpose, WRITE_TIMEOUT, query, with_limit};
+use super::{LogEnd, StoreUrl};
 use crate::store::StoreError;
 use crate::store::append_guard::LogPosition;
 use crate::store::error::StoreInternalError;
@@ -110,34 +110,56 @@ impl ReplicaTable {
         outcome.map_err(|error| connection.to_store_error(error))
     }
 
-    /// Returns true if every other live replica has applied these changes.
-    pub(super) async fn have_applied(
+    /// Reads how far the other replicas have applied the changes up to these ends.
+    ///
+    /// A row that has ended counts no more, unless it ended within the last minute and this connection
+    /// is younger than a permit to answer. Then the server may have been replaced by a standby that
+    /// lacks the last renewal of the row.
+    pub(super) async fn look_at_applied(
         &self,
         id: &str,
-        positions: &[LogPosition],
-    ) -> Result<bool, StoreError> {
+        ends: &[(i64, LogEnd)],
+    ) -> Result<AppliedLook, StoreError> {
+        let permit = REPLICA_LIFETIME.saturating_sub(REPLICA_MARGIN).as_millis();
+        let permit = i64::try_from(permit).unwrap_or(i64::MAX);
+        let logs: Vec<i64> = ends.iter().map(|(log, _)| *log).collect();
         let mut connection = self.connection.lock().await;
         let reading = async {
             let mut work = connection.begin(Purpose::Write).await?;
             let rows = query(
-                "SELECT shops, applied FROM stockbridge.replica \
-                 WHERE id <> $1 AND until > clock_timestamp()",
+                "SELECT id, ver, chain, NULL::bigint[], NULL::bigint[] FROM stockbridge.shop \
+                 WHERE id = ANY($2) UNION ALL \
+                 SELECT NULL, NULL, NULL, shops, applied FROM stockbridge.replica \
+                 WHERE id <> $1 AND until > clock_timestamp() - CASE WHEN \
+                 (SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid())) > \
+                 clock_timestamp() - $3 * interval '1 millisecond' \
+                 THEN interval '1 minute' ELSE interval '0' END",
             )
             .bind(id.to_owned())
+            .bind(&logs)
+            .bind(permit)
             .fetch_all(work.conn())
             .await?;
             work.roll_back().await?;
-            let mut have_all = true;
+            let mut look = AppliedLook {
+                have_all: true,
+                found: Vec::new(),
+            };
             for row in rows {
-                let (shops, applied): (Vec<i64>, Vec<i64>) = (row.try_get(0)?, row.try_get(1)?);
+                if let Some(log) = row.try_get(0)? {
+                    let (ver, chain) = (row.try_get(1)?, row.try_get(2)?);
+                    look.found.push((log, LogEnd { ver, chain }));
+                    continue;
+                }
+                let (shops, applied): (Vec<i64>, Vec<i64>) = (row.try_get(3)?, row.try_get(4)?);
                 // A shop that is not in its configuration is not served by it.
-                let has = |(shop, ver): &LogPosition| {
-                    let position = shops.iter().position(|known| known == shop);
-                    position.is_none_or(|at| applied.get(at).is_some_and(|known| known >= ver))
+                let has = |(log, end): &(i64, LogEnd)| {
+                    let position = shops.iter().position(|known| known == log);
+                    position.is_none_or(|at| applied.get(at).is_some_and(|known| *known >= end.ver))
                 };
-                have_all &= positions.iter().all(has);
+                look.have_all &= ends.iter().all(has);
             }
-            Ok(have_all)
+            Ok(look)
         };
         let outcome = with_limit(WRITE_TIMEOUT, reading).await;
         outcome.map_err(|error| connection.to_store_error(error))
@@ -181,6 +203,15 @@ impl ReplicaTable {
     pub(super) async fn close(&self) {
         self.connection.lock().await.close().await;
     }
+}
+
+/// What the database has of appended changes and of the replicas that must have them.
+#[derive(Debug)]
+pub(super) struct AppliedLook {
+    /// True if every other replica has applied changes of these numbers.
+    pub(super) have_all: bool,
+    /// End of each log.
+    pub(super) found: Vec<(i64, LogEnd)>,
 }
 
 /// Content of the row of a replica.

@@ -14,7 +14,7 @@ use crate::store::record::{MalformedRecord, without_checksum};
 /// differ in it, even if they have the same number of changes, as after a failover to a standby
 /// that was behind.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct LogEnd {
+pub(in crate::store) struct LogEnd {
     /// Number of the last change; they are numbered from 1.
     pub(super) ver: i64,
     /// Checksum over the records up to it.
