@@ -15,7 +15,7 @@ const AFTER_SKUS: &str = "]}";
 
 /// Reads a request in the usual spelling. Returns `None` for any other body, valid or not.
 pub(super) fn scan(body: &[u8]) -> Option<StocksRequest<'_>> {
-    let text = str::from_utf8(body).ok()?;
+    let text = simdutf8::basic::from_utf8(body).ok()?;
     let rest = text.strip_prefix(BEFORE_ID)?;
     let (warehouse_id, rest) = rest.split_at(rest.find(',')?);
     let is_number = warehouse_id == "0"
