@@ -227,6 +227,17 @@ mod tests {
     }
 
     proptest! {
+        // Blocks of the scanner end anywhere in a string, and between two strings.
+        #[test]
+        fn usual_requests_of_any_length_are_scanned(
+            skus in prop::collection::vec("[A-Z0-9а-я ,]{0,8}|[!#-\\[\\]-~]{0,150}", 1..40),
+        ) {
+            let strings = skus.iter().map(|sku| format!("\"{sku}\"")).collect::<Vec<_>>();
+            let body = format!("{{\"warehouseId\":7,\"skus\":[{}]}}", strings.join(","));
+            let scanned = scan(body.as_bytes()).expect("the spelling is usual");
+            prop_assert!(scanned.skus.iter().map(|sku| &*sku.0).eq(&skus));
+        }
+
         #[test]
         fn the_usual_spelling_is_read_like_any_other(
             id in "0|[1-9][0-9]{0,41}|0[0-9]|-1|1e2",
