@@ -8,6 +8,7 @@ use axum::http::HeaderName;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+use stock::{Sku, TextInBuffer};
 use strict_http::json::{JsonText, StrictObject, read_json};
 
 /// Writer of responses.
@@ -81,6 +82,13 @@ impl<'a> StocksRequest<'a> {
             skus: wire.skus,
             body,
         })
+    }
+
+    /// Returns the trimmed SKUs, in their order, for a look-up of all of them.
+    #[must_use]
+    pub fn trimmed_skus(&self) -> impl ExactSizeIterator<Item = TextInBuffer<'_>> {
+        let skus = self.skus.iter().map(|sku| Sku::trim(&sku.0));
+        skus.map(|text| TextInBuffer::new(text, self.body))
     }
 
     /// Returns the warehouse id if it is a whole number. `1e2` and `100.0` are 100.
