@@ -355,7 +355,7 @@ impl PushRoute {
         }
         // Two loops instead of one: the first does only memory look-ups, so their cache misses
         // overlap.
-        let skus = request.skus.iter().map(|sku| Sku::trim(&sku.0));
+        let skus = request.trimmed_skus();
         let entries = activity.get_requested(shop.id, warehouse_index, skus, hour);
         let buffer = self.buffers.take();
         let mut response = StocksResponseBuilder::in_buffer(request, buffer);

@@ -18,7 +18,7 @@ use super::packed_activity::{PackedHour, PackedStated};
 use super::shop_stock::ShopStock;
 use super::sku_records::SkuFacts;
 use super::sku_words::SkuWords;
-use super::{BookEntry, Hour, ShopId, Sku, SkuId, StockBook};
+use super::{BookEntry, Hour, ShopId, Sku, SkuId, StockBook, TextInBuffer};
 
 /// Maximum unknown SKUs kept per shop: SKUs that the Market requested and the book does not have.
 const MAX_UNKNOWN_SKUS: usize = 100_000;
@@ -108,11 +108,11 @@ impl Activity {
         &self,
         shop: ShopId,
         warehouse: usize,
-        skus: impl IntoIterator<Item = &'a str, IntoIter: ExactSizeIterator>,
+        skus: impl IntoIterator<Item = impl Into<TextInBuffer<'a>>, IntoIter: ExactSizeIterator>,
         hour: Hour,
     ) -> Vec<Option<BookEntry>> {
         let shop = &self.shops[shop.index()];
-        let skus = skus.into_iter();
+        let skus = skus.into_iter().map(Into::into);
         if warehouse >= shop.warehouses.len() {
             return shop.stock.get_many(skus, |_| ());
         }

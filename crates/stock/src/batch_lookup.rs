@@ -4,10 +4,12 @@
 //! for the record. One after the other they would take most of the time of a request. So a block of
 //! look-ups goes through three loops, one for each miss, in which the misses overlap. Short,
 //! medium and long SKUs are in separate blocks, because a branch on the length would be predicted
-//! wrongly in each loop.
+//! wrongly in each loop. For the same reason the choice between short and medium, which are most
+//! SKUs, is an index and not a branch.
 
 use std::hint::black_box;
 
+use super::TextInBuffer;
 use super::book::BookEntry;
 use super::shop_stock::{IndexSlot, SHARDS_AT_A_TIME, SHARDS_PER_SHOP, ShopStock};
 use super::sku_records::{RecordPages, SkuFacts, SkuRecord};
@@ -21,6 +23,7 @@ const BLOCK_LENGTH: usize = 128;
 
 /// Look-up of one SKU.
 struct SkuLookup<const N: usize> {
+    /// Padded with zeros.
     words: [u64; N],
     hash: u64,
     /// Position in the result.
@@ -32,42 +35,43 @@ type LookupBlock<const N: usize> = Vec<SkuLookup<N>>;
 
 /// Look-ups in one group of shards.
 struct LookupGroup {
-    short: LookupBlock<SHORT_WORDS>,
-    medium: LookupBlock<MEDIUM_WORDS>,
+    /// Of short SKUs, and of medium ones.
+    usual: [LookupBlock<MEDIUM_WORDS>; 2],
     long: LookupBlock<LONG_WORDS>,
 }
+
+impl LookupGroup {
+    fn with_capacity(capacity: usize) -> Self {
+        Self {
+            usual: std::array::from_fn(|_| Vec::with_capacity(capacity)),
+            long: Vec::new(),
+        }
+    }
+}
+
+/// Look-ups of one call that are not done yet.
+type LookupGroups = [LookupGroup; GROUPS];
 
 impl ShopStock {
     /// Returns the entries of trimmed texts, in their order, and calls `visit` with the facts of
     /// each that is known.
     pub(super) fn get_many<'a>(
         &self,
-        texts: impl ExactSizeIterator<Item = &'a str>,
+        texts: impl ExactSizeIterator<Item = TextInBuffer<'a>>,
         visit: impl Fn(&SkuFacts),
     ) -> Vec<Option<BookEntry>> {
         let mut found = vec![None; texts.len()];
         let capacity = texts.len().div_ceil(GROUPS).min(BLOCK_LENGTH);
-        let mut groups: [LookupGroup; GROUPS] = std::array::from_fn(|_| LookupGroup {
-            short: Vec::with_capacity(capacity),
-            medium: Vec::with_capacity(capacity),
-            long: Vec::new(),
-        });
+        let mut groups = std::array::from_fn(|_| LookupGroup::with_capacity(capacity));
         for (position, text) in texts.enumerate() {
-            let full = match SkuWords::of(text) {
-                Some(SkuWords::Short(words)) => {
-                    self.add_to_block(words, position, &mut groups, |group| &mut group.short)
-                }
-                Some(SkuWords::Medium(words)) => {
-                    self.add_to_block(words, position, &mut groups, |group| &mut group.medium)
-                }
-                Some(SkuWords::Long(words)) => {
-                    self.add_to_block(words, position, &mut groups, |group| &mut group.long)
-                }
-                Some(words @ SkuWords::VeryLong(_)) => {
-                    found[position] = self.get(&words, &visit);
-                    None
-                }
-                None => None,
+            let full = if let Some(words) = text.medium_words() {
+                // 0 for a short SKU, 1 for a medium one.
+                let length = (text.text.len() - 1) / (8 * SHORT_WORDS) % 2;
+                self.add_to_block(words, position, &mut groups, |group| {
+                    &mut group.usual[length]
+                })
+            } else {
+                self.add_unusual(text.text, position, &mut groups, &mut found, &visit)
             };
             if let Some(number) = full {
                 self.look_up_group(number, &mut groups[number], &mut found, &visit);
@@ -85,7 +89,7 @@ impl ShopStock {
         &self,
         words: [u64; N],
         position: usize,
-        groups: &mut [LookupGroup; GROUPS],
+        groups: &mut LookupGroups,
         block_of: impl Fn(&mut LookupGroup) -> &mut LookupBlock<N>,
     ) -> Option<usize> {
         let hash = hash_words(self.index.hasher(), &words);
@@ -97,6 +101,26 @@ impl ShopStock {
             position,
         });
         (block.len() == BLOCK_LENGTH).then_some(number)
+    }
+
+    /// Does the same with a text that is neither short nor medium. If it is not long either, its
+    /// entry is found at once.
+    // Inlined, it would take registers from the loop.
+    #[inline(never)]
+    fn add_unusual(
+        &self,
+        text: &str,
+        position: usize,
+        groups: &mut LookupGroups,
+        found: &mut [Option<BookEntry>],
+        visit: &impl Fn(&SkuFacts),
+    ) -> Option<usize> {
+        let words = SkuWords::of(text)?;
+        if let SkuWords::Long(words) = words {
+            return self.add_to_block(words, position, groups, |group| &mut group.long);
+        }
+        found[position] = self.get(&words, visit);
+        None
     }
 
     #[inline]
@@ -112,7 +136,11 @@ impl ShopStock {
         found: &mut [Option<BookEntry>],
         visit: &impl Fn(&SkuFacts),
     ) {
-        if group.short.is_empty() && group.medium.is_empty() && group.long.is_empty() {
+        let LookupGroup {
+            usual: [short, medium],
+            long,
+        } = group;
+        if short.is_empty() && medium.is_empty() && long.is_empty() {
             return;
         }
         let start = number * SHARDS_AT_A_TIME;
@@ -122,13 +150,13 @@ impl ShopStock {
         let first = |hash| table_of(hash).get(hash, |_| true);
         let exact = |hash, is_same: IsSameSlot<'_>| table_of(hash).get(hash, is_same);
         let records = &self.records;
-        look_up_block(&group.short, &records.short, first, exact, found, visit);
-        look_up_block(&group.medium, &records.medium, first, exact, found, visit);
-        look_up_block(&group.long, &records.long, first, exact, found, visit);
+        look_up_block(short, &records.short, first, exact, found, visit);
+        look_up_block(medium, &records.medium, first, exact, found, visit);
+        look_up_block(long, &records.long, first, exact, found, visit);
         drop(tables);
-        group.short.clear();
-        group.medium.clear();
-        group.long.clear();
+        short.clear();
+        medium.clear();
+        long.clear();
     }
 }
 
@@ -136,9 +164,9 @@ impl ShopStock {
 type IsSameSlot<'a> = &'a dyn Fn(&IndexSlot) -> bool;
 
 /// Looks a block up. `first_candidate` returns the first slot whose tag equals that of the hash,
-/// which is the right one nearly always; `exact` compares the text too.
-fn look_up_block<'a, const N: usize>(
-    block: &[SkuLookup<N>],
+/// which is the right one nearly always; `exact` compares the text too. `W` is at least `N`.
+fn look_up_block<'a, const N: usize, const W: usize>(
+    block: &[SkuLookup<W>],
     pages: &'a RecordPages<SkuRecord<N>>,
     first_candidate: impl Fn(u64) -> Option<&'a IndexSlot>,
     exact: impl Fn(u64, IsSameSlot<'_>) -> Option<&'a IndexSlot>,
@@ -164,18 +192,32 @@ fn look_up_block<'a, const N: usize>(
         .fold(0, |all, word| all ^ word);
     black_box(touched);
     for ((lookup, slot), record) in block.iter().zip(slots).zip(records) {
+        // Those behind them are padding.
+        let words = lookup.words.first_chunk().expect("W is at least N");
         let candidate = slot.zip(*record);
-        let known = candidate.filter(|(_, record)| record.has_words(&lookup.words));
+        let known = candidate.filter(|(_, record)| record.has_words(words));
         let known = known.or_else(|| {
             // Another SKU with the same tag: about one look-up in twenty.
             let _another = (*slot)?;
-            let is_same = |slot: &IndexSlot| pages.facts_with(slot.0, &lookup.words).is_some();
-            let slot = exact(lookup.hash, &is_same)?;
-            Some((slot, pages.get(slot.0)?))
+            look_up_exactly(lookup.hash, words, pages, &exact)
         });
         if let Some((slot, record)) = known {
             visit(&record.facts);
             found[lookup.position] = Some(BookEntry::new(slot.0, record.facts.level()));
         }
     }
+}
+
+/// Looks a SKU up by its text.
+// Inlined, it would take registers from the loop.
+#[inline(never)]
+fn look_up_exactly<'a, const N: usize>(
+    hash: u64,
+    words: &[u64; N],
+    pages: &'a RecordPages<SkuRecord<N>>,
+    exact: impl Fn(u64, IsSameSlot<'_>) -> Option<&'a IndexSlot>,
+) -> Option<(&'a IndexSlot, &'a SkuRecord<N>)> {
+    let is_same = |slot: &IndexSlot| pages.facts_with(slot.0, words).is_some();
+    let slot = exact(hash, &is_same)?;
+    Some((slot, pages.get(slot.0)?))
 }

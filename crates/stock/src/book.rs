@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::shop_stock::ShopStock;
 use super::sku_words::SkuWords;
-use super::{Count, Level, Sku, Timestamp};
+use super::{Count, Level, Sku, TextInBuffer, Timestamp};
 
 /// Number of a shop: its index in the configuration.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -173,7 +173,8 @@ impl StockBook {
         shop: ShopId,
         skus: impl IntoIterator<Item = &'a str, IntoIter: ExactSizeIterator>,
     ) -> Vec<Option<BookEntry>> {
-        self.shop_stock(shop).get_many(skus.into_iter(), |_| ())
+        let texts = skus.into_iter().map(TextInBuffer::from);
+        self.shop_stock(shop).get_many(texts, |_| ())
     }
 
     /// Writes a level unless a newer one is known.

@@ -28,6 +28,7 @@ mod shop_stock;
 mod sku;
 mod sku_records;
 mod sku_words;
+mod text_in_buffer;
 
 pub use activity::{Activity, LastStated, SkuActivity};
 pub use book::{ApplyOutcome, BookEntry, ShopId, SkuId, StockBook};
@@ -35,3 +36,4 @@ pub use hour::Hour;
 pub use level::{Count, CountError, Level, MAX_COUNT, Timestamp, Update};
 pub use per_sku::PerSku;
 pub use sku::{MAX_SKU_LENGTH, Sku, SkuError};
+pub use text_in_buffer::TextInBuffer;

@@ -11,6 +11,26 @@ use compact_str::CompactString;
 /// in either reading. Source: `ShopSku.maxLength` and `pattern`, partner API OpenAPI, 2026-07-17.
 pub const MAX_SKU_LENGTH: usize = 255;
 
+/// Mark of a visible ASCII character.
+const GRAPHIC: u8 = 1;
+
+/// Mark of the first of the two bytes of a letter from U+0400 to U+047F, which are Cyrillic.
+const CYRILLIC: u8 = 2;
+
+/// Marks of the bytes that begin or end most SKUs. With comparisons instead of this table, a branch
+/// would be predicted wrongly for every Cyrillic text among Latin ones.
+static EDGES: [u8; 256] = {
+    let mut marks = [0; 256];
+    let mut byte = 0x21;
+    while byte < 0x7f {
+        marks[byte] = GRAPHIC;
+        byte += 1;
+    }
+    marks[0xd0] = CYRILLIC;
+    marks[0xd1] = CYRILLIC;
+    marks
+};
+
 /// Stock-keeping unit, spelled as in the shop's catalogue.
 ///
 /// Outer Unicode white space is trimmed because the Market trims it. Nothing else is changed, so
@@ -36,13 +56,11 @@ impl Sku {
     #[inline]
     pub fn trim(text: &str) -> &str {
         // Nearly every text is trimmed already: then its first byte and its last two decide.
-        // U+0400 to U+047F, which are Cyrillic letters, have two bytes, and begin with 0xd0 or 0xd1.
-        let is_cyrillic = |byte: &u8| matches!(byte, 0xd0 | 0xd1);
+        let edge = |byte: &u8| EDGES[usize::from(*byte)];
         match text.as_bytes() {
-            [first, .., last] if first.is_ascii_graphic() && last.is_ascii_graphic() => text,
             [first, .., before_last, last]
-                if (first.is_ascii_graphic() || is_cyrillic(first))
-                    && (last.is_ascii_graphic() || is_cyrillic(before_last)) =>
+                if edge(first) != 0
+                    && (edge(last) & GRAPHIC) | (edge(before_last) & CYRILLIC) != 0 =>
             {
                 text
             }

@@ -84,11 +84,16 @@ impl<'a> SkuWords<'a> {
     }
 }
 
+/// Returns the hash of a text. A short text is hashed with the padding of a medium one, so that a
+/// look-up need not tell them apart.
 #[inline]
 pub(super) fn hash_words<const N: usize>(state: &RandomState, words: &[u64; N]) -> u64 {
     let mut hasher = state.build_hasher();
     for word in words {
         hasher.write_u64(*word);
+    }
+    for _padding in N..MEDIUM_WORDS {
+        hasher.write_u64(0);
     }
     hasher.finish()
 }

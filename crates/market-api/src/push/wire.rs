@@ -8,6 +8,7 @@ use axum::http::HeaderName;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+use stock::{Sku, TextInBuffer};
 use strict_http::json::{JsonText, StrictObject, read_json};
 
 /// Writer of responses.
@@ -81,6 +82,13 @@ impl<'a> StocksRequest<'a> {
             skus: wire.skus,
             body,
         })
+    }
+
+    /// Returns the trimmed SKUs, in their order, for a look-up of all of them.
+    #[must_use]
+    pub fn trimmed_skus(&self) -> impl ExactSizeIterator<Item = TextInBuffer<'_>> {
+        let skus = self.skus.iter().map(|sku| Sku::trim(&sku.0));
+        skus.map(|text| TextInBuffer::new(text, self.body))
     }
 
     /// Returns the warehouse id if it is a whole number. `1e2` and `100.0` are 100.
@@ -227,6 +235,17 @@ mod tests {
     }
 
     proptest! {
+        // Blocks of the scanner end anywhere in a string, and between two strings.
+        #[test]
+        fn usual_requests_of_any_length_are_scanned(
+            skus in prop::collection::vec("[A-Z0-9а-я ,]{0,8}|[!#-\\[\\]-~]{0,150}", 1..40),
+        ) {
+            let strings = skus.iter().map(|sku| format!("\"{sku}\"")).collect::<Vec<_>>();
+            let body = format!("{{\"warehouseId\":7,\"skus\":[{}]}}", strings.join(","));
+            let scanned = scan(body.as_bytes()).expect("the spelling is usual");
+            prop_assert!(scanned.skus.iter().map(|sku| &*sku.0).eq(&skus));
+        }
+
         #[test]
         fn the_usual_spelling_is_read_like_any_other(
             id in "0|[1-9][0-9]{0,41}|0[0-9]|-1|1e2",
