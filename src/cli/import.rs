@@ -93,7 +93,8 @@ async fn upload_file(args: &Args) -> anyhow::Result<Value> {
                 let sent = sent.load(Ordering::Relaxed);
                 if let Some(progress) = &mut progress {
                     progress.set_position(sent);
-                    if sent == size {
+                    // The size of a pipe is not known: it is 0.
+                    if sent >= size {
                         progress.set_message(&rows_so_far(&client, args).await);
                     }
                 }
@@ -101,7 +102,7 @@ async fn upload_file(args: &Args) -> anyhow::Result<Value> {
         }
     };
     if let Some(progress) = progress {
-        progress.finish(&format!("{size} bytes read"));
+        progress.finish(&format!("{} bytes read", sent.load(Ordering::Relaxed)));
     }
     Ok(response)
 }

@@ -47,9 +47,12 @@ impl ProgressReporter {
         self.bar.set_position(done as u64);
         if !self.is_terminal && self.last_printed.elapsed() >= PRINT_INTERVAL {
             self.last_printed = Instant::now();
-            let total = self.bar.length().unwrap_or_default();
             let (title, unit) = (&self.title, self.unit);
-            print_line(&format!("{title:<12} {done} of {total} {unit}"));
+            // The size of a pipe is not known: it is 0.
+            match self.bar.length().unwrap_or_default() {
+                0 => print_line(&format!("{title:<12} {done} {unit}")),
+                total => print_line(&format!("{title:<12} {done} of {total} {unit}")),
+            }
         }
     }
 

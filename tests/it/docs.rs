@@ -232,15 +232,16 @@ pub(crate) fn shell_words(line: &str) -> Vec<String> {
 
 /// Arguments of the program in a `docker run` or `docker exec` command; `None` for other commands,
 /// and if only the image is named. A container or an image may also be called `stockbridge`: the
-/// last one of these words comes right before the arguments.
+/// last one of these words comes right before the arguments. A redirection ends them.
 fn docker_args(words: &[String]) -> Option<Vec<String>> {
     if !matches!(words.get(1)?.as_str(), "run" | "exec") {
         return None;
     }
     let last = words.iter().rposition(|word| word == "stockbridge")?;
-    let args = &words[last + 1..];
+    let args = words[last + 1..].iter().take_while(|word| *word != "<");
+    let args: Vec<String> = args.cloned().collect();
     let is_name = words[last - 1] == "--name";
-    (!args.is_empty() && !is_name).then(|| args.to_vec())
+    (!args.is_empty() && !is_name).then_some(args)
 }
 
 #[test]
@@ -258,6 +259,10 @@ fn arguments_in_docker_commands_are_found() {
         ),
         ("docker run --rm stockbridge rehearse", Some("rehearse")),
         ("docker exec stockbridge stockbridge ready", Some("ready")),
+        (
+            "docker exec -i stockbridge stockbridge import /dev/stdin < stock.csv",
+            Some("import /dev/stdin"),
+        ),
         ("docker inspect stockbridge", None),
     ] {
         assert_eq!(args(line).as_deref(), expected, "{line}");

@@ -1,5 +1,6 @@
 //! Commands and requests of the docs, run against a service with the samples' configuration.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -275,4 +276,24 @@ async fn import_prints_what_the_docs_show() {
     // The first line is about the transfer and has its duration.
     let (_, result) = stdout.split_once('\n').unwrap();
     assert_eq!(result.trim(), sample("docs/sources.md", "delta of").trim());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn import_counts_the_bytes_of_a_pipe() {
+    let directory = sample_directory();
+    let configuration = readme_block("toml config");
+    std::fs::write(directory.path().join("config.toml"), configuration).unwrap();
+    let service = serve(directory.path());
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(STOCK.as_bytes()).unwrap();
+    drop(writer);
+
+    let mut command: Command = program();
+    let (code, stdout, stderr) = run(command
+        .args(["import", "/dev/stdin", "--shop", "moscow"])
+        .stdin(reader)
+        .env("STOCKBRIDGE_OPS_LISTEN", service.endpoints.ops.to_string()));
+    assert_eq!(code, Some(0), "{stderr}");
+    let bytes = format!("{} bytes read", STOCK.len());
+    assert!(stdout.contains(&bytes), "{stdout}");
 }

@@ -24,6 +24,7 @@ mod documented_compose;
 mod fault;
 mod load_balancer;
 mod replica;
+mod request_in_parts;
 mod stock_model;
 mod tcp_proxy;
 mod workload;
