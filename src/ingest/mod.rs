@@ -30,6 +30,7 @@ pub use worker::{IngestWorker, create};
 
 use stock::{ApplyOutcome, ShopId, Sku, Update};
 
+use crate::replicas::HeldPermit;
 use crate::store::StoreError;
 
 /// Treatment of an update whose date is the known one, or whose count is.
@@ -89,7 +90,7 @@ impl Accepted {
     }
 }
 
-/// Error of a call of which no update was applied.
+/// Error of a call. Except for [`IngestError::Unconfirmed`], no update of it was applied.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum IngestError {
     /// The disk is full. The same call succeeds once there is free space.
@@ -98,6 +99,15 @@ pub enum IngestError {
     /// The store cannot write.
     #[error("the store cannot write: {0}")]
     Failed(String),
+    /// This replica had no permit to serve for a while after the call, so others may have acknowledged
+    /// newer updates.
+    #[error(
+        "this replica was stopped, or cut off from the database, after it had received the update"
+    )]
+    Interrupted,
+    /// The update is stored, but it is not known that all replicas have it.
+    #[error("not all replicas are known to have the update: {0}")]
+    Unconfirmed(String),
     /// The process is stopping.
     #[error("stockbridge is stopping")]
     Stopping,
@@ -123,7 +133,16 @@ struct IngestRequest {
     origin: Origin,
     repeat_policy: RepeatPolicy,
     statements: Vec<(ShopId, Vec<Update>)>,
+    /// Permit at the arrival of the updates; `None` if they do not depend on it.
+    permit: Option<HeldPermit>,
     response: oneshot::Sender<Result<Accepted, IngestError>>,
+}
+
+impl IngestRequest {
+    /// Returns false if other replicas may have acknowledged newer updates since the arrival.
+    fn may_be_stored(&self) -> bool {
+        self.permit.as_ref().is_none_or(HeldPermit::is_unbroken)
+    }
 }
 
 impl Ingest {
@@ -140,7 +159,9 @@ impl Ingest {
         shop: ShopId,
         updates: Vec<Update>,
     ) -> Result<Accepted, IngestError> {
-        self.accept_all(origin, vec![(shop, updates)]).await
+        let statements = vec![(shop, updates)];
+        self.submit(origin, RepeatPolicy::UpdateTimestamp, statements, None)
+            .await
     }
 
     /// Persists and applies updates of a source, all or none.
@@ -157,23 +178,26 @@ impl Ingest {
             repeat_policy,
             updates,
         } = group;
-        self.submit(origin, repeat_policy, vec![(shop, updates)])
+        self.submit(origin, repeat_policy, vec![(shop, updates)], None)
             .await
     }
 
-    /// Persists and applies updates of several shops in one commit, all or none.
+    /// Persists and applies updates of several shops in one commit, all or none. `permit` was valid
+    /// when they arrived.
     ///
     /// If the caller stops waiting, the updates may still be applied, all of them.
     ///
     /// # Errors
-    /// The store cannot write or the process is stopping; nothing was applied, to no shop.
+    /// The store cannot write, the permit has lapsed, or the process is stopping; nothing was applied,
+    /// to no shop. Or the updates are stored, and it is not known that all replicas have them.
     pub async fn accept_all(
         &self,
         origin: Origin,
         statements: Vec<(ShopId, Vec<Update>)>,
+        permit: HeldPermit,
     ) -> Result<Accepted, IngestError> {
-        self.submit(origin, RepeatPolicy::UpdateTimestamp, statements)
-            .await
+        let policy = RepeatPolicy::UpdateTimestamp;
+        self.submit(origin, policy, statements, Some(permit)).await
     }
 
     async fn submit(
@@ -181,12 +205,14 @@ impl Ingest {
         origin: Origin,
         repeat_policy: RepeatPolicy,
         statements: Vec<(ShopId, Vec<Update>)>,
+        permit: Option<HeldPermit>,
     ) -> Result<Accepted, IngestError> {
         let (response, receiver) = oneshot::channel();
         let request = IngestRequest {
             origin,
             repeat_policy,
             statements,
+            permit,
             response,
         };
         self.queue

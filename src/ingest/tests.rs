@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use stock::{Count, StockBook};
 
 use super::*;
+use crate::replicas::ServingPermit;
 use crate::store::{self, ShopIdentity, Store};
 use crate::telemetry::{AlarmKind, Alarms};
 
@@ -26,6 +27,10 @@ struct TestIngest {
 
 const MOSCOW: ShopId = ShopId(0);
 const OMSK: ShopId = ShopId(1);
+
+fn permit() -> HeldPermit {
+    ServingPermit::unlimited().hold().unwrap()
+}
 
 fn identities() -> Vec<ShopIdentity> {
     let identity = |name: &str| ShopIdentity {
@@ -343,7 +348,7 @@ async fn accepts_several_shops_and_reports_each() {
     ];
     let accepted = test_ingest
         .ingest
-        .accept_all(Origin::BusinessPost, both)
+        .accept_all(Origin::BusinessPost, both, permit())
         .await
         .unwrap();
     assert_eq!(
@@ -388,7 +393,7 @@ async fn failed_write_changes_no_shop_and_reports_nothing() {
     ];
     test_ingest
         .ingest
-        .accept_all(Origin::BusinessPost, both)
+        .accept_all(Origin::BusinessPost, both, permit())
         .await
         .unwrap_err();
     assert!(

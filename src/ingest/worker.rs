@@ -14,6 +14,7 @@ use stock::{ApplyOutcome, BookEntry, ShopId, Sku, StockBook, Timestamp, Update};
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
 use tokio::time::{self, MissedTickBehavior, interval};
+use tracing::warn;
 
 use super::clock_watch::ClockWatch;
 use super::resolved_updates::{
@@ -120,12 +121,19 @@ impl IngestWorker {
         }
     }
 
-    async fn process(&mut self, requests: Vec<IngestRequest>, tasks: &Tasks) {
+    async fn process(&mut self, mut requests: Vec<IngestRequest>, tasks: &Tasks) {
         // The guard is held until the book has the changes. Otherwise a compaction could write a
         // snapshot of the book without them and drop them from the log.
         let store = Arc::clone(&self.store);
         let mut behind = 0;
         let stored = loop {
+            // Also before each further attempt, because the process may have been stopped during the last.
+            for interrupted in requests.extract_if(.., |request| !request.may_be_stored()) {
+                let _caller_gone = interrupted.response.send(Err(IngestError::Interrupted));
+            }
+            if requests.is_empty() {
+                return;
+            }
             let now = self.clock.now();
             let stored = if behind < MAX_BEHIND {
                 self.persist(&store, &requests, now).await
@@ -155,7 +163,10 @@ impl IngestWorker {
             }
         }
         let respond = |replicated: Result<(), StoreError>| {
-            let failure = replicated.err().map(|error| IngestError::from(&error));
+            let failure = replicated.err().map(|error| {
+                warn!("an update is not acknowledged: {error}");
+                IngestError::Unconfirmed(error.to_string())
+            });
             for (response, outcome) in responses {
                 // The caller may have stopped waiting.
                 let _caller_gone = response.send(failure.clone().map_or(outcome, Err));

@@ -80,6 +80,13 @@ impl From<IngestError> for PartnerApiError {
             IngestError::Failed(_) => {
                 unavailable("the store cannot write: nothing was applied, repeat the request later")
             }
+            IngestError::Interrupted => unavailable(
+                "this replica was cut off from the database meanwhile: nothing was applied, repeat the \
+                 request",
+            ),
+            IngestError::Unconfirmed(_) => unavailable(
+                "the update is stored, but not all replicas are known to have it: repeat the request",
+            ),
             IngestError::Stopping => unavailable("stockbridge is stopping: repeat the request"),
         }
     }

@@ -26,6 +26,7 @@ use super::auth::{BusinessAccess, WarehouseError, check_content};
 use super::error::{PartnerApiError, json_response, unavailable};
 use super::{PartnerApiState, PartnerShopEndpoint, PathNumber};
 use crate::ingest::Origin;
+use crate::replicas::HeldPermit;
 
 /// Timeout of a commit. After it the seller gets a 503, and the effect of the update is unknown.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,6 +44,7 @@ pub(super) async fn by_campaign(
     let (head, body) = request.into_parts();
     let endpoint = state.authorize_campaign(campaign, &head).await?;
     check_content(&head)?;
+    let permit = state.hold_permit()?;
     let body = read_body(body, MAX_UPDATE_BYTES).await?;
     let warehouse = endpoint
         .shop
@@ -54,7 +56,11 @@ pub(super) async fn by_campaign(
     let is_large = body.len() > MAX_INLINE_BYTES;
     let updates = compute(is_large, move || parse_update(&body, warehouse, now)).await?;
     state
-        .commit(Origin::CampaignPut, vec![(endpoint.shop.id, updates)])
+        .commit(
+            Origin::CampaignPut,
+            vec![(endpoint.shop.id, updates)],
+            permit,
+        )
         .await
 }
 
@@ -68,6 +74,7 @@ pub(super) async fn by_business(
     let (head, body) = request.into_parts();
     let access = state.authorize_business(business, &head).await?;
     check_content(&head)?;
+    let permit = state.hold_permit()?;
     let body = read_body(body, MAX_UPDATE_BYTES).await?;
     let now = state.context.clock.now();
     let is_large = body.len() > MAX_INLINE_BYTES;
@@ -76,7 +83,7 @@ pub(super) async fn by_business(
     let shops: BTreeMap<u64, ShopId> = endpoints.map(|(id, it)| (id, it.shop.id)).collect();
     let group = move || group_by_shop(items, |warehouse| shops[&warehouse]);
     let statements = compute(is_large, group).await?;
-    state.commit(Origin::BusinessPost, statements).await
+    state.commit(Origin::BusinessPost, statements, permit).await
 }
 
 /// Computes a value, on a blocking thread if that takes long.
@@ -92,12 +99,22 @@ async fn compute<T: Send + 'static>(
 }
 
 impl PartnerApiState {
+    /// Returns the permit for an update that arrives. A replica without one may have been stopped, and
+    /// the update may be older than those that others have acknowledged meanwhile.
+    fn hold_permit(&self) -> Result<HeldPermit, PartnerApiError> {
+        let held = self.context.permit.hold();
+        held.ok_or_else(|| {
+            unavailable("this replica is cut off from the database: nothing was applied, repeat the request")
+        })
+    }
+
     async fn commit(
         &self,
         origin: Origin,
         statements: Vec<(ShopId, Vec<Update>)>,
+        permit: HeldPermit,
     ) -> Result<Response, PartnerApiError> {
-        let commit = self.context.ingest.accept_all(origin, statements);
+        let commit = self.context.ingest.accept_all(origin, statements, permit);
         let accepted = timeout(COMMIT_TIMEOUT, commit).await.map_err(|_| {
             unavailable(
                 "the commit takes too long and may or may not have happened: repeat the request",

@@ -2,8 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::time::Instant;
+
+/// Time without a permit after one that has lapsed and was extended again.
+///
+/// Meanwhile the requests are refused that a stopped process has in its sockets: an old update among them
+/// would replace newer stock. And if the database lacks changes that others have acknowledged while this
+/// process did not count, they append them again.
+const SETTLING_TIME: Duration = Duration::from_secs(1);
 
 /// Permit to answer the Market: memory has every update that any replica has acknowledged.
 ///
@@ -17,8 +25,28 @@ pub struct ServingPermit {
 #[derive(Debug)]
 struct LimitedPermit {
     start: Instant,
-    /// End of the permit, in milliseconds since `start`.
+    /// Beginning and end of the permit, in milliseconds since `start`.
+    begin_ms: AtomicU64,
     valid_ms: AtomicU64,
+    /// Number of times that it has lapsed.
+    lapses: AtomicU64,
+}
+
+/// Permit that was valid when a request arrived.
+#[derive(Clone, Debug)]
+pub struct HeldPermit {
+    permit: ServingPermit,
+    lapses: u64,
+}
+
+impl HeldPermit {
+    /// Returns true if the permit has been valid all the time. Otherwise other replicas may have
+    /// acknowledged newer updates, which the one of the request must not replace.
+    #[must_use]
+    pub fn is_unbroken(&self) -> bool {
+        // In this order, so that a permit that begins again in between is seen as another one.
+        self.permit.is_valid() && self.permit.lapses() == self.lapses
+    }
 }
 
 impl ServingPermit {
@@ -33,7 +61,9 @@ impl ServingPermit {
     pub fn ended() -> Self {
         let limited = LimitedPermit {
             start: Instant::now(),
+            begin_ms: AtomicU64::new(0),
             valid_ms: AtomicU64::new(0),
+            lapses: AtomicU64::new(0),
         };
         Self {
             limited: Some(Arc::new(limited)),
@@ -46,17 +76,43 @@ impl ServingPermit {
         let Some(limited) = &self.limited else {
             return true;
         };
-        let now = limited.start.elapsed().as_millis();
-        now < u128::from(limited.valid_ms.load(Ordering::Acquire))
+        let now = limited.millis_at(Instant::now());
+        // The end first: it is extended after the beginning was set.
+        now < limited.valid_ms.load(Ordering::Acquire)
+            && now >= limited.begin_ms.load(Ordering::Acquire)
     }
 
-    /// Extends the permit; an earlier end than the present one is ignored.
+    /// Returns the permit for a request that has just arrived; `None` if it is not valid.
+    #[must_use]
+    pub fn hold(&self) -> Option<HeldPermit> {
+        let lapses = self.lapses();
+        self.is_valid().then(|| HeldPermit {
+            permit: self.clone(),
+            lapses,
+        })
+    }
+
+    fn lapses(&self) -> u64 {
+        let limited = self.limited.as_ref();
+        limited.map_or(0, |limited| limited.lapses.load(Ordering::Acquire))
+    }
+
+    /// Extends the permit; an earlier end than the present one is ignored. One that has lapsed begins
+    /// again after [`SETTLING_TIME`]. Only one task calls this.
     pub(super) fn extend(&self, until: Instant) {
-        if let Some(limited) = &self.limited {
-            let valid = until.saturating_duration_since(limited.start).as_millis();
-            let valid = u64::try_from(valid).unwrap_or(u64::MAX);
-            limited.valid_ms.fetch_max(valid, Ordering::Release);
+        let Some(limited) = &self.limited else {
+            return;
+        };
+        let now = Instant::now();
+        let valid = limited.valid_ms.load(Ordering::Acquire);
+        // 0 is a permit that has not begun.
+        if valid > 0 && limited.millis_at(now) >= valid {
+            limited.lapses.fetch_add(1, Ordering::Release);
+            let begin = limited.millis_at(now + SETTLING_TIME);
+            limited.begin_ms.store(begin, Ordering::Release);
         }
+        let valid = limited.millis_at(until);
+        limited.valid_ms.fetch_max(valid, Ordering::Release);
     }
 
     /// Ends the permit.
@@ -67,10 +123,15 @@ impl ServingPermit {
     }
 }
 
+impl LimitedPermit {
+    fn millis_at(&self, at: Instant) -> u64 {
+        let passed = at.saturating_duration_since(self.start).as_millis();
+        u64::try_from(passed).unwrap_or(u64::MAX)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::time::advance;
 
     use super::*;
@@ -86,9 +147,30 @@ mod tests {
         advance(Duration::from_millis(200)).await;
         assert!(!permit.is_valid());
         permit.extend(Instant::now() + Duration::from_secs(5));
+        assert!(!permit.is_valid(), "it has lapsed");
+        advance(SETTLING_TIME).await;
         assert!(permit.is_valid());
         permit.end();
         assert!(!permit.is_valid());
         assert!(ServingPermit::unlimited().is_valid());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lapse_breaks_the_permit_of_a_request() {
+        let (permit, second) = (ServingPermit::ended(), Duration::from_secs(1));
+        assert!(permit.hold().is_none());
+        permit.extend(Instant::now() + 4 * second);
+        let held = permit.hold().unwrap();
+        advance(3 * second).await;
+        permit.extend(Instant::now() + 4 * second);
+        advance(3 * second).await;
+        assert!(held.is_unbroken(), "it was extended in time");
+        advance(second).await;
+        assert!(!held.is_unbroken());
+        permit.extend(Instant::now() + 4 * second);
+        assert!(permit.hold().is_none());
+        advance(SETTLING_TIME).await;
+        assert!(!held.is_unbroken() && permit.hold().unwrap().is_unbroken());
+        assert!(ServingPermit::unlimited().hold().unwrap().is_unbroken());
     }
 }

@@ -14,7 +14,7 @@ const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
     ("i18n", &["telemetry"]),
     ("store", &[]),
     ("replicas", &["store", "telemetry"]),
-    ("ingest", &["store", "telemetry"]),
+    ("ingest", &["replicas", "store", "telemetry"]),
     ("push_api", &["auth_failures", "replicas", "telemetry"]),
     (
         "partner_api",
