@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use stock::Timestamp;
+use stock::{Sku, Timestamp};
 use tokio::time;
 
 /// Maximum time that a date may lie ahead of the clock. The partner API rejects later dates.
@@ -61,6 +61,25 @@ impl ClockWatch {
     pub(super) fn replaces_wrong_date(date: Timestamp, now: DateTime<Utc>) -> bool {
         date >= Timestamp::from(now - MAX_TRANSIT)
     }
+}
+
+/// Returns the text of the alarm about a clock that was set.
+pub(super) fn describe_jump(jump: TimeDelta, now: DateTime<Utc>) -> String {
+    let seconds = jump.num_seconds();
+    format!(
+        "the clock of this service was set by {seconds:+} s, to {now}. Updates up to 5 minutes old now \
+         replace stock with a date from the wrong clock. Check the time service of this machine; \
+         replicas use the clock of the database server"
+    )
+}
+
+/// Returns the text of the alarm about stock with a date in the future.
+pub(super) fn describe_wrong_date(sku: &Sku, at: Timestamp, now: DateTime<Utc>) -> String {
+    format!(
+        "SKU '{sku}' is dated {at}, but the clock of this service shows {now}: the clock ran ahead when \
+         the stock was stored, or it is behind now. Updates up to 5 minutes old replace such stock. \
+         Check the time service of this machine; replicas use the clock of the database server"
+    )
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use tokio::task::yield_now;
 use tokio::time::{self, MissedTickBehavior, interval};
 use tracing::warn;
 
-use super::clock_watch::ClockWatch;
+use super::clock_watch::{ClockWatch, describe_jump, describe_wrong_date};
 use super::resolved_updates::{
     ComparedRequests, PendingLevels, ResolvedUpdates, changes_of, level_of, shops_of,
 };
@@ -330,12 +330,7 @@ impl IngestWorker {
         let Some(jump) = self.clock_watch.observe(time::Instant::now(), now) else {
             return;
         };
-        let seconds = jump.num_seconds();
-        let text = format!(
-            "the clock of this service was set by {seconds:+} s, to {now}. Updates up to 5 minutes \
-             old now replace stock with a date from the wrong clock. Check the time service of this \
-             machine; replicas use the clock of the database server"
-        );
+        let text = describe_jump(jump, now);
         self.alarms
             .raise_for(AlarmKind::ClockJumped, "", text, CLOCK_ALARM_DURATION);
     }
@@ -359,12 +354,7 @@ impl IngestWorker {
     }
 
     fn raise_wrong_dates(&self, sku: &Sku, at: Timestamp, now: DateTime<Utc>) {
-        let text = format!(
-            "SKU '{sku}' is dated {at}, but the clock of this service shows {now}: the clock ran \
-             ahead when the stock was stored, or it is behind now. Updates up to 5 minutes old \
-             replace such stock. Check the time service of this machine; replicas use the clock of \
-             the database server"
-        );
+        let text = describe_wrong_date(sku, at, now);
         self.alarms
             .raise_for(AlarmKind::ClockJumped, "", text, CLOCK_ALARM_DURATION);
     }

@@ -166,8 +166,8 @@ impl PostgresStore {
                 && look.have_all
             {
                 match self.check_history(&mut ends, &look.found).await {
-                    Ok(History::Contains) => return Ok(()),
-                    Ok(History::Lost) => continue,
+                    Ok(HistoryCheck::Contains) => return Ok(()),
+                    Ok(HistoryCheck::Lost) => continue,
                     Err(_) => {}
                 }
             }
@@ -192,15 +192,15 @@ impl PostgresStore {
         &self,
         ends: &mut [(i64, LogEnd)],
         found: &[(i64, LogEnd)],
-    ) -> Result<History, StoreError> {
+    ) -> Result<HistoryCheck, StoreError> {
         if ends.iter().all(|end| found.contains(end)) {
-            return Ok(History::Contains);
+            return Ok(HistoryCheck::Contains);
         }
         let mut state = self.state.lock().await;
         check_open(&state)?;
         // Memory may lack changes that other processes have appended since.
         for _ in 0..2 {
-            let mut history = History::Contains;
+            let mut history = HistoryCheck::Contains;
             let mut is_newer = false;
             for (id, end) in &mut *ends {
                 let mut logs = state.logs.iter();
@@ -209,25 +209,25 @@ impl PostgresStore {
                 };
                 if !log.tail.has(*end) {
                     *end = log.end;
-                    history = History::Lost;
+                    history = HistoryCheck::Lost;
                 }
                 let is_known = |(of, found): &(i64, LogEnd)| {
                     of == id && found.ver >= end.ver && log.tail.has(*found)
                 };
                 is_newer |= !found.iter().any(is_known);
             }
-            if history == History::Lost || !is_newer {
+            if history == HistoryCheck::Lost || !is_newer {
                 return Ok(history);
             }
             self.follow(&mut state).await?;
         }
-        Ok(History::Lost)
+        Ok(HistoryCheck::Lost)
     }
 }
 
 /// What a look at the database says about appended changes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum History {
+enum HistoryCheck {
     Contains,
     /// It lacked them, or is not known to have them. A further look is needed.
     Lost,
