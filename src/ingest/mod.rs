@@ -30,8 +30,8 @@ pub use worker::{IngestWorker, create};
 
 use stock::{ApplyOutcome, ShopId, Sku, Update};
 
-use crate::replicas::HeldPermit;
-use crate::store::StoreError;
+use crate::replicas::RequestPermit;
+use crate::store::{DatabaseProblem, StoreError};
 
 /// Treatment of an update whose date is the known one, or whose count is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -105,8 +105,11 @@ pub enum IngestError {
         "this replica was stopped, or cut off from the database, after it had received the update"
     )]
     Interrupted,
-    /// The update is stored, but it is not known that all replicas have it.
-    #[error("not all replicas are known to have the update: {0}")]
+    /// The update may be stored, or be stored later, but the database and all replicas are not known to
+    /// have it.
+    #[error(
+        "the update may be stored, but the database and all replicas are not known to have it: {0}"
+    )]
     Unconfirmed(String),
     /// The process is stopping.
     #[error("stockbridge is stopping")]
@@ -117,6 +120,13 @@ impl From<&StoreError> for IngestError {
     fn from(error: &StoreError) -> Self {
         match error {
             StoreError::DiskFull => Self::DiskFull,
+            StoreError::DatabaseUnusable {
+                problem:
+                    DatabaseProblem::Unconfirmed
+                    | DatabaseProblem::NoResponse
+                    | DatabaseProblem::Disconnected,
+                ..
+            } => Self::Unconfirmed(error.to_string()),
             other => Self::Failed(other.to_string()),
         }
     }
@@ -134,14 +144,14 @@ struct IngestRequest {
     repeat_policy: RepeatPolicy,
     statements: Vec<(ShopId, Vec<Update>)>,
     /// Permit at the arrival of the updates; `None` if they do not depend on it.
-    permit: Option<HeldPermit>,
+    permit: Option<RequestPermit>,
     response: oneshot::Sender<Result<Accepted, IngestError>>,
 }
 
 impl IngestRequest {
     /// Returns false if other replicas may have acknowledged newer updates since the arrival.
     fn may_be_stored(&self) -> bool {
-        self.permit.as_ref().is_none_or(HeldPermit::is_unbroken)
+        self.permit.as_ref().is_none_or(RequestPermit::has_lasted)
     }
 }
 
@@ -194,7 +204,7 @@ impl Ingest {
         &self,
         origin: Origin,
         statements: Vec<(ShopId, Vec<Update>)>,
-        permit: HeldPermit,
+        permit: RequestPermit,
     ) -> Result<Accepted, IngestError> {
         let policy = RepeatPolicy::UpdateTimestamp;
         self.submit(origin, policy, statements, Some(permit)).await
@@ -205,7 +215,7 @@ impl Ingest {
         origin: Origin,
         repeat_policy: RepeatPolicy,
         statements: Vec<(ShopId, Vec<Update>)>,
-        permit: Option<HeldPermit>,
+        permit: Option<RequestPermit>,
     ) -> Result<Accepted, IngestError> {
         let (response, receiver) = oneshot::channel();
         let request = IngestRequest {

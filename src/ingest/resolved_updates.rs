@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use stock::{Level, ShopId, Sku, Timestamp, Update};
 
-use super::{Accepted, IngestRequest, IngestWorker};
+use super::{Accepted, IngestError, IngestRequest, IngestWorker};
 use crate::store::{CompareUpdates, StoreChange};
 
 /// Levels that earlier statements of the same commit will write.
@@ -31,6 +31,13 @@ pub(super) fn level_of(update: &Update, known: Option<Level>, now: Timestamp) ->
     }
 }
 
+/// Removes the calls that may be older than what other replicas have acknowledged since they arrived.
+pub(super) fn refuse_interrupted(requests: &mut Vec<IngestRequest>) {
+    for interrupted in requests.extract_if(.., |request| !request.may_be_stored()) {
+        let _caller_gone = interrupted.response.send(Err(IngestError::Interrupted));
+    }
+}
+
 /// Returns the shops of the calls.
 pub(super) fn shops_of(requests: &[IngestRequest]) -> Vec<ShopId> {
     let statements = requests.iter().flat_map(|request| &request.statements);
@@ -53,13 +60,15 @@ pub(super) fn changes_of(resolved: &[Vec<ResolvedUpdates>]) -> Vec<StoreChange<'
 /// Calls that are compared while no other process can change the stock.
 pub(super) struct ComparedRequests<'a> {
     pub(super) worker: &'a mut IngestWorker,
-    pub(super) requests: &'a [IngestRequest],
+    pub(super) requests: &'a mut Vec<IngestRequest>,
     pub(super) now: DateTime<Utc>,
     pub(super) resolved: Vec<Vec<ResolvedUpdates>>,
 }
 
 impl CompareUpdates for ComparedRequests<'_> {
     async fn compare(&mut self) {
+        // Here, because memory has got the updates of the others now, and the database has locked them.
+        refuse_interrupted(self.requests);
         self.resolved = self.worker.resolve(self.requests, self.now).await;
     }
 

@@ -28,8 +28,8 @@ struct TestIngest {
 const MOSCOW: ShopId = ShopId(0);
 const OMSK: ShopId = ShopId(1);
 
-fn permit() -> HeldPermit {
-    ServingPermit::unlimited().hold().unwrap()
+fn permit() -> RequestPermit {
+    ServingPermit::unlimited().for_request().unwrap()
 }
 
 fn identities() -> Vec<ShopIdentity> {

@@ -18,7 +18,8 @@ use tracing::warn;
 
 use super::clock_watch::{ClockWatch, describe_jump, describe_wrong_date};
 use super::resolved_updates::{
-    ComparedRequests, PendingLevels, ResolvedUpdates, changes_of, level_of, shops_of,
+    ComparedRequests, PendingLevels, ResolvedUpdates, changes_of, level_of, refuse_interrupted,
+    shops_of,
 };
 use super::{
     Accepted, Ingest, IngestError, IngestRequest, Metrics, OnStated, Origin, RepeatPolicy,
@@ -127,18 +128,11 @@ impl IngestWorker {
         let store = Arc::clone(&self.store);
         let mut behind = 0;
         let stored = loop {
-            // Also before each further attempt, because the process may have been stopped during the last.
-            for interrupted in requests.extract_if(.., |request| !request.may_be_stored()) {
-                let _caller_gone = interrupted.response.send(Err(IngestError::Interrupted));
-            }
-            if requests.is_empty() {
-                return;
-            }
             let now = self.clock.now();
             let stored = if behind < MAX_BEHIND {
-                self.persist(&store, &requests, now).await
+                self.persist(&store, &mut requests, now).await
             } else {
-                self.persist_locked(&store, &requests, now).await
+                self.persist_locked(&store, &mut requests, now).await
             };
             match stored {
                 // Another process was faster: the updates are compared with its stock.
@@ -164,7 +158,7 @@ impl IngestWorker {
         }
         let respond = |replicated: Result<(), StoreError>| {
             let failure = replicated.err().map(|error| {
-                warn!("an update is not acknowledged: {error}");
+                warn!("failed to acknowledge an update: {error}");
                 IngestError::Unconfirmed(error.to_string())
             });
             for (response, outcome) in responses {
@@ -186,10 +180,12 @@ impl IngestWorker {
     async fn persist<'a>(
         &mut self,
         store: &'a Store,
-        requests: &[IngestRequest],
+        requests: &mut Vec<IngestRequest>,
         now: DateTime<Utc>,
     ) -> Result<(Vec<Vec<ResolvedUpdates>>, AppendGuard<'a>), StoreError> {
         let version = store.book_version();
+        // After the version: newer updates that reach the book from here on are noticed by it.
+        refuse_interrupted(requests);
         let resolved = self.resolve(requests, now).await;
         let changes = changes_of(&resolved);
         // Calls without a change need no commit: their levels are on disk already.
@@ -199,11 +195,11 @@ impl IngestWorker {
         Ok((resolved, stored?))
     }
 
-    /// The same, while no other process can change the stock of the shops.
+    /// Persists what the calls change, while no other process can change the stock of the shops.
     async fn persist_locked<'a>(
         &mut self,
         store: &'a Store,
-        requests: &[IngestRequest],
+        requests: &mut Vec<IngestRequest>,
         now: DateTime<Utc>,
     ) -> Result<(Vec<Vec<ResolvedUpdates>>, AppendGuard<'a>), StoreError> {
         let shops = shops_of(requests);

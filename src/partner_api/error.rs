@@ -81,11 +81,12 @@ impl From<IngestError> for PartnerApiError {
                 unavailable("the store cannot write: nothing was applied, repeat the request later")
             }
             IngestError::Interrupted => unavailable(
-                "this replica was cut off from the database meanwhile: nothing was applied, repeat the \
-                 request",
+                "this replica was stopped or cut off from the database after it had received the \
+                 request: nothing was applied, repeat the request",
             ),
             IngestError::Unconfirmed(_) => unavailable(
-                "the update is stored, but not all replicas are known to have it: repeat the request",
+                "the update may be stored, but the database and all replicas are not known to have it: \
+                 repeat the request",
             ),
             IngestError::Stopping => unavailable("stockbridge is stopping: repeat the request"),
         }

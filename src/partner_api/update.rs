@@ -26,7 +26,7 @@ use super::auth::{BusinessAccess, WarehouseError, check_content};
 use super::error::{PartnerApiError, json_response, unavailable};
 use super::{PartnerApiState, PartnerShopEndpoint, PathNumber};
 use crate::ingest::Origin;
-use crate::replicas::HeldPermit;
+use crate::replicas::RequestPermit;
 
 /// Timeout of a commit. After it the seller gets a 503, and the effect of the update is unknown.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,7 +44,7 @@ pub(super) async fn by_campaign(
     let (head, body) = request.into_parts();
     let endpoint = state.authorize_campaign(campaign, &head).await?;
     check_content(&head)?;
-    let permit = state.hold_permit()?;
+    let permit = state.permit_of_request()?;
     let body = read_body(body, MAX_UPDATE_BYTES).await?;
     let warehouse = endpoint
         .shop
@@ -74,7 +74,7 @@ pub(super) async fn by_business(
     let (head, body) = request.into_parts();
     let access = state.authorize_business(business, &head).await?;
     check_content(&head)?;
-    let permit = state.hold_permit()?;
+    let permit = state.permit_of_request()?;
     let body = read_body(body, MAX_UPDATE_BYTES).await?;
     let now = state.context.clock.now();
     let is_large = body.len() > MAX_INLINE_BYTES;
@@ -101,10 +101,13 @@ async fn compute<T: Send + 'static>(
 impl PartnerApiState {
     /// Returns the permit for an update that arrives. A replica without one may have been stopped, and
     /// the update may be older than those that others have acknowledged meanwhile.
-    fn hold_permit(&self) -> Result<HeldPermit, PartnerApiError> {
-        let held = self.context.permit.hold();
-        held.ok_or_else(|| {
-            unavailable("this replica is cut off from the database: nothing was applied, repeat the request")
+    fn permit_of_request(&self) -> Result<RequestPermit, PartnerApiError> {
+        let permit = self.context.permit.for_request();
+        permit.ok_or_else(|| {
+            unavailable(
+                "this replica was stopped or cut off from the database: nothing was applied, repeat the \
+                 request",
+            )
         })
     }
 
@@ -112,7 +115,7 @@ impl PartnerApiState {
         &self,
         origin: Origin,
         statements: Vec<(ShopId, Vec<Update>)>,
-        permit: HeldPermit,
+        permit: RequestPermit,
     ) -> Result<Response, PartnerApiError> {
         let commit = self.context.ingest.accept_all(origin, statements, permit);
         let accepted = timeout(COMMIT_TIMEOUT, commit).await.map_err(|_| {

@@ -18,5 +18,5 @@ pub use self::follower::Follower;
 pub use self::lead_right::LeadRight;
 pub use self::leader_lease::{LeaderLease, LeaseKeeper, NotLeading, SendingReplica};
 pub use self::replica_board::ReplicaBoard;
-pub use self::serving_permit::{HeldPermit, ServingPermit};
+pub use self::serving_permit::{RequestPermit, ServingPermit};
 pub use self::settings_watch::SettingsWatch;

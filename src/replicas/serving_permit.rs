@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Time without a permit after one that has lapsed and was extended again.
+/// Time after a lapse in which the permit is not valid, although it was extended again.
 ///
-/// Meanwhile the requests are refused that a stopped process has in its sockets: an old update among them
-/// would replace newer stock. And if the database lacks changes that others have acknowledged while this
-/// process did not count, they append them again.
+/// In this time the requests that arrived while the process was stopped are refused, because an old update
+/// among them would replace newer stock. And other replicas append again what the database has lost.
 const SETTLING_TIME: Duration = Duration::from_secs(1);
 
 /// Permit to answer the Market: memory has every update that any replica has acknowledged.
@@ -34,16 +33,18 @@ struct LimitedPermit {
 
 /// Permit that was valid when a request arrived.
 #[derive(Clone, Debug)]
-pub struct HeldPermit {
+pub struct RequestPermit {
     permit: ServingPermit,
     lapses: u64,
 }
 
-impl HeldPermit {
-    /// Returns true if the permit has been valid all the time. Otherwise other replicas may have
-    /// acknowledged newer updates, which the one of the request must not replace.
+impl RequestPermit {
+    /// Returns true if the permit has been valid without a gap since the request arrived. Otherwise
+    /// other replicas may have acknowledged newer updates, which the one of the request must not replace.
+    ///
+    /// Ask after the stock was read with which the update is compared.
     #[must_use]
-    pub fn is_unbroken(&self) -> bool {
+    pub fn has_lasted(&self) -> bool {
         // In this order, so that a permit that begins again in between is seen as another one.
         self.permit.is_valid() && self.permit.lapses() == self.lapses
     }
@@ -84,9 +85,9 @@ impl ServingPermit {
 
     /// Returns the permit for a request that has just arrived; `None` if it is not valid.
     #[must_use]
-    pub fn hold(&self) -> Option<HeldPermit> {
+    pub fn for_request(&self) -> Option<RequestPermit> {
         let lapses = self.lapses();
-        self.is_valid().then(|| HeldPermit {
+        self.is_valid().then(|| RequestPermit {
             permit: self.clone(),
             lapses,
         })
@@ -158,19 +159,24 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn lapse_breaks_the_permit_of_a_request() {
         let (permit, second) = (ServingPermit::ended(), Duration::from_secs(1));
-        assert!(permit.hold().is_none());
+        assert!(permit.for_request().is_none());
         permit.extend(Instant::now() + 4 * second);
-        let held = permit.hold().unwrap();
+        let request = permit.for_request().unwrap();
         advance(3 * second).await;
         permit.extend(Instant::now() + 4 * second);
         advance(3 * second).await;
-        assert!(held.is_unbroken(), "it was extended in time");
+        assert!(request.has_lasted(), "it was extended in time");
         advance(second).await;
-        assert!(!held.is_unbroken());
+        assert!(!request.has_lasted());
         permit.extend(Instant::now() + 4 * second);
-        assert!(permit.hold().is_none());
+        assert!(permit.for_request().is_none());
         advance(SETTLING_TIME).await;
-        assert!(!held.is_unbroken() && permit.hold().unwrap().is_unbroken());
-        assert!(ServingPermit::unlimited().hold().unwrap().is_unbroken());
+        assert!(!request.has_lasted() && permit.for_request().unwrap().has_lasted());
+        assert!(
+            ServingPermit::unlimited()
+                .for_request()
+                .unwrap()
+                .has_lasted()
+        );
     }
 }

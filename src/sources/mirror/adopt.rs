@@ -46,11 +46,11 @@ fn choose_origin(state: ImageState, is_pinned: bool) -> Result<StatementOrigin, 
             ..
         } => Err(MirrorError::EarlierRelease(name)),
         ImageState::Missing {
-            is_in_directory: true,
+            may_be_in_directory: true,
             ..
         } => Err(MirrorError::NeedsSourcesOn),
         ImageState::Missing {
-            is_in_directory: false,
+            may_be_in_directory: false,
             ..
         } => Ok(StatementOrigin::Local),
     }
@@ -218,8 +218,8 @@ mod tests {
 
     #[test]
     fn only_a_known_owner_brings_statements() {
-        let missing = |is_in_directory, earlier: Option<&str>| ImageState::Missing {
-            is_in_directory,
+        let missing = |may_be_in_directory, earlier: Option<&str>| ImageState::Missing {
+            may_be_in_directory,
             earlier_release: earlier.map(ToOwned::to_owned),
         };
         let image = StatementImage {

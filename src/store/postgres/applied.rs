@@ -1,10 +1,10 @@
-//! What several processes on one database need of each other: what each of them has applied.
+//! Applied changes: how far each process on one database has read the logs.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::change_listener::ChangeListener;
 use super::connection::PostgresWork;
@@ -26,9 +26,8 @@ const DURABLE_INTERVAL: Duration = Duration::from_millis(500);
 /// standby may lack them.
 const SETTINGS_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Longest wait for the other replicas. The row of a replica that does not renew it ends before, also
-/// one that counts longer because the connection is new. The update gets an error afterwards, and its own
-/// limit of 10 s ends a little later.
+/// Longest wait for the other replicas. The row of a replica that does not renew it ends before, unless
+/// the connection is lost during the wait, so that the row counts longer.
 const REPLICATION_LIMIT: Duration = Duration::from_secs(9);
 
 /// Reason for a renewal of the row of this replica.
@@ -152,24 +151,23 @@ impl PostgresStore {
     /// Waits until the database has these changes, and every live replica has applied them.
     ///
     /// # Errors
-    /// That is not known after [`REPLICATION_LIMIT`].
+    /// That is not known after [`REPLICATION_LIMIT`], and the time that a silent server then needs to be
+    /// given up.
     pub(in crate::store) async fn replicated(
         &self,
         changes: &AppendedChanges,
     ) -> Result<(), StoreError> {
-        let started = Instant::now();
+        let deadline = Instant::now() + REPLICATION_LIMIT;
         let mut ends = changes.ends().to_vec();
-        while started.elapsed() < REPLICATION_LIMIT {
-            // Before the look, so that a notification in between is not missed.
+        let mut reason = "a live replica has not applied it".to_owned();
+        while Instant::now() < deadline {
+            // Before the database is read, so that a notification in between is not missed.
             let notified = self.others_applied.notified();
-            if let Ok(look) = self.replicas.look_at_applied(&self.id, &ends).await
-                && look.have_all
-            {
-                match self.check_history(&mut ends, &look.found).await {
-                    Ok(HistoryCheck::Contains) => return Ok(()),
-                    Ok(HistoryCheck::Lost) => continue,
-                    Err(_) => {}
-                }
+            match self.check_applied(&mut ends, deadline).await {
+                Ok(AppliedCheck::Applied) => return Ok(()),
+                Ok(AppliedCheck::AppendedAgain) => continue,
+                Ok(AppliedCheck::NotYet) => {}
+                Err(error) => reason = error.to_string(),
             }
             let _woken = timeout(POLL_INTERVAL, notified).await;
         }
@@ -177,31 +175,49 @@ impl PostgresStore {
         Err(StoreError::DatabaseUnusable {
             target: self.url.to_string(),
             what: format!(
-                "within {seconds} s it did not show that it has the change, and that all live replicas \
-                 have it too; repeat the update, and check the database and the other replicas"
+                "within {seconds} s it did not show that it and all live replicas have the change: {reason}; \
+                 repeat the update, and check the database and the other replicas"
             ),
             problem: DatabaseProblem::Described,
         })
     }
 
-    /// Checks that a database with these ends has all changes up to `ends`. One that was replaced by a
-    /// standby may lack them, or have others of the same number.
+    /// Checks that all live replicas have applied the changes up to `ends`, and that the database has them.
+    async fn check_applied(
+        &self,
+        ends: &mut [(i64, LogEnd)],
+        deadline: Instant,
+    ) -> Result<AppliedCheck, StoreError> {
+        let reading = timeout_at(deadline, self.replicas.read_applied(&self.id, ends));
+        let Ok(state) = reading.await else {
+            return Ok(AppliedCheck::NotYet);
+        };
+        let state = state?;
+        if state.have_all {
+            self.check_history(ends, &state.log_ends).await
+        } else {
+            Ok(AppliedCheck::NotYet)
+        }
+    }
+
+    /// Checks that a database whose logs end at `log_ends` has all changes up to `ends`. One that was
+    /// replaced by a standby may lack them, or have others of the same number.
     ///
-    /// If the changes were lost, they were appended again, and `ends` become the ends of that.
+    /// If the changes were lost, this process has appended them again, and `ends` become the ends after
+    /// that.
     async fn check_history(
         &self,
         ends: &mut [(i64, LogEnd)],
-        found: &[(i64, LogEnd)],
-    ) -> Result<HistoryCheck, StoreError> {
-        if ends.iter().all(|end| found.contains(end)) {
-            return Ok(HistoryCheck::Contains);
+        log_ends: &[(i64, LogEnd)],
+    ) -> Result<AppliedCheck, StoreError> {
+        if ends.iter().all(|end| log_ends.contains(end)) {
+            return Ok(AppliedCheck::Applied);
         }
         let mut state = self.state.lock().await;
         check_open(&state)?;
-        // Memory may lack changes that other processes have appended since.
-        for _ in 0..2 {
-            let mut history = HistoryCheck::Contains;
-            let mut is_newer = false;
+        for is_last in [false, true] {
+            let mut is_lost = false;
+            let mut is_known = true;
             for (id, end) in &mut *ends {
                 let mut logs = state.logs.iter();
                 let Some(log) = logs.find(|log| log.id == *id) else {
@@ -209,26 +225,33 @@ impl PostgresStore {
                 };
                 if !log.tail.has(*end) {
                     *end = log.end;
-                    history = HistoryCheck::Lost;
+                    is_lost = true;
                 }
-                let is_known = |(of, found): &(i64, LogEnd)| {
-                    of == id && found.ver >= end.ver && log.tail.has(*found)
-                };
-                is_newer |= !found.iter().any(is_known);
+                is_known &= log_ends.iter().any(|(of, log_end)| {
+                    of == id && log_end.ver >= end.ver && log.tail.has(*log_end)
+                });
             }
-            if history == HistoryCheck::Lost || !is_newer {
-                return Ok(history);
+            if is_lost {
+                return Ok(AppliedCheck::AppendedAgain);
             }
-            self.follow(&mut state).await?;
+            if is_known {
+                return Ok(AppliedCheck::Applied);
+            }
+            // Memory may lack changes that other processes have appended since.
+            if !is_last {
+                self.follow(&mut state).await?;
+            }
         }
-        Ok(HistoryCheck::Lost)
+        Ok(AppliedCheck::NotYet)
     }
 }
 
-/// What a look at the database says about appended changes.
+/// Result of the check that the database and all live replicas have appended changes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum HistoryCheck {
-    Contains,
-    /// It lacked them, or is not known to have them. A further look is needed.
-    Lost,
+enum AppliedCheck {
+    Applied,
+    /// The database lacked them, and they were appended again.
+    AppendedAgain,
+    /// It is not known; the database must be read again.
+    NotYet,
 }

@@ -19,7 +19,7 @@ use crate::store::error::StoreInternalError;
 /// the others. So an update waits at most this long for a replica that has crashed.
 pub const REPLICA_LIFETIME: Duration = Duration::from_secs(6);
 
-/// Part of [`REPLICA_LIFETIME`] by which a replica stops to answer earlier.
+/// Part of [`REPLICA_LIFETIME`] by which a replica stops answering earlier.
 ///
 /// Its monotonic clock may be slower than that of the database, and a standby that becomes the primary
 /// server may lack the last renewals.
@@ -112,14 +112,15 @@ impl ReplicaTable {
 
     /// Reads how far the other replicas have applied the changes up to these ends.
     ///
-    /// A row that has ended counts no more, unless it ended within the last minute and this connection
+    /// A row that has ended does not count, unless it ended within the last minute and this connection
     /// is younger than a permit to answer. Then the server may have been replaced by a standby that
-    /// lacks the last renewal of the row.
-    pub(super) async fn look_at_applied(
+    /// lacks the last renewal of the row. Behind a pooler the connection from it to the server counts,
+    /// which a standby may have accepted before it took over.
+    pub(super) async fn read_applied(
         &self,
         id: &str,
         ends: &[(i64, LogEnd)],
-    ) -> Result<AppliedLook, StoreError> {
+    ) -> Result<AppliedState, StoreError> {
         let permit = REPLICA_LIFETIME.saturating_sub(REPLICA_MARGIN).as_millis();
         let permit = i64::try_from(permit).unwrap_or(i64::MAX);
         let logs: Vec<i64> = ends.iter().map(|(log, _)| *log).collect();
@@ -141,14 +142,14 @@ impl ReplicaTable {
             .fetch_all(work.conn())
             .await?;
             work.roll_back().await?;
-            let mut look = AppliedLook {
+            let mut state = AppliedState {
                 have_all: true,
-                found: Vec::new(),
+                log_ends: Vec::new(),
             };
             for row in rows {
                 if let Some(log) = row.try_get(0)? {
                     let (ver, chain) = (row.try_get(1)?, row.try_get(2)?);
-                    look.found.push((log, LogEnd { ver, chain }));
+                    state.log_ends.push((log, LogEnd { ver, chain }));
                     continue;
                 }
                 let (shops, applied): (Vec<i64>, Vec<i64>) = (row.try_get(3)?, row.try_get(4)?);
@@ -157,9 +158,9 @@ impl ReplicaTable {
                     let position = shops.iter().position(|known| known == log);
                     position.is_none_or(|at| applied.get(at).is_some_and(|known| *known >= end.ver))
                 };
-                look.have_all &= ends.iter().all(has);
+                state.have_all &= ends.iter().all(has);
             }
-            Ok(look)
+            Ok(state)
         };
         let outcome = with_limit(WRITE_TIMEOUT, reading).await;
         outcome.map_err(|error| connection.to_store_error(error))
@@ -205,13 +206,13 @@ impl ReplicaTable {
     }
 }
 
-/// What the database has of appended changes and of the replicas that must have them.
+/// State of the logs and of the live replicas in the database.
 #[derive(Debug)]
-pub(super) struct AppliedLook {
+pub(super) struct AppliedState {
     /// True if every other replica has applied changes of these numbers.
     pub(super) have_all: bool,
     /// End of each log.
-    pub(super) found: Vec<(i64, LogEnd)>,
+    pub(super) log_ends: Vec<(i64, LogEnd)>,
 }
 
 /// Content of the row of a replica.

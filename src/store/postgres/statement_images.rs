@@ -60,8 +60,8 @@ pub enum ImageState {
     Stored(StatementImage),
     /// No leader has stored an image yet.
     Missing {
-        /// True if a process may have statements in its directory, by which the shop got stock.
-        is_in_directory: bool,
+        /// True if the statements by which the shop got its stock may be in the directory of a process.
+        may_be_in_directory: bool,
         /// Name of a live process of an earlier release, which reads sources without a lease.
         earlier_release: Option<String>,
     },
@@ -296,11 +296,11 @@ async fn write_files(
 pub(super) async fn set_directory_statements(
     conn: &mut PgConnection,
     shop: i64,
-    is_in_directory: bool,
+    may_be_in_directory: bool,
 ) -> Result<(), StoreInternalError> {
     query("UPDATE stockbridge.shop SET directory_statements = $2 WHERE id = $1")
         .bind(shop)
-        .bind(is_in_directory)
+        .bind(may_be_in_directory)
         .execute(conn)
         .await?;
     Ok(())
@@ -341,7 +341,7 @@ async fn read_state(conn: &mut PgConnection, shop: i64) -> Result<ImageState, St
     .fetch_one(conn)
     .await?;
     Ok(ImageState::Missing {
-        is_in_directory: row.try_get::<Option<bool>, _>(0)?.unwrap_or(true),
+        may_be_in_directory: row.try_get::<Option<bool>, _>(0)?.unwrap_or(true),
         earlier_release: row.try_get(1)?,
     })
 }
