@@ -35,7 +35,7 @@ type LookupBlock<const N: usize> = Vec<SkuLookup<N>>;
 
 /// Look-ups in one group of shards.
 struct LookupGroup {
-    /// Of short SKUs, and of medium ones.
+    /// Look-ups of short SKUs, and of medium ones.
     usual: [LookupBlock<MEDIUM_WORDS>; 2],
     long: LookupBlock<LONG_WORDS>,
 }
@@ -103,8 +103,8 @@ impl ShopStock {
         (block.len() == BLOCK_LENGTH).then_some(number)
     }
 
-    /// Does the same with a text that is neither short nor medium. If it is not long either, its
-    /// entry is found at once.
+    /// Adds a look-up of a text that is neither short nor medium. If it is not long either, its entry
+    /// is found at once.
     // Inlined, it would take registers from the loop.
     #[inline(never)]
     fn add_unusual(
@@ -196,11 +196,9 @@ fn look_up_block<'a, const N: usize, const W: usize>(
         let words = lookup.words.first_chunk().expect("W is at least N");
         let candidate = slot.zip(*record);
         let known = candidate.filter(|(_, record)| record.has_words(words));
-        let known = known.or_else(|| {
-            // Another SKU with the same tag: about one look-up in twenty.
-            let _another = (*slot)?;
-            look_up_exactly(lookup.hash, words, pages, &exact)
-        });
+        // The first slot is that of another SKU with the same tag: about one look-up in twenty.
+        let known =
+            known.or_else(|| slot.and_then(|_| look_up_exactly(lookup.hash, words, pages, &exact)));
         if let Some((slot, record)) = known {
             visit(&record.facts);
             found[lookup.position] = Some(BookEntry::new(slot.0, record.facts.level()));

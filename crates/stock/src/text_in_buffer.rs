@@ -1,4 +1,4 @@
-//! Texts that are looked up where they stand in a larger buffer.
+//! Texts that are parts of a larger buffer, and are looked up without a copy.
 
 use super::sku_words::MEDIUM_WORDS;
 

@@ -20,7 +20,7 @@ pub(super) use mark_by_sse2 as mark;
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) use mark_by_words as mark;
 
-/// Marks 16 bytes at a time, which every processor of this architecture can.
+/// Marks 16 bytes at a time by SSE2, which every x86-64 processor has.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 pub(super) fn mark_by_sse2(block: &[u8; BLOCK_BYTES]) -> BlockMarks {
@@ -34,7 +34,7 @@ pub(super) fn mark_by_sse2(block: &[u8; BLOCK_BYTES]) -> BlockMarks {
     for (number, bytes) in block.as_chunks::<16>().0.iter().enumerate() {
         let bytes = load_unaligned_m128i(bytes);
         quotes |= mask_of(equals(bytes, all(0x22))) << (16 * number);
-        // A comparison of unsigned bytes is lacking. Their minimum tells the same.
+        // SSE2 cannot compare unsigned bytes. A byte is at most 0x1f if it is the smaller of the two.
         let is_control = equals(min_u8_m128i(bytes, all(0x1f)), bytes);
         special = special | equals(bytes, all(0x5c)) | is_control;
     }
