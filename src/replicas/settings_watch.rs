@@ -1,4 +1,4 @@
-//! Watch over the settings of other replicas: for how long they differ from those of this one.
+//! Check of the other replicas' settings: raises an alarm when they have differed for too long.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -32,18 +32,18 @@ struct OtherSettings {
 }
 
 impl SettingsWatch {
-    /// Shows a list of the replicas that was just read, and raises or clears the alarm.
+    /// Takes a list of the replicas that was just read, shows it, and raises or clears the alarm.
     pub fn update(&mut self, replicas: Vec<ReplicaStatus>, board: &ReplicaBoard, alarms: &Alarms) {
         board.set(replicas);
-        match self.look(&board.get(), Instant::now()) {
+        match self.compare(&board.get(), Instant::now()) {
             Some(text) => alarms.raise(AlarmKind::ReplicasDiffer, "", text),
             None => alarms.clear(AlarmKind::ReplicasDiffer, ""),
         }
     }
 
-    /// Takes over the compared list of the replicas as of now. Returns the text of the alarm if settings
-    /// have differed for too long. Pure.
-    fn look(&mut self, replicas: &[ReplicaStatus], now: Instant) -> Option<String> {
+    /// Notes which replicas differ at `now`. Returns the text of the alarm if settings have differed for
+    /// too long.
+    fn compare(&mut self, replicas: &[ReplicaStatus], now: Instant) -> Option<String> {
         for replica in replicas.iter().filter(|replica| replica.is_alive) {
             if replica.differing_settings.is_empty() {
                 self.differing.remove(&replica.name);
@@ -66,9 +66,10 @@ impl SettingsWatch {
         let named: Vec<String> = named.collect();
         (!named.is_empty()).then(|| {
             format!(
-                "these replicas have other settings than this one for more than {} minutes: {}. Stock \
-                 and responses depend on the replica: use the same settings on all machines, and \
-                 reload or restart each replica. stockbridge check prints the settings of a machine",
+                "these replicas have had other settings than this one for more than {} minutes: {}. So \
+                 stock and responses depend on which replica works: use the same settings on all \
+                 machines, and reload or restart each replica. stockbridge check prints the settings \
+                 of a machine",
                 TOLERATED.as_secs() / 60,
                 named.join(", ")
             )
@@ -92,22 +93,22 @@ mod tests {
         }
     }
 
-    /// Looks each time at these seconds, and returns whether there was an alarm.
-    fn alarms(looks: &[(u64, bool, &[&str])]) -> Vec<bool> {
+    /// Compares at each of these seconds, and returns whether there was an alarm.
+    fn alarms(lists: &[(u64, bool, &[&str])]) -> Vec<bool> {
         let (mut watch, start) = (SettingsWatch::default(), Instant::now());
-        let look = |(second, is_alive, parts): &(u64, bool, &[&str])| {
+        let compare = |(second, is_alive, parts): &(u64, bool, &[&str])| {
             let now = start + Duration::from_secs(*second);
             let list = [replica("a", true, &[]), replica("b", *is_alive, parts)];
-            watch.look(&list, now).is_some()
+            watch.compare(&list, now).is_some()
         };
-        looks.iter().map(look).collect()
+        lists.iter().map(compare).collect()
     }
 
     #[test]
     fn lasting_difference_raises_the_alarm() {
         let (same, other) = (&[][..], &["service"][..]);
         let shop = &["shop:moscow"][..];
-        for (case, looks, expected) in [
+        for (case, lists, expected) in [
             (
                 "it lasts",
                 vec![(0, true, other), (599, true, other), (600, true, shop)],
@@ -156,7 +157,7 @@ mod tests {
                 vec![false, true, false, false],
             ),
         ] {
-            assert_eq!(alarms(&looks), expected, "{case}");
+            assert_eq!(alarms(&lists), expected, "{case}");
         }
     }
 
@@ -192,9 +193,9 @@ mod tests {
             replica("c", true, &[]),
             replica("d", true, &["source:moscow/erp"]),
         ];
-        assert_eq!(watch.look(&list, start), None);
-        let text = watch.look(&list, start + TOLERATED).unwrap();
-        let named = "10 minutes: b (service, shop:moscow), d (source:moscow/erp). Stock";
+        assert_eq!(watch.compare(&list, start), None);
+        let text = watch.compare(&list, start + TOLERATED).unwrap();
+        let named = "10 minutes: b (service, shop:moscow), d (source:moscow/erp). So stock";
         assert!(text.contains(named), "{text}");
     }
 }
