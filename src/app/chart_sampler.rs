@@ -1,6 +1,7 @@
 //! Sampler of the history for the charts: reads the numbers of every shop once a minute.
 //!
-//! A replica that does not send has gaps where it cannot know the number, as a 0 would be a statement.
+//! A replica that does not send has gaps where it cannot know the number, because a 0 would claim that
+//! nothing waits or was sent.
 //!
 //! It only reads statuses and counters that exist anyway. The dirty SKUs are those that the worker
 //! knows: an exact count visits every SKU, which takes a fifth of a second per million SKUs and
