@@ -192,7 +192,7 @@ async fn replicas_outlive_the_database() {
     replicas.server.stop();
     assert_eq!(one.put(&[("A", 2)]), 503);
     // Another replica may have acknowledged newer stock, so none answers after a while.
-    wait_until("the replicas stop to answer", async || {
+    wait_until("the replicas stop answering", async || {
         (one.counts(&["A"]), two.counts(&["A"])) == (Err(503), Err(503))
     })
     .await;
