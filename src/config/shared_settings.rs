@@ -1,8 +1,8 @@
 //! Settings that all replicas of a database must have in common, and their digests.
 //!
-//! Settings of one machine are left out: see `own` in the tables of settings. Secrets are left out too,
-//! because a short digest of a short secret could be guessed. Lists in files count by their content, and a
-//! path of a source as it is written.
+//! Settings that may differ between machines are left out: see `per_machine` in the tables of settings.
+//! Secrets are left out too, because a short digest of a short secret could be guessed. Lists in
+//! files count by their content, and a path of a source relative to the directory of the configuration.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -361,14 +361,13 @@ mod tests {
         let mut listed: Vec<&str> = section.split('`').skip(1).step_by(2).collect();
         let settings = [SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS].concat();
         let of_files = ["mapping_file", "overrides_file", "skus_file"];
-        let own = settings.iter().filter(|setting| !setting.is_shared());
-        let own = own.filter(|setting| setting.min_secret_chars.is_none());
-        let mut own: Vec<&str> = own
+        let per_machine = settings.iter().filter(|setting| setting.is_per_machine);
+        let mut per_machine: Vec<&str> = per_machine
             .map(|setting| setting.key)
             .filter(|key| !of_files.contains(key))
             .collect();
         listed.sort_unstable();
-        own.sort_unstable();
-        assert_eq!(listed, own);
+        per_machine.sort_unstable();
+        assert_eq!(listed, per_machine);
     }
 }

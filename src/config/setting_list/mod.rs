@@ -78,8 +78,9 @@ pub struct Setting {
     pub min_secret_chars: Option<usize>,
     /// True if a reload applies a new value. The other settings need a restart.
     pub is_live: bool,
-    /// True if it belongs to one machine, so that each replica of a database may have its own value.
-    pub is_own: bool,
+    /// True if each replica may have another value: a setting of one machine, or the path of a file whose
+    /// content is compared instead.
+    pub is_per_machine: bool,
 }
 
 impl Setting {
@@ -94,7 +95,7 @@ impl Setting {
             is_required: false,
             min_secret_chars: None,
             is_live: false,
-            is_own: false,
+            is_per_machine: false,
         }
     }
 
@@ -128,8 +129,8 @@ impl Setting {
         self
     }
 
-    const fn own(mut self) -> Self {
-        self.is_own = true;
+    const fn per_machine(mut self) -> Self {
+        self.is_per_machine = true;
         self
     }
 
@@ -147,7 +148,7 @@ impl Setting {
 
     /// Returns true if all replicas of a database must have the same value. Secrets are not compared.
     pub(super) fn is_shared(&self) -> bool {
-        !self.is_own && self.min_secret_chars.is_none()
+        !self.is_per_machine && self.min_secret_chars.is_none()
     }
 
     /// Returns true if the value is a list.

@@ -112,5 +112,5 @@ settings! {
     /// the value of the shop. Use it to stop the sale of one product.
     overrides_file: Option<FilePath>,
         "a CSV file with the columns sku, count, buffer, zero_below and cap"
-        .example("\"overrides.csv\"").live().own();
+        .example("\"overrides.csv\"").live().per_machine();
 }

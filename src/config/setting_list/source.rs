@@ -149,7 +149,7 @@ settings! {
     /// Translation of the source's names into SKUs. Set it if the source does not use the Market's
     /// SKUs, or if one product is sold in several packs.
     mapping_file: Option<FilePath>, "a CSV file with the columns source_sku, sku and pack"
-        .example("\"mapping.csv\"").kinds(ALL).live().own();
+        .example("\"mapping.csv\"").kinds(ALL).live().per_machine();
     // Guard.
     /// Guard against cut exports: a snapshot with fewer rows than this part of the last one is held
     /// for approval. 0 switches the rule off.
@@ -197,7 +197,7 @@ settings! {
     /// SKUs to request from the old handler, in addition to those that the Market has requested or
     /// shows.
     skus_file: Option<FilePath>, "a text file with one SKU a line"
-        .example("\"skus.txt\"").kinds(&[LEGACY]).own();
+        .example("\"skus.txt\"").kinds(&[LEGACY]).per_machine();
     /// Number of MoySklad: freeStock is what is not reserved, quantity also counts what is
     /// expected, stock is what lies in the warehouse.
     stock: Option<MoySkladStock>, "freeStock, quantity or stock"
