@@ -10,10 +10,10 @@ mod followed_changes;
 mod instance_guard;
 mod leadership;
 mod name_lease;
-mod published_settings;
 mod reload;
 mod router;
 mod services;
+mod settings_publisher;
 mod wiring;
 
 use std::collections::HashMap;
@@ -35,9 +35,9 @@ use lifecycle::Clock;
 use lifecycle::{CrashSignal, Tasks};
 use strict_http::{HttpServer, ServerLimits};
 
-use self::published_settings::PublishedSettings;
 use self::reload::{Reloader, ShopCredentials};
 use self::services::Services;
+use self::settings_publisher::SettingsPublisher;
 use crate::auth_failures::AuthFailures;
 use crate::config::Config;
 use crate::event_log::{EventLog, ServiceEvent};
@@ -120,7 +120,7 @@ impl App {
         let (migrator, migrator_metrics) =
             services.start_migrator(&config, (previous.workers, leases), &tasks, &mut registry)?;
         let replica = config.replica.as_deref();
-        let published = PublishedSettings::of_start(&services, &config);
+        let settings = SettingsPublisher::publish_at_start(&services, &config);
         let permit =
             followed_changes::start(&services, migrator.clone(), replica, &tasks.background)
                 .await?;
@@ -166,7 +166,7 @@ impl App {
             alarms: services.alarms.clone(),
             events: services.events.clone(),
             log_filter: None,
-            published,
+            settings,
         };
         ops.set_ready(
             services.into_ops_state(

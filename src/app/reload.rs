@@ -10,8 +10,8 @@ use strict_http::secret::TokenSet;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use super::published_settings::PublishedSettings;
-use crate::config::{Config, ConfigDifference, SharedSettings, ShopConfig, holds_back};
+use super::settings_publisher::SettingsPublisher;
+use crate::config::{Config, ConfigDifference, ShopConfig, holds_back};
 use crate::event_log::{EventLog, ServiceEvent};
 use crate::migrator::Migrator;
 use crate::ops::{Login, ReloadRefused, ReloadReport, ReloadRequest};
@@ -52,7 +52,7 @@ pub(super) struct Reloader {
     pub(super) alarms: Alarms,
     pub(super) events: EventLog,
     pub(super) log_filter: Option<LogFilter>,
-    pub(super) published: PublishedSettings,
+    pub(super) settings: SettingsPublisher,
 }
 
 impl Reloader {
@@ -91,7 +91,11 @@ impl Reloader {
         };
         let from_start = ConfigDifference::between(&self.at_start, &new);
         let mut applied = ConfigDifference::between(&self.current, &new).live;
-        applied.retain(|key| !from_start.needs_restart.contains(key));
+        let waits = |key: &String| {
+            let waiting = &from_start.needs_restart;
+            waiting.contains(key) || waiting.iter().any(|waiting| holds_back(waiting, key))
+        };
+        applied.retain(|key| !waits(key));
         let report = ReloadReport {
             applied,
             needs_restart: from_start.needs_restart,
@@ -99,11 +103,8 @@ impl Reloader {
         if let Err(text) = self.apply(&new, &report.needs_restart).await {
             return Err(self.refuse(text));
         }
-        self.published.publish(&SharedSettings::in_use(
-            self.at_start.shared_settings(),
-            new.shared_settings(),
-            &report.needs_restart,
-        ));
+        self.settings
+            .publish_after_reload(&self.at_start, &new, &report.needs_restart);
         self.current = new;
         self.alarms.clear(AlarmKind::ConfigRejected, "");
         self.events.record(ServiceEvent::ConfigReloaded {

@@ -211,7 +211,7 @@ pub(crate) fn holds_back(waiting: &str, key: &str) -> bool {
 }
 
 /// Returns true if a reload applies the setting with this path.
-fn is_live(path: &str) -> bool {
+pub(super) fn is_live(path: &str) -> bool {
     match path.split('.').collect::<Vec<_>>().as_slice() {
         [key] => has_live(SETTINGS, key),
         ["shops", _, key] => has_live(SHOP_SETTINGS, key),

@@ -10,7 +10,7 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 use toml::{Table, Value};
 
-use super::difference::{effective, named_tables};
+use super::difference::{effective, holds_back, is_live, named_tables};
 use super::{Config, SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS, Setting, ShopConfig};
 use crate::sources::{Config as SourceConfig, SourceKind};
 use crate::store::SettingsDigest;
@@ -49,13 +49,20 @@ impl SharedSettings {
         settings
     }
 
-    /// Returns the settings in use after a reload: those that need a restart have their old values.
+    /// Returns the settings in use after a reload of `new`, if these have been in use before it. What
+    /// waits for a restart keeps its value: a setting that a reload can apply has that of an earlier
+    /// reload, and any other that of the start.
     #[must_use]
-    pub fn in_use(at_start: &Self, new: &Self, needs_restart: &[String]) -> Self {
+    pub fn after_reload(&self, at_start: &Self, new: &Self, needs_restart: &[String]) -> Self {
         let waits = |path: &str| {
-            is_order(path) || needs_restart.iter().any(|waiting| covers(waiting, path))
+            let is_held = |waiting: &String| {
+                covers(waiting, path) || (is_live(path) && holds_back(waiting, path))
+            };
+            is_order(path) || needs_restart.iter().any(is_held)
         };
-        let kept = at_start.0.iter().filter(|(path, _)| waits(path));
+        let of_start = at_start.0.iter().filter(|(path, _)| !is_live(path));
+        let of_reload = self.0.iter().filter(|(path, _)| is_live(path));
+        let kept = of_start.chain(of_reload).filter(|(path, _)| waits(path));
         let replaced = new.0.iter().filter(|(path, _)| !waits(path));
         let in_use = kept.chain(replaced);
         Self(
@@ -343,14 +350,42 @@ mod tests {
             let new = config_in(Path::new(""), &text, "token");
             let waiting = ConfigDifference::between(&old, &new).needs_restart;
             let (start, new) = (old.shared_settings(), new.shared_settings());
-            let in_use = SharedSettings::in_use(start, new, &waiting);
+            let in_use = start.after_reload(start, new, &waiting);
             let expected = config_in(Path::new(""), &expected, "token");
             assert_eq!(&in_use, expected.shared_settings(), "{text}");
         }
-        // Back to the first file.
-        let new = config_in(Path::new(""), TEXT, "token");
-        let in_use = SharedSettings::in_use(old.shared_settings(), new.shared_settings(), &[]);
-        assert_eq!(&in_use, old.shared_settings());
+    }
+
+    #[test]
+    fn held_back_settings_keep_the_last_reload() {
+        let config = |text: &str| config_in(Path::new(""), text, "token");
+        let start = config(TEXT);
+        let guarded = format!("{TEXT}guard_rows = 0.9\n");
+        let moved = |text: &str| text.replace("b.csv", "c.csv");
+        let without = TEXT.replace("\"sheet\"", "\"list\"");
+        let mut in_use = start.shared_settings().clone();
+        for (case, text, expected) in [
+            ("a live setting", guarded.clone(), &guarded),
+            ("another path holds it back", moved(&guarded), &guarded),
+            (
+                "also if the file has its first value again",
+                moved(TEXT),
+                &guarded,
+            ),
+            (
+                "or a new one",
+                moved(&guarded).replace("0.9", "0.8"),
+                &guarded,
+            ),
+            ("the source is gone", without, &guarded),
+            ("back to the first file", TEXT.to_owned(), &TEXT.to_owned()),
+        ] {
+            let new = config(&text);
+            let waiting = ConfigDifference::between(&start, &new).needs_restart;
+            let (start, new) = (start.shared_settings(), new.shared_settings());
+            in_use = in_use.after_reload(start, new, &waiting);
+            assert_eq!(&in_use, config(expected).shared_settings(), "{case}");
+        }
     }
 
     #[test]

@@ -180,6 +180,33 @@ async fn an_invalid_configuration_raises_an_alarm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn held_back_settings_are_not_applied() {
+    let fixture = ReloadFixture::start().await;
+    let buffer = json!(["shops.moscow.sources.erp.buffer"]);
+    fixture.edit_config("every_seconds = 1", "every_seconds = 1\nbuffer = 2");
+    let (_, report) = fixture.reload().await;
+    assert_eq!(report, json!({ "applied": buffer, "needs_restart": [] }));
+    fixture.wait_for_counts(&[("A", 5), ("B", 4)]).await;
+    // The buffer of the start, but another file, which needs a restart and holds the buffer back.
+    let path = json!(["shops.moscow.sources.erp.path"]);
+    fixture.edit_config("\"erp.csv\"", "\"other.csv\"");
+    for (old, new, waiting) in [
+        ("buffer = 2\n", "", &path),
+        (
+            "every_seconds = 1",
+            "every_seconds = 1\nbuffer = 3",
+            &json!([buffer[0], path[0]]),
+        ),
+        ("buffer = 3\n", "", &path),
+    ] {
+        fixture.edit_config(old, new);
+        let (_, report) = fixture.reload().await;
+        assert_eq!(report, json!({ "applied": [], "needs_restart": waiting }));
+        fixture.wait_for_counts(&[("A", 5), ("B", 4)]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rules_that_empty_the_shop_are_held() {
     let fixture = ReloadFixture::start().await;
     let endpoints = fixture.service.endpoints;
