@@ -222,9 +222,9 @@ impl WorkerHandle {
         self.operator_pause.lock().clone()
     }
 
-    /// Begins a pause that an operator has set on another replica. The next look at the notes finds its
-    /// time and that replica.
-    pub(super) fn pause_until_known(&self, now: DateTime<Utc>) {
+    /// Pauses because the database has a note of a pause. The next read of the notes brings its time and
+    /// replica.
+    pub(super) fn pause_provisionally(&self, now: DateTime<Utc>) {
         let begun = OperatorPause {
             since: now,
             through: None,

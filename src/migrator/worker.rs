@@ -297,7 +297,7 @@ impl SyncWorker {
             let permission = leading::permit_send(&store, shop, send, &right).await;
             if let Err(obstacle) = permission {
                 if matches!(obstacle, SendObstacle::Paused) {
-                    handle.pause_until_known(clock.now());
+                    handle.pause_provisionally(clock.now());
                 }
                 let completed = CompletedBatch::not_sent(batch, obstacle, read_clocks(clock));
                 return Completion::Batch(completed);
