@@ -125,7 +125,7 @@ pub(super) async fn accept(
     Query(mark): Query<AcceptedMark>,
 ) -> Response {
     if page.state().require_sources(Some(&shop)).is_err() {
-        return sources_page::refuse_elsewhere(&page).await;
+        return sources_page::respond_read_elsewhere(&page).await;
     }
     let state = page.state();
     let Some((_, pipeline)) = find_source(state, &shop, &source) else {

@@ -138,7 +138,7 @@ pub(super) async fn read_source(
 ) -> Response {
     let (state, id) = (request.page.state(), request.id);
     if state.require_sources(Some(&request.shop().name)).is_err() {
-        return sources_page::refuse_elsewhere(&request.page).await;
+        return sources_page::respond_read_elsewhere(&request.page).await;
     }
     let pipeline = state.source_manager.pipeline(id);
     let result = match pipeline.and_then(|pipeline| pipeline.source_index(&source)) {

@@ -40,6 +40,7 @@ struct SourcesPage {
     has_shop_without_sources: bool,
     /// Sentences about the replicas that read other sources.
     elsewhere: Vec<String>,
+    /// True after the form that requests a poll.
     is_read_requested: bool,
     structure: String,
 }
@@ -71,37 +72,42 @@ pub(super) async fn page(
     params: Result<Query<PageParams>, QueryRejection>,
 ) -> Response {
     let Query(params) = params.unwrap_or_default();
-    show(&page, params.done.as_deref() == Some("read")).await
+    let mut shown = SourcesPage::collect(&page).await;
+    shown.is_read_requested = params.done.as_deref() == Some("read");
+    render(&shown)
 }
 
 /// Refuses a form about sources that another replica reads. The page names that replica, and the
 /// status lets a proxy try the others first.
-pub(super) async fn refuse_elsewhere(page: &PageRequest) -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, show(page, false).await).into_response()
+pub(super) async fn respond_read_elsewhere(page: &PageRequest) -> Response {
+    let shown = render(&SourcesPage::collect(page).await);
+    (StatusCode::SERVICE_UNAVAILABLE, shown).into_response()
 }
 
-async fn show(page: &PageRequest, is_read_requested: bool) -> Response {
-    let state = page.state();
-    let mut shops = collect(state, page.context());
-    for shop in &mut shops {
-        let pipeline = state.source_manager.pipeline(shop.id);
-        let Some(pipeline) = pipeline else { continue };
-        for card in &mut shop.sources {
-            if card.rows.is_empty() {
-                card.rows = stored_rows(&pipeline, &card.name, page.language).await;
+impl SourcesPage {
+    async fn collect(page: &PageRequest) -> Self {
+        let state = page.state();
+        let mut shops = collect(state, page.context());
+        for shop in &mut shops {
+            let pipeline = state.source_manager.pipeline(shop.id);
+            let Some(pipeline) = pipeline else { continue };
+            for card in &mut shop.sources {
+                if card.rows.is_empty() {
+                    card.rows = stored_rows(&pipeline, &card.name, page.language).await;
+                }
             }
         }
+        let elsewhere = all_sources_elsewhere(state, page.context());
+        let title = page.text(Text::SOURCES);
+        Self {
+            layout: Layout::new(page, Screen::Sources, title, "/live/sources"),
+            has_shop_without_sources: shops.iter().any(|shop| shop.sources.is_empty()),
+            is_read_requested: false,
+            structure: live_values(&shops, &elsewhere).structure_mark(),
+            elsewhere,
+            shops,
+        }
     }
-    let elsewhere = all_sources_elsewhere(state, page.context());
-    let title = page.text(Text::SOURCES);
-    render(&SourcesPage {
-        layout: Layout::new(page, Screen::Sources, title, "/live/sources"),
-        has_shop_without_sources: shops.iter().any(|shop| shop.sources.is_empty()),
-        is_read_requested,
-        structure: live_values(&shops, &elsewhere).structure_mark(),
-        elsewhere,
-        shops,
-    })
 }
 
 /// Serves the stream of changed values.
@@ -121,7 +127,7 @@ pub(super) async fn read(
     Path((shop, source)): Path<(String, String)>,
 ) -> Response {
     if page.state().require_sources(Some(&shop)).is_err() {
-        return refuse_elsewhere(&page).await;
+        return respond_read_elsewhere(&page).await;
     }
     let state = page.state();
     let found = find_source(state, &shop, &source);
