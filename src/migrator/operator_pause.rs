@@ -63,7 +63,7 @@ pub enum OperatorPauseError {
     /// The shop is in a dry run, which sends nothing.
     #[error("nothing is sent for this shop: migrate is dry-run, so there is nothing to pause")]
     DryRun,
-    /// The store cannot persist the change.
+    /// The store cannot be read, or cannot persist the change.
     #[error("the change cannot be written to disk, so it was not made")]
     Persist(#[source] StoreError),
 }
@@ -71,7 +71,7 @@ pub enum OperatorPauseError {
 impl ShopHandle {
     async fn pause(&self, through: Option<&str>) -> Result<DateTime<Utc>, OperatorPauseError> {
         let _guard = self.pause_order.lock().await;
-        if let Some(pause) = self.worker.operator_pause() {
+        if let Some(pause) = self.read_pause().await? {
             return Ok(pause.since);
         }
         if self.selftests.target.mode != Mode::On {
@@ -101,6 +101,23 @@ impl ShopHandle {
         let Ok(_guard) = self.pause_order.try_lock() else {
             return;
         };
+        self.apply_pause_note(note);
+    }
+
+    /// Returns the pause in effect. Another replica may have set or ended it since this one last read the
+    /// notes.
+    async fn read_pause(&self) -> Result<Option<OperatorPause>, OperatorPauseError> {
+        let SelftestRunner {
+            context, target, ..
+        } = &self.selftests;
+        let notes = context.store.read_notes().await;
+        if let Some(notes) = notes.map_err(OperatorPauseError::Persist)? {
+            self.apply_pause_note(notes.get(Some(target.shop), OPERATOR_PAUSE_NOTE));
+        }
+        Ok(self.worker.operator_pause())
+    }
+
+    fn apply_pause_note(&self, note: Option<&str>) {
         let known = self.worker.operator_pause();
         let now = self.selftests.context.clock.now();
         let since = known.as_ref().map_or(now, |pause| pause.since);
@@ -129,7 +146,7 @@ impl Migrator {
     /// paused; a repeated pause changes nothing.
     ///
     /// # Errors
-    /// Nothing is sent for the shop anyway, or the store cannot persist the pause.
+    /// Nothing is sent for the shop anyway, or the store cannot be read or cannot persist the pause.
     pub async fn pause(
         &self,
         shop: ShopId,

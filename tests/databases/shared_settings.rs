@@ -1,5 +1,6 @@
 //! What two replicas show of each other: settings that differ, and a pause.
 
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tokio::task::block_in_place;
 
@@ -172,5 +173,43 @@ async fn every_replica_shows_a_pause() {
     assert_eq!(two.ops("POST", "/pause?shop=moscow").0, 200);
     for service in [&one, &two] {
         wait_for_pause(service, Some("two")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pause_knows_what_another_replica_did() {
+    let (server, market) = (DatabaseServer::postgresql(), Market::start().await);
+    let url = new_database(&server, "pauses").await;
+    let config = |name: &str| ServiceConfig::new(&market, &url, &format!("replica = {name:?}"));
+    let (first, second) = (config("one"), config("two"));
+    let (one, two) = (first.serve(), second.serve());
+    assert_eq!(one.put(&[("A", 1)]), 200);
+    wait_until("the Market has the stock", async || {
+        market.counts(&["A"]) == [Some(1)]
+    })
+    .await;
+    let pause = |service: &Service| {
+        let (code, shops) = service.ops("POST", "/pause?shop=moscow");
+        assert_eq!(code, 200, "{shops}");
+        let since = shops[0]["paused_since"].as_str().unwrap();
+        since.parse::<DateTime<Utc>>().unwrap()
+    };
+    let began = pause(&one);
+    for service in [&one, &two] {
+        wait_for_pause(service, Some("one")).await;
+    }
+    // The other one has not read the notes between these two requests, and still shows the pause.
+    assert_eq!(one.ops("POST", "/resume?shop=moscow").0, 200);
+    let again = pause(&two);
+    assert!(again > began, "{again} {began}");
+    for service in [&one, &two] {
+        wait_for_pause(service, Some("two")).await;
+    }
+    // It does not know yet of a pause either, which a repeated one keeps.
+    assert_eq!(one.ops("POST", "/resume?shop=moscow").0, 200);
+    let began = pause(&one);
+    assert_eq!(pause(&two), began);
+    for service in [&one, &two] {
+        wait_for_pause(service, Some("one")).await;
     }
 }
