@@ -52,7 +52,7 @@ impl OperatorPause {
     }
 }
 
-/// Reason why sending could not be paused or resumed. Nothing was changed.
+/// Reason why sending was not paused or resumed, or is not known to be.
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorPauseError {
     /// The Market is not called for this shop.
@@ -63,9 +63,26 @@ pub enum OperatorPauseError {
     /// The shop is in a dry run, which sends nothing.
     #[error("nothing is sent for this shop: migrate is dry-run, so there is nothing to pause")]
     DryRun,
-    /// The store cannot be read, or cannot persist the change.
+    /// The store cannot be read, or cannot persist the change. Nothing was changed.
     #[error("the change cannot be written to disk, so it was not made")]
     Persist(#[source] StoreError),
+    /// The store has not confirmed the change. It may take effect later, as when the standby is back for
+    /// which the database waits.
+    #[error(
+        "the store has not confirmed the change, which may take effect later: repeat the request until \
+         it succeeds"
+    )]
+    Unconfirmed(#[source] StoreError),
+}
+
+impl OperatorPauseError {
+    fn of_write(error: StoreError) -> Self {
+        if error.may_be_stored() {
+            Self::Unconfirmed(error)
+        } else {
+            Self::Persist(error)
+        }
+    }
 }
 
 impl ShopHandle {
@@ -136,7 +153,7 @@ impl ShopHandle {
             .store
             .put_note(shop, OPERATOR_PAUSE_NOTE, text)
             .await;
-        written.map_err(OperatorPauseError::Persist)
+        written.map_err(OperatorPauseError::of_write)
     }
 }
 
@@ -146,7 +163,8 @@ impl Migrator {
     /// paused; a repeated pause changes nothing.
     ///
     /// # Errors
-    /// Nothing is sent for the shop anyway, or the store cannot be read or cannot persist the pause.
+    /// Nothing is sent for the shop anyway, or the store cannot be read, cannot persist the pause, or has not
+    /// confirmed it.
     pub async fn pause(
         &self,
         shop: ShopId,
@@ -160,7 +178,8 @@ impl Migrator {
     /// Ends the operator's pause of a shop; does nothing if there is none.
     ///
     /// # Errors
-    /// The Market is not called for the shop, or the store cannot persist the change.
+    /// The Market is not called for the shop, or the store cannot persist the change or has not confirmed
+    /// it.
     pub async fn resume(&self, shop: ShopId) -> Result<(), OperatorPauseError> {
         let handle = self.shops.get(&shop);
         handle
@@ -173,6 +192,40 @@ impl Migrator {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::DatabaseProblem;
+
+    #[test]
+    fn given_up_change_may_take_effect_later() {
+        let unusable = |problem| StoreError::DatabaseUnusable {
+            target: "postgres://db/stock".to_owned(),
+            what: "no answer".to_owned(),
+            problem,
+        };
+        for (error, may_take_effect) in [
+            (unusable(DatabaseProblem::Unconfirmed), true),
+            (unusable(DatabaseProblem::NoResponse), true),
+            (unusable(DatabaseProblem::Disconnected), true),
+            (unusable(DatabaseProblem::NotReady), true),
+            (unusable(DatabaseProblem::Refused), false),
+            (unusable(DatabaseProblem::MissingRight), false),
+            (StoreError::DiskFull, false),
+            (
+                StoreError::Failed {
+                    what: String::new(),
+                },
+                true,
+            ),
+        ] {
+            let error = OperatorPauseError::of_write(error);
+            let text = error.to_string();
+            assert_eq!(
+                text.contains("may take effect later"),
+                may_take_effect,
+                "{text}"
+            );
+            assert_eq!(text.contains("was not made"), !may_take_effect, "{text}");
+        }
+    }
 
     #[test]
     fn note_has_time_and_replica() {

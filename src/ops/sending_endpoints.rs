@@ -86,7 +86,9 @@ async fn set_paused<const IS_PAUSED: bool>(
                     .status(id)
                     .map_or(0, |status| status.waiting_skus),
             }),
-            Err(error @ OperatorPauseError::Persist(_)) => return Err(error.into()),
+            Err(error @ (OperatorPauseError::Persist(_) | OperatorPauseError::Unconfirmed(_))) => {
+                return Err(error.into());
+            }
             Err(error) => refusal = Some(error),
         }
     }
@@ -102,6 +104,7 @@ impl From<OperatorPauseError> for ErrorResponse {
             OperatorPauseError::NotForwarded => (StatusCode::CONFLICT, "NOT_FORWARDED"),
             OperatorPauseError::DryRun => (StatusCode::CONFLICT, "DRY_RUN"),
             OperatorPauseError::Persist(_) => (StatusCode::SERVICE_UNAVAILABLE, "CANNOT_KEEP"),
+            OperatorPauseError::Unconfirmed(_) => (StatusCode::SERVICE_UNAVAILABLE, "UNCONFIRMED"),
         };
         Self::new(status, code, causes(&error))
     }
@@ -121,7 +124,8 @@ impl OpsState {
     /// Pauses or resumes sending for the operator. Returns the time since which it is paused.
     ///
     /// # Errors
-    /// Nothing is sent for the shop anyway, or the store cannot persist the change.
+    /// Nothing is sent for the shop anyway, or the store cannot persist the change or has not confirmed
+    /// it.
     pub(crate) async fn set_sending_paused(
         &self,
         id: ShopId,
@@ -146,7 +150,7 @@ impl OpsState {
                 let error = causes(error);
                 warn!(
                     shop = name,
-                    error, "sending for {name} was not paused or resumed: {error}"
+                    error, "failed to pause or resume sending for {name}: {error}"
                 );
             }
         }

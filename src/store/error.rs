@@ -234,6 +234,33 @@ impl StoreError {
             | Self::Behind => false,
         }
     }
+
+    /// Returns true if the change that failed may be stored all the same, because its fate is not known.
+    #[must_use]
+    pub fn may_be_stored(&self) -> bool {
+        match self {
+            Self::Failed { .. } => true,
+            Self::DatabaseUnusable { problem, .. } => match problem {
+                DatabaseProblem::NoResponse
+                | DatabaseProblem::Unconfirmed
+                | DatabaseProblem::Disconnected
+                // A server that stops ends its wait for a standby. The change is then on its own disk.
+                | DatabaseProblem::NotReady
+                | DatabaseProblem::Other => true,
+                DatabaseProblem::MissingDatabase
+                | DatabaseProblem::WrongPassword
+                | DatabaseProblem::NotAdmitted
+                | DatabaseProblem::MissingRight
+                | DatabaseProblem::TooManyConnections
+                | DatabaseProblem::Refused
+                | DatabaseProblem::UnknownHost
+                | DatabaseProblem::WithoutTls
+                | DatabaseProblem::InvalidCertificate
+                | DatabaseProblem::Described => false,
+            },
+            _ => false,
+        }
+    }
 }
 
 fn cure_of(problem: DatabaseProblem) -> String {

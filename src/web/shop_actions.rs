@@ -35,6 +35,8 @@ pub(super) enum ActionResult {
     /// The store could not persist the change.
     #[strum(serialize = "not-written")]
     NotPersisted,
+    /// The store has not confirmed the change, which may take effect later.
+    Unconfirmed,
     /// The shop has no such source.
     UnknownSource,
 }
@@ -50,7 +52,7 @@ impl ActionResult {
                 HealthLevel::Good
             }
             Self::NotForwarded | Self::OtherReplica | Self::UnknownSource => HealthLevel::Attention,
-            Self::NotPersisted => HealthLevel::Trouble,
+            Self::NotPersisted | Self::Unconfirmed => HealthLevel::Trouble,
         }
     }
 }
@@ -127,6 +129,7 @@ async fn set_paused(request: &ShopRequest, is_paused: bool) -> Redirect {
             ActionResult::NotForwarded
         }
         Err(OperatorPauseError::Persist(_)) => ActionResult::NotPersisted,
+        Err(OperatorPauseError::Unconfirmed(_)) => ActionResult::Unconfirmed,
     };
     redirect(request, result)
 }

@@ -51,6 +51,11 @@ pub(in crate::web) fn action_result(result: ActionResult, at: &str, language: La
             "Ничего не изменилось: изменение не удалось записать на диск. Посмотрите тревоги.",
             "未做任何更改：更改无法写入磁盘。请查看告警。",
         ],
+        ActionResult::Unconfirmed => [
+            "The change is not confirmed, and may take effect later. See the alarms, and repeat it.",
+            "Изменение не подтверждено и может вступить в силу позже. Посмотрите тревоги и повторите действие.",
+            "该更改尚未得到确认，可能稍后生效。请查看告警并重试。",
+        ],
         ActionResult::UnknownSource => [
             "Nothing was done: the shop has no such source.",
             "Ничего не изменилось: такого источника у магазина нет.",
