@@ -22,13 +22,19 @@ const PERMIT: Duration = Duration::from_secs(4);
 /// Time in which a commit that need not wait has ended.
 const SOON: Duration = Duration::from_millis(500);
 
+/// Longest time until a change is refused that needs a row of a commit which waits for the standby.
+const REFUSED_WITHIN: Duration = Duration::from_secs(8);
+
+/// Longest time until an update gets its response.
+const RESPONDS_WITHIN: Duration = Duration::from_secs(11);
+
 /// Longest time in which a replica may refuse to answer the Market.
 const MAX_GAP: Duration = Duration::from_secs(3);
 
 /// Number of commits that wait for the standby.
 const WAITING: &str = "SELECT count(*)::text FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
 
-/// The same of processes with the store.
+/// Number of commits of processes with the store that wait for the standby.
 const WAITING_STORES: &str = "SELECT count(*)::text FROM pg_stat_activity \
                               WHERE wait_event = 'SyncRep' AND application_name = 'stockbridge'";
 
@@ -120,7 +126,17 @@ async fn nothing_is_confirmed_without_the_standby() {
     // What was not confirmed is not seen, and its repetition is not confirmed.
     assert!(!two.store.catch_up().await.unwrap());
     for process in replicas {
+        let started = Instant::now();
         assert_unconfirmed(&while_renewed(replicas, try_append(process, 20)).await);
+        assert!(
+            started.elapsed() < REFUSED_WITHIN,
+            "{:?}",
+            started.elapsed()
+        );
+        for (replica, name) in replicas.iter().zip(["one", "two"]) {
+            let renewing = replica.store.renew_replica(name, RenewalNeed::Always);
+            assert!(renewing.await.unwrap().unwrap().was_alive, "{name}");
+        }
         assert!(process.store.is_failed(), "reads do not show that it works");
     }
     let waiting: u32 = query_text(&url, WAITING_STORES).await.parse().unwrap();
@@ -282,7 +298,9 @@ async fn replicas_answer_without_the_standby() {
     // For longer than the leases last.
     while started.elapsed() < Duration::from_secs(40) {
         for replica in [&one, &two] {
+            let asked = Instant::now();
             assert_eq!(replica.put(&[("A", 2)]), 503);
+            assert!(asked.elapsed() < RESPONDS_WITHIN, "{:?}", asked.elapsed());
         }
     }
     for replica in [&one, &two] {

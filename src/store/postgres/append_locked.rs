@@ -7,9 +7,10 @@
 use stock::ShopId;
 
 use super::append::{
-    Attempt, AttemptCondition, Attempts, PackedShops, Refusal, begin_fenced, lock_ends,
-    other_shops, pack, seal,
+    Attempt, AttemptCondition, PackedShops, Refusal, begin_fenced, lock_ends, other_shops, pack,
+    seal,
 };
+use super::attempts::Attempts;
 use super::connection::{PostgresWork, WRITE_TIMEOUT, with_limit};
 use super::follow::read_after;
 use super::targets::find_other_target;
@@ -28,10 +29,11 @@ impl PostgresStore {
     ) -> Result<AppendGuard<'_>, StoreError> {
         let shops = other_shops(&PackedShops::new(), shops);
         let mut attempts = Attempts::new();
-        while attempts.begin() {
+        while self.begin_attempt(&mut attempts).await? {
             let mut state = self.lock_to_write().await?;
             let attempt = self.compare_and_append(&mut state, &shops, updates);
             let outcome = with_limit(WRITE_TIMEOUT, attempt).await;
+            attempts.note(&outcome);
             if let Some(positions) = self.conclude(&mut state, outcome).await? {
                 let touched = (shops.iter(), positions);
                 return Ok(self.guard(&mut state, &updates.changes(), touched));

@@ -121,7 +121,7 @@ impl PostgresStore {
             let mut connection = self.probe.lock().await;
             // Another task may have probed meanwhile.
             if need == ProbeNeed::IfStalled && !self.commits.is_stalled() {
-                return Ok(());
+                return Ok(connection);
             }
             let mut work = connection.begin(Purpose::Write).await?;
             // It changes nothing, but needs a server that can write.
@@ -130,19 +130,21 @@ impl PostgresStore {
                 .await?;
             work.commit().await?;
             self.commits.note_confirmed();
-            connection.close().await;
-            Ok(())
+            Ok(connection)
         };
-        let probed = timeout(PROBE_LIMIT, probing).await;
-        let unconfirmed = StoreInternalError::Unconfirmed(PROBE_LIMIT);
-        let outcome = match probed {
-            Ok(Ok(())) => Ok(()),
-            // Another probe waits.
-            Ok(Err(error)) if is_conflict(&error) => Err(unconfirmed),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(unconfirmed),
+        let outcome = match timeout(PROBE_LIMIT, probing).await {
+            Ok(Ok(mut connection)) => {
+                connection.close().await;
+                return Ok(());
+            }
+            Ok(Err(error)) if !is_conflict(&error) => error,
+            // The server does not confirm it, or another probe waits.
+            Ok(Err(_)) | Err(_) => {
+                self.commits.note_stalled();
+                StoreInternalError::Unconfirmed(PROBE_LIMIT)
+            }
         };
-        outcome.map_err(|error| to_store_error(&self.url, error))
+        Err(to_store_error(&self.url, outcome))
     }
 }
 

@@ -15,6 +15,7 @@
 mod append;
 mod append_locked;
 mod applied;
+mod attempts;
 mod change_listener;
 mod change_tail;
 mod commit_watch;
