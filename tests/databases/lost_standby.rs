@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sqlx::{Connection as _, Executor as _, PgConnection};
-use stockbridge::store::{RenewalNeed, StoreChange, StoreError};
+use stockbridge::store::{RenewalNeed, StoreChange, StoreError, StoreUrl, database_facts};
 use tokio::task::block_in_place;
 use tokio::time::{Instant, timeout};
 
@@ -27,6 +27,9 @@ const REFUSED_WITHIN: Duration = Duration::from_secs(8);
 
 /// Longest time until an update gets its response.
 const RESPONDS_WITHIN: Duration = Duration::from_secs(11);
+
+/// Longest time for which a stop may wait for the database.
+const STOPS_WITHIN: Duration = Duration::from_secs(20);
 
 /// Longest time in which a replica may refuse to answer the Market.
 const MAX_GAP: Duration = Duration::from_secs(3);
@@ -169,6 +172,32 @@ async fn nothing_is_confirmed_without_the_standby() {
     assert_eq!(fresh.contents(), one.contents());
 }
 
+/// A compaction that waited without a limit would keep a stop of the process waiting.
+#[tokio::test(flavor = "multi_thread")]
+async fn compaction_ends_without_the_standby() {
+    let server = DatabaseServer::postgresql();
+    let url = new_database(&server, "compacts").await;
+    let one = database_subject(url.clone()).open().await;
+    try_append(&one, 10).await.unwrap();
+    lose_standby(&url).await;
+    let closing = async {
+        let compacted = one.compact().await;
+        one.store.close().await.unwrap();
+        compacted
+    };
+    let compacted = timeout(STOPS_WITHIN, closing).await;
+    assert_unconfirmed(&compacted.expect("the process stops"));
+    set_standbys(&url, "").await;
+    wait_until("the server does not wait", async || {
+        query_text(&url, WAITING).await == "0"
+    })
+    .await;
+    let two = database_subject(url).open().await;
+    assert_eq!(two.contents(), one.contents());
+    two.compact().await.unwrap();
+    try_append(&two, 20).await.unwrap();
+}
+
 /// A server that was stopped, and started again, shows what the standby may not have.
 #[tokio::test(flavor = "multi_thread")]
 async fn change_that_a_restart_shows_is_not_confirmed() {
@@ -284,6 +313,8 @@ async fn replicas_answer_without_the_standby() {
             == "sync"
     })
     .await;
+    let facts = database_facts(&StoreUrl::parse(&url).unwrap()).await;
+    assert_eq!(facts.unwrap().synchronous_standbys, Some(1));
     let config = |name: &str| {
         let settings = format!("replica = {name:?}\nsources_on = \"one\"");
         ServiceConfig::new(&market, &url, &settings)

@@ -107,7 +107,7 @@ impl PostgresStore {
             match self.conclude(&mut state, outcome).await? {
                 Some(positions) => {
                     let touched = packed.keys().chain(&only_read);
-                    return Ok(self.guard(&mut state, changes, (touched, positions)));
+                    return Ok(self.guard(&mut state, changes, touched, positions));
                 }
                 None if is_behind && depends_on_book => return Err(StoreError::Behind),
                 None => {}
@@ -141,7 +141,8 @@ impl PostgresStore {
         &self,
         state: &mut PostgresState,
         changes: &[StoreChange<'_>],
-        (touched, positions): (impl Iterator<Item = &'a usize>, Vec<LogPosition>),
+        touched: impl Iterator<Item = &'a usize>,
+        positions: Vec<LogPosition>,
     ) -> AppendGuard<'_> {
         for change in changes {
             let id = state.logs[change.shop().index()].id;
@@ -194,8 +195,8 @@ impl PostgresStore {
             work.roll_back().await?;
             return Ok(Err(Refusal::Behind));
         }
-        let is_confirmed = only_read.iter().all(|index| logs[*index].is_confirmed());
-        let positions = sealed.write(work, &self.id, (packed, is_confirmed), logs);
+        let standby_has = StandbyHas::of(logs, only_read);
+        let positions = sealed.write(work, &self.id, (packed, standby_has), logs);
         let positions = positions.await?;
         state.last_commit = started.elapsed();
         Ok(Ok(positions))
@@ -310,6 +311,25 @@ fn shops_bound_to_target(changes: &[StoreChange<'_>], logs: &[ShopLog]) -> Vec<i
     bound.map(|change| logs[change.shop().index()].id).collect()
 }
 
+/// Knowledge of this process about the standby for which the server waits.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum StandbyHas {
+    /// It has all changes of the shops.
+    Changes,
+    Unknown,
+}
+
+impl StandbyHas {
+    /// Returns what is known for shops at these positions.
+    pub(super) fn of(logs: &[ShopLog], shops: &[usize]) -> Self {
+        if shops.iter().all(|index| logs[*index].is_confirmed()) {
+            Self::Changes
+        } else {
+            Self::Unknown
+        }
+    }
+}
+
 impl SealedAppend {
     /// Writes the records behind the locked ends of the logs, and commits. Returns the positions of the
     /// first records.
@@ -320,10 +340,10 @@ impl SealedAppend {
         &self,
         mut work: PostgresWork<'_>,
         own_id: &str,
-        (packed, is_confirmed): (&PackedShops, bool),
+        (packed, standby_has): (&PackedShops, StandbyHas),
         logs: &mut [ShopLog],
     ) -> Result<Vec<LogPosition>, StoreInternalError> {
-        if self.shops.is_empty() && is_confirmed {
+        if self.shops.is_empty() && standby_has == StandbyHas::Changes {
             work.roll_back().await?;
             return Ok(Vec::new());
         }
