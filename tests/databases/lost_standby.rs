@@ -275,13 +275,13 @@ impl MarketRequests {
         let stop = Arc::clone(&is_stopped);
         let thread = std::thread::spawn(move || {
             let mut longest = Duration::ZERO;
-            let mut answered = std::time::Instant::now();
+            let mut answered = Instant::now();
             while !stop.load(Ordering::Acquire) {
                 match asked.counts_blocking(&["A"]) {
                     Ok(counts) => {
                         assert!(possible.contains(&counts[0]), "{counts:?}");
                         longest = longest.max(answered.elapsed());
-                        answered = std::time::Instant::now();
+                        answered = Instant::now();
                     }
                     Err(status) => assert_eq!(status, 503),
                 }
