@@ -70,12 +70,11 @@ async fn save_activity(services: Services, tasks: Tasks) {
             () = tasks.stopping() => true,
             _ = ticks.tick() => false,
         };
-        for shop in services.data.book.shops() {
+        for (shop, name) in services.data.book.shops().zip(&*services.names) {
             let outcome = save_shop_activity(&services, shop).await;
-            services
-                .store
-                .failures()
-                .note("save SKU activity", &outcome);
+            // With the name, because the success of one shop does not end the failure of another.
+            let action = format!("save SKU activity of {name}");
+            services.store.failures().note(&action, &outcome);
         }
         if is_last {
             return;

@@ -117,14 +117,14 @@ impl NameLease {
         let seconds = LEASE_DURATION.as_secs();
         match self.name.strip_prefix(REPLICA) {
             Some(name) => format!(
-                "another process ({taker}) has taken the replica name {name}, which is free when its \
-                 owner, here {owner}, has not reached the database for {seconds} s: set another name as \
-                 replica on one of the two, or stop that process before you start this one again"
+                "another process ({taker}) has taken the replica name {name}, because this one \
+                 ({owner}) has not reached the database for {seconds} s: set another name as replica on \
+                 one of the two, or stop that process before you start this one again"
             ),
             None => format!(
-                "another process ({taker}) has taken the database, which is free when its owner, here \
-                 {owner}, has not reached it for {seconds} s: stop that process before you start this \
-                 one again, or set replica to a name of its own on each of the two"
+                "another process ({taker}) has taken the database, because this one ({owner}) has not \
+                 reached it for {seconds} s: stop that process before you start this one again, or set \
+                 replica to a name of its own on each of the two"
             ),
         }
     }

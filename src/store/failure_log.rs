@@ -35,9 +35,9 @@ struct FailureState {
 
 #[derive(Clone, Copy, Debug)]
 struct FailureTimes {
-    first: Instant,
-    last: Instant,
-    written: Instant,
+    first_at: Instant,
+    last_at: Instant,
+    logged_at: Instant,
 }
 
 /// Line that is due.
@@ -49,27 +49,28 @@ enum FailureLine {
 }
 
 impl FailureLog {
-    /// Notes the outcome of an attempt, and logs what is due. `action` is what was tried, as in `renew the
-    /// lease campaign 1`.
+    /// Notes the outcome of an attempt, and logs what is due. `action` is what was tried, as in `renew or
+    /// read the lease campaign 1`. The action of a shop names it, so that
+    /// the success of another one does not end its failure.
     pub fn note<T>(&self, action: &str, outcome: &Result<T, StoreError>) {
         let now = Instant::now();
         let Err(error) = outcome else {
-            let line = self.0.lock().worked(action, now);
+            let line = self.0.lock().note_success(action, now);
             if let Some(FailureLine::Ended { seconds, attempts }) = line {
                 info!("the store works again, after {seconds} s and {attempts} failed attempts");
             }
             return;
         };
-        let line = self.0.lock().failed(action, now);
+        let line = self.0.lock().note_failure(action, now);
         match line {
             Some(FailureLine::Lasts { seconds, attempts }) => warn!(
                 error = %error,
-                "failed to {action}: {error}; the store has failed for {seconds} s, in {attempts} \
-                 attempts"
+                "failed to {action}: {error}; attempts to use the store have failed for {seconds} s \
+                 ({attempts})"
             ),
             Some(_) => warn!(
                 error = %error,
-                "failed to {action}: {error}; retrying, and logging further failures once a minute"
+                "failed to {action}: {error}; further failures are logged once a minute"
             ),
             None => {}
         }
@@ -77,7 +78,7 @@ impl FailureLog {
 }
 
 impl FailureState {
-    fn failed(&mut self, action: &str, now: Instant) -> Option<FailureLine> {
+    fn note_failure(&mut self, action: &str, now: Instant) -> Option<FailureLine> {
         self.forget_old(now);
         if !self.failing.contains(action) {
             self.failing.insert(action.to_owned());
@@ -85,27 +86,27 @@ impl FailureState {
         self.attempts += 1;
         let Some(times) = &mut self.times else {
             self.times = Some(FailureTimes {
-                first: now,
-                last: now,
-                written: now,
+                first_at: now,
+                last_at: now,
+                logged_at: now,
             });
             return Some(FailureLine::Began);
         };
-        times.last = now;
-        if now.duration_since(times.written) < REPEAT_INTERVAL {
+        times.last_at = now;
+        if now.duration_since(times.logged_at) < REPEAT_INTERVAL {
             return None;
         }
-        times.written = now;
+        times.logged_at = now;
         Some(FailureLine::Lasts {
-            seconds: now.duration_since(times.first).as_secs(),
+            seconds: now.duration_since(times.first_at).as_secs(),
             attempts: self.attempts,
         })
     }
 
-    fn worked(&mut self, action: &str, now: Instant) -> Option<FailureLine> {
+    fn note_success(&mut self, action: &str, now: Instant) -> Option<FailureLine> {
         let times = self.times?;
         self.failing.remove(action);
-        let (seconds, attempts) = (now.duration_since(times.first).as_secs(), self.attempts);
+        let (seconds, attempts) = (now.duration_since(times.first_at).as_secs(), self.attempts);
         self.forget_old(now);
         if !self.failing.is_empty() {
             return None;
@@ -115,8 +116,8 @@ impl FailureState {
     }
 
     fn forget_old(&mut self, now: Instant) {
-        let last = self.times.map(|times| times.last);
-        if last.is_some_and(|last| now.duration_since(last) >= FORGET_AFTER) {
+        let last_at = self.times.map(|times| times.last_at);
+        if last_at.is_some_and(|last_at| now.duration_since(last_at) >= FORGET_AFTER) {
             *self = Self::default();
         }
     }
@@ -131,39 +132,51 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut state = FailureState::default();
-        assert_eq!(state.worked("read", start), None);
-        assert_eq!(state.failed("read", at(0)), Some(FailureLine::Began));
+        assert_eq!(state.note_success("read", start), None);
+        assert_eq!(state.note_failure("read", at(0)), Some(FailureLine::Began));
         for second in 1..60 {
-            assert_eq!(state.failed("renew", at(second)), None);
-            assert_eq!(state.failed("read", at(second)), None);
+            assert_eq!(state.note_failure("renew", at(second)), None);
+            assert_eq!(state.note_failure("read", at(second)), None);
         }
         let (seconds, attempts) = (60, 120);
         let lasts = FailureLine::Lasts { seconds, attempts };
-        assert_eq!(state.failed("renew", at(60)), Some(lasts));
-        assert_eq!(state.failed("read", at(61)), None);
+        assert_eq!(state.note_failure("renew", at(60)), Some(lasts));
+        assert_eq!(state.note_failure("read", at(61)), None);
         // One of them works again, as reads do without a standby.
-        assert_eq!(state.worked("read", at(62)), None);
-        assert_eq!(state.failed("renew", at(63)), None);
+        assert_eq!(state.note_success("read", at(62)), None);
+        assert_eq!(state.note_failure("renew", at(63)), None);
         let (seconds, attempts) = (64, 122);
         let ended = FailureLine::Ended { seconds, attempts };
-        assert_eq!(state.worked("renew", at(64)), Some(ended));
-        assert_eq!(state.worked("renew", at(65)), None);
-        assert_eq!(state.failed("renew", at(66)), Some(FailureLine::Began));
+        assert_eq!(state.note_success("renew", at(64)), Some(ended));
+        assert_eq!(state.note_success("renew", at(65)), None);
+        assert_eq!(
+            state.note_failure("renew", at(66)),
+            Some(FailureLine::Began)
+        );
     }
 
     #[test]
     fn action_that_is_not_repeated_is_forgotten() {
         let start = Instant::now();
         let mut state = FailureState::default();
-        assert_eq!(state.failed("compact", start), Some(FailureLine::Began));
+        assert_eq!(
+            state.note_failure("compact", start),
+            Some(FailureLine::Began)
+        );
         let later = start + FORGET_AFTER - Duration::from_secs(1);
-        assert_eq!(state.worked("read", later), None);
+        assert_eq!(state.note_success("read", later), None);
         let (seconds, attempts) = (120, 1);
         let ended = FailureLine::Ended { seconds, attempts };
-        assert_eq!(state.worked("read", start + FORGET_AFTER), Some(ended));
-        assert_eq!(state.failed("compact", start), Some(FailureLine::Began));
+        assert_eq!(
+            state.note_success("read", start + FORGET_AFTER),
+            Some(ended)
+        );
+        assert_eq!(
+            state.note_failure("compact", start),
+            Some(FailureLine::Began)
+        );
         // Or a failure of another action begins.
-        let next = state.failed("read", start + FORGET_AFTER);
+        let next = state.note_failure("read", start + FORGET_AFTER);
         assert_eq!(next, Some(FailureLine::Began));
     }
 }

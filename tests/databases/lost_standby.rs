@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sqlx::{Connection as _, Executor as _, PgConnection};
-use stockbridge::store::{RenewalNeed, StoreChange, StoreError};
+use stockbridge::store::{RenewalNeed, StoreChange, StoreError, StoreUrl, database_facts};
 use tokio::task::block_in_place;
 use tokio::time::{Instant, timeout};
 
@@ -22,13 +22,22 @@ const PERMIT: Duration = Duration::from_secs(4);
 /// Time in which a commit that need not wait has ended.
 const SOON: Duration = Duration::from_millis(500);
 
+/// Longest time until a change is refused that needs a row of a commit which waits for the standby.
+const REFUSED_WITHIN: Duration = Duration::from_secs(8);
+
+/// Longest time until an update gets its response.
+const RESPONDS_WITHIN: Duration = Duration::from_secs(11);
+
+/// Longest time for which a stop may wait for the database.
+const STOPS_WITHIN: Duration = Duration::from_secs(20);
+
 /// Longest time in which a replica may refuse to answer the Market.
 const MAX_GAP: Duration = Duration::from_secs(3);
 
 /// Number of commits that wait for the standby.
 const WAITING: &str = "SELECT count(*)::text FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
 
-/// The same of processes with the store.
+/// Number of commits of processes with the store that wait for the standby.
 const WAITING_STORES: &str = "SELECT count(*)::text FROM pg_stat_activity \
                               WHERE wait_event = 'SyncRep' AND application_name = 'stockbridge'";
 
@@ -120,7 +129,17 @@ async fn nothing_is_confirmed_without_the_standby() {
     // What was not confirmed is not seen, and its repetition is not confirmed.
     assert!(!two.store.catch_up().await.unwrap());
     for process in replicas {
+        let started = Instant::now();
         assert_unconfirmed(&while_renewed(replicas, try_append(process, 20)).await);
+        assert!(
+            started.elapsed() < REFUSED_WITHIN,
+            "{:?}",
+            started.elapsed()
+        );
+        for (replica, name) in replicas.iter().zip(["one", "two"]) {
+            let renewing = replica.store.renew_replica(name, RenewalNeed::Always);
+            assert!(renewing.await.unwrap().unwrap().was_alive, "{name}");
+        }
         assert!(process.store.is_failed(), "reads do not show that it works");
     }
     let waiting: u32 = query_text(&url, WAITING_STORES).await.parse().unwrap();
@@ -151,6 +170,32 @@ async fn nothing_is_confirmed_without_the_standby() {
     assert_eq!(two.contents(), one.contents());
     let fresh = database_subject(url).open().await;
     assert_eq!(fresh.contents(), one.contents());
+}
+
+/// A compaction that waited without a limit would keep a stop of the process waiting.
+#[tokio::test(flavor = "multi_thread")]
+async fn compaction_ends_without_the_standby() {
+    let server = DatabaseServer::postgresql();
+    let url = new_database(&server, "compacts").await;
+    let one = database_subject(url.clone()).open().await;
+    try_append(&one, 10).await.unwrap();
+    lose_standby(&url).await;
+    let closing = async {
+        let compacted = one.compact().await;
+        one.store.close().await.unwrap();
+        compacted
+    };
+    let compacted = timeout(STOPS_WITHIN, closing).await;
+    assert_unconfirmed(&compacted.expect("the process stops"));
+    set_standbys(&url, "").await;
+    wait_until("the server does not wait", async || {
+        query_text(&url, WAITING).await == "0"
+    })
+    .await;
+    let two = database_subject(url).open().await;
+    assert_eq!(two.contents(), one.contents());
+    two.compact().await.unwrap();
+    try_append(&two, 20).await.unwrap();
 }
 
 /// A server that was stopped, and started again, shows what the standby may not have.
@@ -230,13 +275,13 @@ impl MarketRequests {
         let stop = Arc::clone(&is_stopped);
         let thread = std::thread::spawn(move || {
             let mut longest = Duration::ZERO;
-            let mut answered = std::time::Instant::now();
+            let mut answered = Instant::now();
             while !stop.load(Ordering::Acquire) {
                 match asked.counts_blocking(&["A"]) {
                     Ok(counts) => {
                         assert!(possible.contains(&counts[0]), "{counts:?}");
                         longest = longest.max(answered.elapsed());
-                        answered = std::time::Instant::now();
+                        answered = Instant::now();
                     }
                     Err(status) => assert_eq!(status, 503),
                 }
@@ -268,6 +313,8 @@ async fn replicas_answer_without_the_standby() {
             == "sync"
     })
     .await;
+    let facts = database_facts(&StoreUrl::parse(&url).unwrap()).await;
+    assert_eq!(facts.unwrap().synchronous_standbys, Some(1));
     let config = |name: &str| {
         let settings = format!("replica = {name:?}\nsources_on = \"one\"");
         ServiceConfig::new(&market, &url, &settings)
@@ -282,7 +329,9 @@ async fn replicas_answer_without_the_standby() {
     // For longer than the leases last.
     while started.elapsed() < Duration::from_secs(40) {
         for replica in [&one, &two] {
+            let asked = Instant::now();
             assert_eq!(replica.put(&[("A", 2)]), 503);
+            assert!(asked.elapsed() < RESPONDS_WITHIN, "{:?}", asked.elapsed());
         }
     }
     for replica in [&one, &two] {

@@ -87,6 +87,7 @@ async fn doctor_reads_the_settings_of_the_server() {
         (facts.tables, facts.may_create, facts.standbys),
         (None, true, Some(0))
     );
+    assert_eq!(facts.synchronous_standbys, Some(0));
     let test_store = database_subject(url.clone()).open().await;
     let renewal = test_store
         .store

@@ -37,7 +37,7 @@ impl Market {
         Self::with_limit(SimulatorConfig::new(Clock::wall()).skus_per_minute).await
     }
 
-    /// The same with another rate limit.
+    /// Starts a Market with another rate limit.
     pub(crate) async fn with_limit(skus_per_minute: usize) -> Self {
         let campaign = CampaignConfig::new(CAMPAIGN, WAREHOUSE, vec!["api".to_owned()]);
         let simulator = MarketSimulator::new(SimulatorConfig {
@@ -77,7 +77,7 @@ impl ServiceConfig {
         Self::listening((&market.url, database_url), (0, 0), (extra_settings, ""))
     }
 
-    /// The same with fixed ports of the listeners, and further settings of the shop.
+    /// Returns a configuration with fixed ports of the listeners, and further settings of the shop.
     pub(crate) fn listening(
         (market_url, database_url): (&str, &str),
         (port, ops_port): (u16, u16),
@@ -196,7 +196,7 @@ impl Service {
         block_in_place(|| self.put_blocking(stock))
     }
 
-    /// The same, for a thread outside the runtime.
+    /// Updates the stock from a thread outside the runtime, and returns the status of the response.
     pub(crate) fn put_blocking(&self, stock: &[(&str, u32)]) -> u16 {
         let item =
             |(sku, count): &(&str, u32)| json!({ "sku": sku, "items": [{ "count": count }] });
@@ -212,7 +212,7 @@ impl Service {
         block_in_place(|| self.counts_blocking(skus))
     }
 
-    /// The same, for a thread outside the runtime.
+    /// Requests the stock as the Market does, from a thread outside the runtime.
     pub(crate) fn counts_blocking(&self, skus: &[&str]) -> Result<Vec<u64>, u16> {
         let body = json!({ "warehouseId": WAREHOUSE, "skus": skus }).to_string();
         let header = "Authorization: push-token";
@@ -233,7 +233,7 @@ impl Service {
         self.read_back_with("", &body)
     }
 
-    /// The same for the first page of all SKUs.
+    /// Reads the first page of all SKUs back, as the seller's programs do.
     pub(crate) fn read_back_page(&self) -> Result<Vec<u64>, u16> {
         self.read_back_with("?limit=200", "")
     }

@@ -99,18 +99,33 @@ fn evaluate(facts: &DatabaseFacts, url: &str) -> Vec<Finding> {
             "set synchronous_standby_names, or feed the complete stock after a failover",
         ));
     }
-    if !facts.synchronous_standby_names.is_empty() && facts.standbys == Some(0) {
-        let names = &facts.synchronous_standby_names;
+    let names = &facts.synchronous_standby_names;
+    let needed = needed_standbys(names);
+    if let Some(connected) = facts.synchronous_standbys
+        && connected < needed
+    {
         findings.push(Finding::fail(
             ABOUT,
             format!(
-                "the server waits for a standby (synchronous_standby_names = '{names}'), but none \
-                 is connected, so updates get 503"
+                "the server waits for synchronous standbys (synchronous_standby_names = '{names}'), but \
+                 only {connected} of {needed} receive changes, so updates get 503"
             ),
             "start the standby, or remove it from synchronous_standby_names until it is back",
         ));
     }
     findings
+}
+
+/// Returns the number of standbys for which a server with these `synchronous_standby_names` waits: in
+/// `ANY 2 (a, b, c)` the number before the list.
+fn needed_standbys(names: &str) -> i64 {
+    if names.trim().is_empty() {
+        return 0;
+    }
+    let method = names.split_once('(').map(|(method, _)| method);
+    let number = method.and_then(|method| method.split_whitespace().last());
+    // A list without a number is as one with 1.
+    number.and_then(|number| number.parse().ok()).unwrap_or(1)
 }
 
 /// Lists the replicas that run on this database, so that one with another database is missed. Warns if
@@ -278,6 +293,7 @@ mod tests {
             synchronous_commit: "on".to_owned(),
             synchronous_standby_names: String::new(),
             standbys: Some(0),
+            synchronous_standbys: Some(0),
             tables: Some(1),
             known_tables: 1,
             may_create: true,
@@ -449,13 +465,27 @@ mod tests {
         assert_eq!(lazy, [Ok, Warn]);
         assert_eq!(levels(|facts| facts.standbys = Some(1)), [Ok, Warn]);
         assert_eq!(levels(|facts| facts.standbys = None), [Ok]);
-        let waits_for = |standbys: Option<i64>| {
+    }
+
+    #[test]
+    fn missing_synchronous_standby_is_found() {
+        use Severity::{Fail, Ok};
+        let with = |names: &str, synchronous: Option<i64>| {
             levels(|facts| {
-                facts.synchronous_standby_names = "*".to_owned();
-                facts.standbys = standbys;
+                facts.synchronous_standby_names = names.to_owned();
+                // With an asynchronous one, as `pg_basebackup` while it runs.
+                facts.standbys = synchronous.map(|count| count + 1);
+                facts.synchronous_standbys = synchronous;
             })
         };
-        assert_eq!(waits_for(Some(0)), [Ok, Fail]);
-        assert_eq!((waits_for(Some(1)), waits_for(None)), (vec![Ok], vec![Ok]));
+        for names in ["*", "a, b", "1 (a, b)", "FIRST 1 (a, b)", "ANY 1(a, b)"] {
+            assert_eq!(with(names, Some(0)), [Ok, Fail], "{names}");
+            assert_eq!(with(names, Some(1)), [Ok], "{names}");
+        }
+        for names in ["ANY 2 (a, b)", "2 (a, b, c)"] {
+            assert_eq!(with(names, Some(1)), [Ok, Fail], "{names}");
+            assert_eq!(with(names, Some(2)), [Ok], "{names}");
+        }
+        assert_eq!(with("*", None), [Ok]);
     }
 }

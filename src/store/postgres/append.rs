@@ -1,18 +1,17 @@
 //! Appends: all changes of a call in one transaction, at the known end of each shop's log.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
 use stock::ShopId;
 use tokio::time::Instant;
 
+use super::attempts::Attempts;
 use super::change_tail;
 use super::connection::{
     PostgresConnection, PostgresWork, Purpose, WRITE_TIMEOUT, is_conflict, query, with_limit,
 };
-use super::database_problem::DatabaseProblem;
 use super::lease::{Fence, check_fence};
 use super::shop_log::LogEnd;
 use super::targets::{TargetConflict, find_other_target};
@@ -22,13 +21,6 @@ use crate::store::error::StoreInternalError;
 use crate::store::packing::RECORD_OVERHEAD;
 use crate::store::record::{PackedRecord, RecordKey};
 use crate::store::{BookVersion, StoreChange, StoreError};
-
-/// Maximum attempts of an append that collides with those of other processes.
-const MAX_ATTEMPTS: usize = 20;
-
-/// Longest time in which another process may keep a shop locked. It is longer than the server allows a
-/// stopped process, so that an append outlasts it.
-const LOCKED_LIMIT: Duration = Duration::from_secs(10);
 
 /// Conditions of an append, besides that memory has every change of the shops.
 #[derive(Clone, Copy, Debug, Default)]
@@ -92,7 +84,7 @@ impl PostgresStore {
                 .any(|change| matches!(change, StoreChange::Stock { .. }));
         let mut is_behind = false;
         let mut attempts = Attempts::new();
-        while attempts.begin() {
+        while self.begin_attempt(&mut attempts).await? {
             let mut state = self.lock_to_write().await?;
             // Compared under the lock: the book changes only under it.
             if version.is_some_and(|version| version != self.book_version()) {
@@ -111,32 +103,17 @@ impl PostgresStore {
                 with_limit(WRITE_TIMEOUT, attempt).await
             };
             is_behind |= matches!(outcome, Ok(Err(Refusal::Behind)));
+            attempts.note(&outcome);
             match self.conclude(&mut state, outcome).await? {
                 Some(positions) => {
                     let touched = packed.keys().chain(&only_read);
-                    return Ok(self.guard(&mut state, changes, (touched, positions)));
+                    return Ok(self.guard(&mut state, changes, touched, positions));
                 }
                 None if is_behind && depends_on_book => return Err(StoreError::Behind),
                 None => {}
             }
         }
         Err(self.give_up().await)
-    }
-
-    /// Returns the error after too many attempts.
-    pub(super) async fn give_up(&self) -> StoreError {
-        let error = StoreError::DatabaseUnusable {
-            target: self.url.to_string(),
-            what: format!(
-                "other processes wrote in between {MAX_ATTEMPTS} times, or had locked the shop for \
-                 {} s; if one of them was stopped, continue or kill it, and if the server waits for a \
-                 standby (synchronous_standby_names), start the standby or remove it from there",
-                LOCKED_LIMIT.as_secs()
-            ),
-            problem: DatabaseProblem::Described,
-        };
-        self.publish(&*self.state.lock().await, Some(&error));
-        error
     }
 
     /// Returns the result of an attempt, or `None` if another one may succeed. Memory has all changes of
@@ -164,7 +141,8 @@ impl PostgresStore {
         &self,
         state: &mut PostgresState,
         changes: &[StoreChange<'_>],
-        (touched, positions): (impl Iterator<Item = &'a usize>, Vec<LogPosition>),
+        touched: impl Iterator<Item = &'a usize>,
+        positions: Vec<LogPosition>,
     ) -> AppendGuard<'_> {
         for change in changes {
             let id = state.logs[change.shop().index()].id;
@@ -217,8 +195,8 @@ impl PostgresStore {
             work.roll_back().await?;
             return Ok(Err(Refusal::Behind));
         }
-        let is_confirmed = only_read.iter().all(|index| logs[*index].is_confirmed());
-        let positions = sealed.write(work, &self.id, (packed, is_confirmed), logs);
+        let standby_has = StandbyHas::of(logs, only_read);
+        let positions = sealed.write(work, &self.id, (packed, standby_has), logs);
         let positions = positions.await?;
         state.last_commit = started.elapsed();
         Ok(Ok(positions))
@@ -321,31 +299,6 @@ pub(super) enum Refusal {
     OtherTarget(TargetConflict),
 }
 
-/// Attempts of one append.
-///
-/// The lock of the store is not kept from one to the next: this process follows the others with the same
-/// connection, and may only answer the Market while it does.
-pub(super) struct Attempts {
-    started: Instant,
-    left: usize,
-}
-
-impl Attempts {
-    pub(super) fn new() -> Self {
-        Self {
-            started: Instant::now(),
-            left: MAX_ATTEMPTS,
-        }
-    }
-
-    /// Returns true if one more may begin.
-    pub(super) fn begin(&mut self) -> bool {
-        let may_begin = self.left > 0 && self.started.elapsed() < LOCKED_LIMIT;
-        self.left = self.left.saturating_sub(1);
-        may_begin
-    }
-}
-
 /// Returns the numbers of the shops of which something is stored that only concerns their target.
 fn shops_bound_to_target(changes: &[StoreChange<'_>], logs: &[ShopLog]) -> Vec<i64> {
     let is_bound = |change: &&StoreChange<'_>| match change {
@@ -358,6 +311,25 @@ fn shops_bound_to_target(changes: &[StoreChange<'_>], logs: &[ShopLog]) -> Vec<i
     bound.map(|change| logs[change.shop().index()].id).collect()
 }
 
+/// Knowledge of this process about the standby for which the server waits.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum StandbyHas {
+    /// It has all changes of the shops.
+    Changes,
+    Unknown,
+}
+
+impl StandbyHas {
+    /// Returns what is known for shops at these positions.
+    pub(super) fn of(logs: &[ShopLog], shops: &[usize]) -> Self {
+        if shops.iter().all(|index| logs[*index].is_confirmed()) {
+            Self::Changes
+        } else {
+            Self::Unknown
+        }
+    }
+}
+
 impl SealedAppend {
     /// Writes the records behind the locked ends of the logs, and commits. Returns the positions of the
     /// first records.
@@ -368,10 +340,10 @@ impl SealedAppend {
         &self,
         mut work: PostgresWork<'_>,
         own_id: &str,
-        (packed, is_confirmed): (&PackedShops, bool),
+        (packed, standby_has): (&PackedShops, StandbyHas),
         logs: &mut [ShopLog],
     ) -> Result<Vec<LogPosition>, StoreInternalError> {
-        if self.shops.is_empty() && is_confirmed {
+        if self.shops.is_empty() && standby_has == StandbyHas::Changes {
             work.roll_back().await?;
             return Ok(Vec::new());
         }

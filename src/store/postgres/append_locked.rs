@@ -7,9 +7,10 @@
 use stock::ShopId;
 
 use super::append::{
-    Attempt, AttemptCondition, Attempts, PackedShops, Refusal, begin_fenced, lock_ends,
+    Attempt, AttemptCondition, PackedShops, Refusal, StandbyHas, begin_fenced, lock_ends,
     other_shops, pack, seal,
 };
+use super::attempts::Attempts;
 use super::connection::{PostgresWork, WRITE_TIMEOUT, with_limit};
 use super::follow::read_after;
 use super::targets::find_other_target;
@@ -28,13 +29,14 @@ impl PostgresStore {
     ) -> Result<AppendGuard<'_>, StoreError> {
         let shops = other_shops(&PackedShops::new(), shops);
         let mut attempts = Attempts::new();
-        while attempts.begin() {
+        while self.begin_attempt(&mut attempts).await? {
             let mut state = self.lock_to_write().await?;
             let attempt = self.compare_and_append(&mut state, &shops, updates);
             let outcome = with_limit(WRITE_TIMEOUT, attempt).await;
+            attempts.note(&outcome);
             if let Some(positions) = self.conclude(&mut state, outcome).await? {
-                let touched = (shops.iter(), positions);
-                return Ok(self.guard(&mut state, &updates.changes(), touched));
+                let changes = updates.changes();
+                return Ok(self.guard(&mut state, &changes, shops.iter(), positions));
             }
         }
         Err(self.give_up().await)
@@ -57,7 +59,7 @@ impl PostgresStore {
         };
         updates.compare().await;
         let packed = pack(&updates.changes());
-        self.append_to(work, (logs, shops), &packed).await
+        self.append_to(work, logs, shops, &packed).await
     }
 
     /// Appends records that do not depend on the book.
@@ -74,7 +76,7 @@ impl PostgresStore {
             ..condition
         };
         match self.lock_and_follow(state, condition).await? {
-            Ok((work, logs)) => self.append_to(work, (logs, &shops), packed).await,
+            Ok((work, logs)) => self.append_to(work, logs, &shops, packed).await,
             Err(refusal) => Ok(Err(refusal)),
         }
     }
@@ -82,12 +84,12 @@ impl PostgresStore {
     async fn append_to(
         &self,
         work: PostgresWork<'_>,
-        (logs, shops): (&mut [ShopLog], &[usize]),
+        logs: &mut [ShopLog],
+        shops: &[usize],
         packed: &PackedShops,
     ) -> Attempt<Vec<LogPosition>> {
-        let is_confirmed = shops.iter().all(|index| logs[*index].is_confirmed());
         let sealed = seal(packed, logs);
-        let written = sealed.write(work, &self.id, (packed, is_confirmed), logs);
+        let written = sealed.write(work, &self.id, (packed, StandbyHas::of(logs, shops)), logs);
         Ok(Ok(written.await?))
     }
 

@@ -177,7 +177,8 @@ impl ChangeTail {
         upto.ver >= self.base.ver && self.index_of(upto).is_none()
     }
 
-    /// Returns true if a log that ends there has the same changes up to there.
+    /// Returns true if the position is one of this tail: a log with this end has the same changes up to
+    /// it.
     pub(super) fn has(&self, position: LogEnd) -> bool {
         self.index_of(position).is_some()
     }

@@ -1,14 +1,14 @@
 //! Commits that the server does not confirm in time, above all because it waits for a standby.
 //!
 //! A server with `synchronous_standby_names` waits for its standby without a limit, and closing the
-//! connection does not end the wait. Until the standby has the change, no other transaction sees it, and its rows stay
-//! locked. So a process gives such a commit up after a while, because the other tasks wait for the
-//! connection, and above all the one that keeps the permit to answer the Market.
+//! connection does not end the wait. Until the standby has the change, no other transaction sees it, and
+//! its rows stay locked. So a process gives such a commit up after a while, because the other tasks wait
+//! for the connection, and above all the one that keeps the permit to answer the Market.
 //!
 //! After that, a change is not tried before a probe has been committed: a small write on a connection of
 //! its own, for which no other task waits. All probes lock the same row, so at most one of them waits
-//! for the standby, however many processes there are. It ends when the standby is back, and with it all
-//! earlier commits.
+//! for the standby, however many processes there are. Its wait ends when the standby is back; all earlier
+//! commits are then confirmed too.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,18 +22,18 @@ use super::{PostgresState, PostgresStore, ShopLog, check_open};
 use crate::store::StoreError;
 use crate::store::error::StoreInternalError;
 
-/// Longest wait for a commit on the connection of the store. It ends before the whole transaction is given
-/// up.
+/// Longest wait for a commit on the connection of the store. It ends before the whole transaction is
+/// given up.
 const COMMIT_LIMIT: Duration = Duration::from_secs(8);
 
-/// The same in a replica. Its permit to answer the Market lasts 4 s, and is renewed on the same connection
-/// once a second.
+/// Longest wait for a commit in a replica, whose permit to answer the Market lasts 4 s and is renewed on
+/// the same connection once a second.
 const REPLICA_COMMIT_LIMIT: Duration = Duration::from_secs(2);
 
 /// Longest wait for a probe, with the connection for it.
 const PROBE_LIMIT: Duration = Duration::from_secs(3);
 
-/// Outcome of the last commits of one store. Clones share it.
+/// Limit of the commits of one store, and whether the last one was given up. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct CommitWatch(Arc<CommitOutcomes>);
 
@@ -63,8 +63,19 @@ impl CommitWatch {
         self.0.limit_ms.store(ms, Ordering::Release);
     }
 
-    /// Returns the longest wait for one commit.
-    pub(super) fn limit(&self) -> Duration {
+    /// Returns the longest wait for the commit of a transaction, if it has a limit.
+    pub(super) fn limit_of(&self, purpose: Purpose) -> Option<Duration> {
+        match purpose {
+            Purpose::Write | Purpose::SharedWrite => Some(self.limit()),
+            // What was written in bulk is on its way to the standby already. The row of the shop stays
+            // locked until the standby has it, and a stop of the process waits for a compaction.
+            Purpose::WriteAll => Some(COMMIT_LIMIT),
+            // They do not wait for the standby.
+            Purpose::ReadAll | Purpose::Renewal => None,
+        }
+    }
+
+    fn limit(&self) -> Duration {
         Duration::from_millis(self.0.limit_ms.load(Ordering::Acquire))
     }
 
@@ -121,7 +132,7 @@ impl PostgresStore {
             let mut connection = self.probe.lock().await;
             // Another task may have probed meanwhile.
             if need == ProbeNeed::IfStalled && !self.commits.is_stalled() {
-                return Ok(());
+                return Ok(connection);
             }
             let mut work = connection.begin(Purpose::Write).await?;
             // It changes nothing, but needs a server that can write.
@@ -130,19 +141,21 @@ impl PostgresStore {
                 .await?;
             work.commit().await?;
             self.commits.note_confirmed();
-            connection.close().await;
-            Ok(())
+            Ok(connection)
         };
-        let probed = timeout(PROBE_LIMIT, probing).await;
-        let unconfirmed = StoreInternalError::Unconfirmed(PROBE_LIMIT);
-        let outcome = match probed {
-            Ok(Ok(())) => Ok(()),
-            // Another probe waits.
-            Ok(Err(error)) if is_conflict(&error) => Err(unconfirmed),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(unconfirmed),
+        let outcome = match timeout(PROBE_LIMIT, probing).await {
+            Ok(Ok(mut connection)) => {
+                connection.close().await;
+                return Ok(());
+            }
+            Ok(Err(error)) if !is_conflict(&error) => error,
+            // The server does not confirm it, or another probe waits.
+            Ok(Err(_)) | Err(_) => {
+                self.commits.note_stalled();
+                StoreInternalError::Unconfirmed(PROBE_LIMIT)
+            }
         };
-        outcome.map_err(|error| to_store_error(&self.url, error))
+        Err(to_store_error(&self.url, outcome))
     }
 }
 

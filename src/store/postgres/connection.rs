@@ -34,21 +34,22 @@ pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time in which the server receives one statement counts too.
 const IDLE_LIMIT: Duration = Duration::from_secs(5);
 
-/// The same for a transaction that writes everything, in statements of a megabyte.
+/// Time after which the server ends a silent transaction that writes everything, in statements of a
+/// megabyte.
 const BULK_IDLE_LIMIT: Duration = Duration::from_secs(8);
 
 /// Longest wait for a lock of another process.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The same while the other tasks of this process wait for the connection, above all the one that
-/// follows the other replicas: each of them may wait for it once before that one gets its turn, and the
-/// permit to answer the Market is eight times as long.
+/// Longest wait for a lock of another process on the connection of the store. The other tasks of this
+/// process wait for that, above all the one that follows the other replicas: each of them may wait for it
+/// once before that one gets its turn, and the permit to answer the Market is eight times as long.
 const SHARED_LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Longest wait for the turn of a notification.
+/// Longest wait for the lock under which the server sends notifications one after the other.
 const NOTIFY_LOCK_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Time after which a commit may have been waiting for a standby.
+/// Duration of a commit above which it has probably waited for a standby, so that the wait is repeated.
 const SLOW_COMMIT: Duration = Duration::from_millis(500);
 
 /// Makes a commit wait for the standby, if the server has one to wait for: a transaction that has written
@@ -89,7 +90,7 @@ pub(super) struct PostgresConnection {
     url: StoreUrl,
     conn: Option<PgConnection>,
     failed_at: Option<(Instant, ConnectionFailure)>,
-    /// Watch of the commits of short changes.
+    /// Watch of the commits.
     commits: Option<CommitWatch>,
 }
 
@@ -99,7 +100,8 @@ pub(super) struct PostgresConnection {
 pub(super) struct PostgresWork<'a> {
     owner: &'a mut PostgresConnection,
     conn: PgConnection,
-    commits: Option<CommitWatch>,
+    /// Watch of the commit, and the longest wait for it.
+    commits: Option<(Duration, CommitWatch)>,
 }
 
 impl PostgresConnection {
@@ -112,7 +114,7 @@ impl PostgresConnection {
         }
     }
 
-    /// Limits the wait for commits of short changes, and notes that one was given up.
+    /// Limits the wait for commits, and notes that one was given up.
     pub(super) fn watch_commits(&mut self, commits: CommitWatch) {
         self.commits = Some(commits);
     }
@@ -152,8 +154,8 @@ impl PostgresConnection {
              SET LOCAL idle_in_transaction_session_timeout = {idle_ms}; SET LOCAL bytea_output = 'hex'; \
              {WRITE_BEFORE_COMMIT}"
         );
-        let is_short = matches!(purpose, Purpose::Write | Purpose::SharedWrite);
-        let commits = self.commits.clone().filter(|_| is_short);
+        let watched = self.commits.clone();
+        let commits = watched.and_then(|commits| Some((commits.limit_of(purpose)?, commits)));
         let was_open = self.conn.is_some();
         let conn = match self.conn.take() {
             Some(conn) => conn,
@@ -262,7 +264,7 @@ impl PostgresWork<'_> {
             commits,
         } = self;
         match commits {
-            Some(commits) => end_watched(&mut conn, &commits, ending).await?,
+            Some((limit, commits)) => end_watched(&mut conn, (limit, &commits), ending).await?,
             None => ending(&mut conn).await?,
         }
         owner.conn = Some(conn);
@@ -273,10 +275,10 @@ impl PostgresWork<'_> {
 /// Ends a transaction, unless the server takes too long to confirm that.
 async fn end_watched(
     conn: &mut PgConnection,
-    commits: &CommitWatch,
+    (limit, commits): (Duration, &CommitWatch),
     ending: impl AsyncFnOnce(&mut PgConnection) -> Result<(), StoreInternalError>,
 ) -> Result<(), StoreInternalError> {
-    let (started, limit) = (Instant::now(), commits.limit());
+    let started = Instant::now();
     let ended = timeout(limit, async {
         ending(conn).await?;
         if started.elapsed() >= SLOW_COMMIT {
@@ -293,7 +295,8 @@ async fn end_watched(
     })
 }
 
-/// Runs statements of which the first one commits. An error of the others does not matter.
+/// Runs statements of which the first one commits. Errors of the later ones are ignored, because the
+/// commit is done.
 async fn commit(conn: &mut PgConnection, statements: &str) -> Result<(), StoreInternalError> {
     let mut is_committed = false;
     let mut results = conn.fetch_many(sqlx::raw_sql(AssertSqlSafe(statements.to_owned())));

@@ -25,6 +25,8 @@ pub struct DatabaseFacts {
     pub synchronous_standby_names: String,
     /// Standbys that receive changes now; `None` if the user may not see it.
     pub standbys: Option<i64>,
+    /// Those of them that count for [`Self::synchronous_standby_names`].
+    pub synchronous_standbys: Option<i64>,
     /// Version of the tables; `None` before the first start.
     pub tables: Option<i64>,
     /// Version of the tables that this release knows.
@@ -75,13 +77,16 @@ async fn read_facts(
          current_setting('synchronous_standby_names'), \
          CASE WHEN pg_has_role(current_user, 'pg_monitor', 'USAGE') \
          THEN (SELECT count(*) FROM pg_stat_replication) END, \
+         CASE WHEN pg_has_role(current_user, 'pg_monitor', 'USAGE') \
+         THEN (SELECT count(*) FROM pg_stat_replication \
+         WHERE sync_state IN ('sync', 'quorum')) END, \
          to_regclass('stockbridge.schema_version') IS NOT NULL, \
          has_database_privilege(current_database(), 'CREATE')",
     )
     .fetch_one(&mut *conn)
     .await?;
     let text = |row: &PgRow, index: usize| row.try_get::<String, _>(index);
-    let has_tables: bool = row.try_get(6)?;
+    let has_tables: bool = row.try_get(7)?;
     let tables = if has_tables {
         let found = query("SELECT max(version) FROM stockbridge.schema_version")
             .fetch_one(&mut *conn)
@@ -90,7 +95,7 @@ async fn read_facts(
     } else {
         None
     };
-    let may_create: bool = row.try_get(7)?;
+    let may_create: bool = row.try_get(8)?;
     let leases = if has_tables {
         let rows = query(
             "SELECT name, split_part(owner, '/', 1) FROM stockbridge.lease \
@@ -116,6 +121,7 @@ async fn read_facts(
         synchronous_commit: text(&row, 3)?,
         synchronous_standby_names: text(&row, 4)?,
         standbys: row.try_get(5)?,
+        synchronous_standbys: row.try_get(6)?,
         tables,
         known_tables: known_version(),
         may_create: may_create || has_tables,

@@ -154,10 +154,10 @@ impl DatabaseProblem {
                  {setting}"
             ),
             Self::Unconfirmed => {
-                "if synchronous_standby_names of the server is set, start the standby \
-                                  that it names, or remove it from there until it is back; \
-                                  otherwise check the disk of the server and the network"
-                    .to_owned()
+                let cure = "if synchronous_standby_names of the server is set, start the standby that \
+                            it names, or remove it from there until it is back; otherwise check the \
+                            disk of the server and the network";
+                cure.to_owned()
             }
             Self::Disconnected => "check the server, its log and the network".to_owned(),
             Self::WithoutTls => format!(

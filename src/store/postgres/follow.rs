@@ -69,8 +69,9 @@ impl PostgresStore {
         Ok(self.follow_and_renew(state, None).await?.is_new)
     }
 
-    /// The same, and renews the row of this replica in the transaction in which the changes were read.
-    /// So a row never names changes of a server that was replaced meanwhile by one without them.
+    /// Passes the changes of other processes to the callback, and renews the row of this replica in the
+    /// transaction in which they were read. So a row never names changes of a server that was replaced
+    /// meanwhile by one without them.
     pub(super) async fn follow_and_renew(
         &self,
         state: &mut PostgresState,

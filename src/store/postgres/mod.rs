@@ -15,6 +15,7 @@
 mod append;
 mod append_locked;
 mod applied;
+mod attempts;
 mod change_listener;
 mod change_tail;
 mod commit_watch;
@@ -82,14 +83,16 @@ use super::{
 /// of them has it, the others wait, and so does the renewal of the permit to answer the Market. So
 /// each of them keeps it for a short time:
 ///
-/// - Waiting for a lock of another process ends after half a second, and the next attempt waits for its
-///   turn.
-/// - A server that does not confirm a commit, because it waits for a standby, is given up after two
-///   seconds, and then no further commit is tried before the server confirms a probe.
+/// - The wait of a short change for a lock of another process ends after half a second, and the next
+///   attempt waits for its turn.
+/// - A commit that the server does not confirm, because it waits for a standby, is given up after two
+///   seconds in a replica, and after eight in a single process. Then no further commit is tried before the
+///   server confirms a probe.
 /// - A server that is silent is given up after [`WRITE_TIMEOUT`], which is longer than the permit: a
 ///   process that does not reach the database may not answer.
 /// - Only what must be read or appended in bulk takes longer: when this process is far behind, or when
-///   the database has lost changes. It has no permit then.
+///   the database has lost changes. It has no permit then. Such an append is given up if the server does
+///   not confirm its commit within eight seconds.
 ///
 /// Compactions, rows of replicas and leases have connections of their own.
 pub(super) struct PostgresStore {
@@ -143,7 +146,8 @@ struct ShopLog {
     target: String,
     /// Last change that memory has, or gets from the append that is just returning.
     end: LogEnd,
-    /// Last change when this process has last committed: the standby for which the server waits has it.
+    /// End of the log at the last commit of this process. The standby for which the server waits has
+    /// everything up to it.
     confirmed: Option<LogEnd>,
     /// Generation of the valid snapshot.
     generation: i64,
@@ -171,11 +175,15 @@ impl PostgresStore {
             loaded.map_err(|error| connection.to_store_error(error))?;
         let commits = CommitWatch::new();
         connection.watch_commits(commits.clone());
-        let connect_later = || tokio::sync::Mutex::new(PostgresConnection::new(url.clone()));
+        let connect_later = || {
+            let mut connection = PostgresConnection::new(url.clone());
+            connection.watch_commits(commits.clone());
+            tokio::sync::Mutex::new(connection)
+        };
         let store = Self {
             compaction: connect_later(),
-            commits,
             probe: connect_later(),
+            commits,
             id: format!("{:016x}", rand::random::<u64>()),
             replicas: ReplicaTable::new(url.clone()),
             renewed: Mutex::default(),
