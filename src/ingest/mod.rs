@@ -21,6 +21,7 @@ mod tests;
 mod worker;
 
 use chrono::{DateTime, Utc};
+use lifecycle::Clock;
 use tokio::sync::{mpsc, oneshot};
 
 pub use metrics::Metrics;
@@ -136,6 +137,7 @@ impl From<&StoreError> for IngestError {
 #[derive(Clone, Debug)]
 pub struct Ingest {
     queue: mpsc::Sender<IngestRequest>,
+    clock: Clock,
 }
 
 #[derive(Debug)]
@@ -143,6 +145,8 @@ struct IngestRequest {
     origin: Origin,
     repeat_policy: RepeatPolicy,
     statements: Vec<(ShopId, Vec<Update>)>,
+    /// Time of the arrival, from which updates without a date count.
+    arrived: DateTime<Utc>,
     /// Permit at the arrival of the updates; `None` if they do not depend on it.
     permit: Option<RequestPermit>,
     response: oneshot::Sender<Result<Accepted, IngestError>>,
@@ -222,6 +226,7 @@ impl Ingest {
             origin,
             repeat_policy,
             statements,
+            arrived: self.clock.now(),
             permit,
             response,
         };

@@ -19,15 +19,35 @@ pub(super) struct ResolvedUpdates {
     pub(super) accepted: Accepted,
 }
 
-/// Returns the level of an update.
+/// Longest difference between the clocks of two replicas, with a wide margin. Each follows that of the
+/// database.
+const MAX_CLOCK_DIFFERENCE_MICROS: i64 = 1_000_000;
+
+/// Returns the level of an update that arrived at one time and is compared at another.
 ///
-/// An update without a date is dated now, and later than the known level: if that has a date from
-/// a clock that runs ahead, the update must still win.
-pub(super) fn level_of(update: &Update, known: Option<Level>, now: Timestamp) -> Level {
-    let as_of_now = || known.map_or(now, |known| now.max(known.updated_at.successor()));
+/// An update without a date counts from its arrival, and is later than what was known then: if that has a
+/// date from a clock that runs ahead, the update must still win. But stock that was stated while the
+/// update waited for the store is newer.
+pub(super) fn level_of(
+    update: &Update,
+    known: Option<Level>,
+    (arrived, now): (Timestamp, Timestamp),
+) -> Level {
+    let undated = || {
+        let Some(known) = known.map(|known| known.updated_at) else {
+            return arrived;
+        };
+        let is_later =
+            |than: Timestamp| known.as_micros() - than.as_micros() > MAX_CLOCK_DIFFERENCE_MICROS;
+        if is_later(arrived) && !is_later(now) {
+            arrived
+        } else {
+            arrived.max(known.successor())
+        }
+    };
     Level {
         count: update.count,
-        updated_at: update.updated_at.unwrap_or_else(as_of_now),
+        updated_at: update.updated_at.unwrap_or_else(undated),
     }
 }
 
@@ -74,5 +94,48 @@ impl CompareUpdates for ComparedRequests<'_> {
 
     fn changes(&self) -> Vec<StoreChange<'_>> {
         changes_of(&self.resolved)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stock::Count;
+
+    use super::*;
+
+    #[test]
+    fn undated_update_counts_from_its_arrival() {
+        let at =
+            |millis: i64| Timestamp::from_micros(1_790_000_000_000_000 + millis * 1000).unwrap();
+        let undated = Update {
+            sku: Sku::parse("A").unwrap(),
+            count: Count::ZERO,
+            updated_at: None,
+        };
+        let (arrived, now) = (at(0), at(5_000));
+        for (case, known, expected) in [
+            ("unknown", None, arrived),
+            ("older", Some(at(-10)), arrived),
+            ("of the same time", Some(arrived), arrived.successor()),
+            (
+                "of a clock that is a little ahead",
+                Some(at(900)),
+                at(900).successor(),
+            ),
+            ("stated while it waited", Some(at(3_000)), arrived),
+            ("stated just now", Some(at(5_010)), arrived),
+            (
+                "of a clock that runs ahead",
+                Some(at(60_000)),
+                at(60_000).successor(),
+            ),
+        ] {
+            let known = known.map(|updated_at| Level {
+                count: Count::ZERO,
+                updated_at,
+            });
+            let level = level_of(&undated, known, (arrived, now));
+            assert_eq!(level.updated_at, expected, "{case}");
+        }
     }
 }

@@ -91,7 +91,7 @@ pub fn create(
         clock_watch: ClockWatch::default(),
         true_dates: HashMap::new(),
     };
-    (Ingest { queue }, worker)
+    (Ingest { queue, clock }, worker)
 }
 
 impl IngestWorker {
@@ -244,8 +244,7 @@ impl IngestWorker {
                 };
                 for slice in updates.chunks(SLICE_LENGTH) {
                     pause_after(slice.len(), &mut until_pause).await;
-                    let policy = request.repeat_policy;
-                    self.resolve_slice(&mut resolved, slice, (policy, now), &mut pending);
+                    self.resolve_slice(&mut resolved, slice, (request, now), &mut pending);
                 }
                 resolved_shops.push(resolved);
             }
@@ -258,16 +257,17 @@ impl IngestWorker {
         &mut self,
         resolved: &mut ResolvedUpdates,
         updates: &'a [Update],
-        (repeat_policy, now): (RepeatPolicy, DateTime<Utc>),
+        (request, now): (&IngestRequest, DateTime<Utc>),
         pending: &mut PendingLevels<'a>,
     ) {
-        let shop = resolved.shop;
+        let (shop, repeat_policy) = (resolved.shop, request.repeat_policy);
+        let times = (request.arrived.into(), now.into());
         let skus = updates.iter().map(|update| update.sku.as_str());
         let entries = self.book.get_many(shop, skus);
         for (update, entry) in updates.iter().zip(entries) {
             let earlier = pending.get(&(shop, &update.sku)).copied();
             let known = earlier.or_else(|| entry.map(BookEntry::level));
-            let mut level = level_of(update, known, now.into());
+            let mut level = level_of(update, known, times);
             if let (Some(known), Some(date)) = (known, update.updated_at)
                 && self.clock_watch.is_wrong_date(known.updated_at, now)
                 && self.replaces_wrong_date((shop, &update.sku), date, now)

@@ -111,7 +111,8 @@ pub struct Update {
     pub sku: Sku,
     /// Pieces that can be ordered.
     pub count: Count,
-    /// Time since which the count is valid. `None` means "as of now", which is always the newest.
+    /// Time since which the count is valid. `None` means "as of the arrival", which is newer than
+    /// everything that was known then.
     pub updated_at: Option<Timestamp>,
 }
 
