@@ -32,7 +32,7 @@ pub use worker::{IngestWorker, create};
 use stock::{ApplyOutcome, ShopId, Sku, Update};
 
 use crate::replicas::RequestPermit;
-use crate::store::{DatabaseProblem, StoreError};
+use crate::store::StoreError;
 
 /// Treatment of an update whose date is the known one, or whose count is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -121,13 +121,9 @@ impl From<&StoreError> for IngestError {
     fn from(error: &StoreError) -> Self {
         match error {
             StoreError::DiskFull => Self::DiskFull,
-            StoreError::DatabaseUnusable {
-                problem:
-                    DatabaseProblem::Unconfirmed
-                    | DatabaseProblem::NoResponse
-                    | DatabaseProblem::Disconnected,
-                ..
-            } => Self::Unconfirmed(error.to_string()),
+            StoreError::DatabaseUnusable { .. } if error.may_be_stored() => {
+                Self::Unconfirmed(error.to_string())
+            }
             other => Self::Failed(other.to_string()),
         }
     }

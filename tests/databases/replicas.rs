@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sqlx::{Connection as _, Executor as _, PgConnection};
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep};
 
@@ -310,4 +311,36 @@ async fn other_target_is_refused_while_replicas_live() {
     assert_eq!(one.put(&[("A", 3)]), 200);
     replicas.wait_for_market(&[("A", 3)]).await;
     assert!(!one.has_alarm("campaign_paused"));
+}
+
+/// An update that waits for a locked shop is older than one that has arrived since, also if it is written
+/// after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn undated_update_counts_from_its_arrival() {
+    let replicas = Replicas::start("arrival").await;
+    let (one, two) = (&replicas.one, &replicas.two);
+    assert_eq!(one.put(&[("A", 0)]), 200);
+    let mut lock = PgConnection::connect(&replicas.url).await.unwrap();
+    let locking = "BEGIN; SELECT 1 FROM stockbridge.shop FOR UPDATE";
+    lock.execute(sqlx::raw_sql(locking)).await.unwrap();
+    let (started, runtime) = (Instant::now(), tokio::runtime::Handle::current());
+    let wait_for = |millis| {
+        let time = Duration::from_millis(millis);
+        runtime.block_on(wait_until("time", async || started.elapsed() > time));
+    };
+    let outcomes = block_in_place(|| {
+        std::thread::scope(|scope| {
+            let earlier = scope.spawn(|| two.put_blocking(&[("A", 1)]));
+            // Longer than the clocks of replicas differ.
+            wait_for(1_500);
+            let later = scope.spawn(|| one.put_blocking(&[("A", 2)]));
+            wait_for(2_000);
+            runtime.block_on(lock.close()).unwrap();
+            [earlier.join().unwrap(), later.join().unwrap()]
+        })
+    });
+    assert_eq!(outcomes, [200, 200]);
+    for replica in [one, two] {
+        assert_eq!(replica.counts(&["A"]), Ok(vec![2]));
+    }
 }

@@ -57,12 +57,18 @@ impl Planner {
         metrics.record(name, &verdict, skus, ended_at - batch.sent_at, is_answered);
         self.status.requests += 1;
         if verdict != ResponseVerdict::Accepted {
+            // Without a response the Market may not have been called, as when the database is down.
+            let what = if is_answered {
+                "the Market did not accept a batch"
+            } else {
+                "a batch got no response of the Market"
+            };
             warn!(
                 shop = name,
                 address = %self.target.address,
                 batch.skus = skus,
                 trace = trace_id.as_deref(),
-                "the Market did not accept a batch: {verdict}"
+                "{what}: {verdict}"
             );
         }
         match verdict {
