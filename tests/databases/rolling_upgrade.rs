@@ -4,12 +4,13 @@
 //! The later release does what docs/replicas.md allows it. The earlier one is represented by a store
 //! that was opened before, and by the statements of its release.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
-use tokio::task::block_in_place;
-use tokio::time::Instant;
+use tokio::task::{block_in_place, spawn_blocking};
+use tokio::time::timeout;
 
 use super::postgres_store::{database_subject, execute, new_database, open_two, query_text};
 use super::replicas::HAND_OVER;
@@ -48,6 +49,10 @@ FROM stockbridge.shop";
 const RENEWAL_OF_VERSION_1: &str = "\
 UPDATE stockbridge.replica SET shops = shops, applied = applied, \
 until = clock_timestamp() + interval '6 s' WHERE id = 'old'";
+
+/// What that replica writes after it has applied all changes.
+const CHANGES_APPLIED_BY_VERSION_1: &str = "\
+UPDATE stockbridge.replica SET applied = (SELECT array_agg(ver) FROM stockbridge.shop) WHERE id = 'old'";
 
 /// Time between two renewals.
 const RENEWAL_INTERVAL: Duration = Duration::from_millis(500);
@@ -237,7 +242,7 @@ async fn replica_waits_for_one_of_an_earlier_release() {
             execute(&renewing_url, RENEWAL_OF_VERSION_1).await;
         }
     });
-    let new = config.serve();
+    let new = Arc::new(config.serve());
     // That release reads sources without a lease, so this one does not read them.
     list.write("L;1\n");
     wait_until("it says which replica to upgrade", async || {
@@ -247,10 +252,15 @@ async fn replica_waits_for_one_of_an_earlier_release() {
     })
     .await;
     // The row is live, and has not applied the update.
-    let start = Instant::now();
-    assert_eq!(new.put(&[("A", 2)]), 200);
-    let waited = start.elapsed();
-    assert!(waited > Duration::from_secs(3), "{waited:?}");
+    let version = async || query_text(&url, "SELECT sum(ver)::text FROM stockbridge.shop").await;
+    let known = version().await;
+    let writer = Arc::clone(&new);
+    let mut writing = spawn_blocking(move || writer.put_blocking(&[("A", 2)]));
+    wait_until("the update is stored", async || version().await != known).await;
+    let waited = timeout(Duration::from_secs(3), &mut writing).await;
+    assert!(waited.is_err(), "{waited:?}");
+    execute(&url, CHANGES_APPLIED_BY_VERSION_1).await;
+    assert_eq!(writing.await.unwrap(), 200);
     assert_eq!(new.counts(&["A"]), Ok(vec![2]));
     assert!(
         !renewals.is_finished(),
