@@ -1,6 +1,6 @@
 //! Texts that are parts of a larger buffer, and are looked up without a copy.
 
-use super::sku_words::MEDIUM_WORDS;
+use super::sku_words::{MEDIUM_WORDS, SkuWords};
 
 /// Bytes of the longest text whose words are read by loads of a fixed length.
 const LOAD_BYTES: usize = 8 * MEDIUM_WORDS;
@@ -34,7 +34,7 @@ impl<'a> TextInBuffer<'a> {
             return None;
         }
         let Some(loaded) = self.loaded() else {
-            return Some(self.copied_words());
+            return self.words_of_text();
         };
         let kept: &[u8; LOAD_BYTES] = KEPT_THEN_ZEROS[LOAD_BYTES - length..].first_chunk()?;
         let words = loaded
@@ -59,14 +59,12 @@ impl<'a> TextInBuffer<'a> {
 
     /// Returns the words of a text at the end of its buffer.
     #[cold]
-    fn copied_words(self) -> [u64; MEDIUM_WORDS] {
-        let mut padded = [0; LOAD_BYTES];
-        padded[..self.text.len()].copy_from_slice(self.text.as_bytes());
-        let mut words = [0; MEDIUM_WORDS];
-        for (word, bytes) in words.iter_mut().zip(padded.as_chunks::<8>().0) {
-            *word = u64::from_le_bytes(*bytes);
+    fn words_of_text(self) -> Option<[u64; MEDIUM_WORDS]> {
+        match SkuWords::of(self.text)? {
+            SkuWords::Short([first, second]) => Some([first, second, 0, 0]),
+            SkuWords::Medium(words) => Some(words),
+            SkuWords::Long(_) | SkuWords::VeryLong(_) => None,
         }
-        words
     }
 }
 
@@ -93,7 +91,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::sku_words::SkuWords;
 
     #[test]
     fn foreign_texts_are_read_too() {
