@@ -9,8 +9,9 @@ use parking_lot::Mutex;
 use stock::{Count, StockBook};
 
 use super::*;
+use crate::ingest::resolved_updates::ComparedRequests;
 use crate::replicas::ServingPermit;
-use crate::store::{self, ShopIdentity, Store};
+use crate::store::{self, CompareUpdates as _, ShopIdentity, Store};
 use crate::telemetry::{AlarmKind, Alarms};
 
 /// Calls of the callback: shop, origin, changed and repeated SKUs.
@@ -400,4 +401,52 @@ async fn failed_write_changes_no_shop_and_reports_nothing() {
         test_ingest.book.get(MOSCOW, "A").is_none() && test_ingest.book.get(OMSK, "B").is_none()
     );
     assert!(test_ingest.recorded.lock().is_empty());
+}
+
+#[tokio::test]
+async fn interrupted_updates_are_refused() {
+    let test_ingest = test_ingest().await;
+    let statements = vec![(MOSCOW, vec![stated_update("A", 1, "10:00:00")])];
+    let refused = test_ingest
+        .ingest
+        .accept_all(Origin::CampaignPut, statements, RequestPermit::lapsed())
+        .await;
+    assert_eq!(refused, Err(IngestError::Interrupted));
+    assert!(test_ingest.book.get(MOSCOW, "A").is_none());
+}
+
+/// The permit may lapse while a call waits for the locks under which it is compared.
+#[tokio::test]
+async fn interruption_before_the_comparison_is_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let config = store::Config { path, url: None };
+    let opened = Store::open(&config, &identities()).await.unwrap();
+    let (_ingest, mut worker) = create(
+        Arc::new(opened.book),
+        Arc::new(opened.store),
+        Clock::wall(),
+        Alarms::new(Clock::wall()),
+        Metrics::default(),
+        Box::new(|_| {}),
+    );
+    let (response, mut refused) = oneshot::channel();
+    let now = Clock::wall().now();
+    let mut requests = vec![IngestRequest {
+        origin: Origin::CampaignPut,
+        repeat_policy: RepeatPolicy::UpdateTimestamp,
+        statements: vec![(MOSCOW, vec![stated_update("A", 1, "10:00:00")])],
+        arrived: now,
+        permit: Some(RequestPermit::lapsed()),
+        response,
+    }];
+    let mut compared = ComparedRequests {
+        worker: &mut worker,
+        requests: &mut requests,
+        now,
+        resolved: Vec::new(),
+    };
+    compared.compare().await;
+    assert!(compared.changes().is_empty());
+    assert_eq!(refused.try_recv().unwrap(), Err(IngestError::Interrupted));
 }

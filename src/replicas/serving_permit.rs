@@ -39,6 +39,15 @@ pub struct RequestPermit {
 }
 
 impl RequestPermit {
+    /// Returns a permit that has lapsed.
+    #[cfg(test)]
+    pub(crate) fn lapsed() -> Self {
+        Self {
+            permit: ServingPermit::ended(),
+            lapses: 0,
+        }
+    }
+
     /// Returns true if the permit has been valid without a gap since the request arrived. Otherwise
     /// other replicas may have acknowledged newer updates, which the one of the request must not replace.
     ///

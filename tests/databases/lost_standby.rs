@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use stockbridge::store::{RenewalNeed, StoreChange, StoreError, StoreUrl, database_facts};
-use tokio::task::block_in_place;
+use tokio::task::{JoinHandle, block_in_place};
 use tokio::time::{Instant, timeout};
 
 use super::postgres_store::{database_subject, execute, new_database, open_two, query_text};
@@ -198,6 +198,20 @@ async fn compaction_ends_without_the_standby() {
     try_append(&two, 20).await.unwrap();
 }
 
+/// Starts an append whose commit waits for the standby.
+async fn begin_waiting_append(
+    url: &str,
+    process: &Arc<SuiteStore>,
+) -> JoinHandle<Result<(), StoreError>> {
+    let appending = Arc::clone(process);
+    let append = tokio::spawn(async move { try_append(&appending, 20).await });
+    wait_until("the commit waits", async || {
+        query_text(url, WAITING_STORES).await != "0"
+    })
+    .await;
+    append
+}
+
 /// A server that was stopped, and started again, shows what the standby may not have.
 #[tokio::test(flavor = "multi_thread")]
 async fn change_that_a_restart_shows_is_not_confirmed() {
@@ -206,12 +220,7 @@ async fn change_that_a_restart_shows_is_not_confirmed() {
     let one = Arc::new(database_subject(url.clone()).open().await);
     try_append(&one, 10).await.unwrap();
     lose_standby(&url).await;
-    let appending = Arc::clone(&one);
-    let append = tokio::spawn(async move { try_append(&appending, 20).await });
-    wait_until("the commit waits", async || {
-        query_text(&url, WAITING_STORES).await != "0"
-    })
-    .await;
+    let append = begin_waiting_append(&url, &one).await;
     server.stop();
     assert!(append.await.unwrap().is_err());
     server.start();
@@ -235,12 +244,7 @@ async fn cancelled_wait_does_not_confirm() {
     let url = new_database(&server, "cancels").await;
     let one = Arc::new(database_subject(url.clone()).open().await);
     lose_standby(&url).await;
-    let appending = Arc::clone(&one);
-    let append = tokio::spawn(async move { try_append(&appending, 20).await });
-    wait_until("the commit waits", async || {
-        query_text(&url, WAITING_STORES).await != "0"
-    })
-    .await;
+    let append = begin_waiting_append(&url, &one).await;
     let seen = Instant::now();
     wait_until("it has waited for a while", async || {
         seen.elapsed() > SOON * 2

@@ -92,3 +92,28 @@ impl PostgresStore {
         error
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn several_conflicts_are_probed_once() {
+        let mut attempts = Attempts::new();
+        let mut probed = Vec::new();
+        for _ in 0..4 {
+            probed.push(attempts.wants_probe());
+            attempts.conflicts += 1;
+        }
+        assert_eq!(probed, [false, false, true, false]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn attempts_end_by_number_or_time() {
+        let mut attempts = Attempts::new();
+        assert!((0..MAX_ATTEMPTS).all(|_| attempts.begin()) && !attempts.begin());
+        let mut attempts = Attempts::new();
+        tokio::time::advance(LOCKED_LIMIT).await;
+        assert!(!attempts.begin());
+    }
+}
